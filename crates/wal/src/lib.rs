@@ -7,6 +7,10 @@
 #![forbid(unsafe_code)]
 
 pub mod disk;
+mod error;
 pub mod lsn;
 
-pub use lsn::{ClusterId, ContentId, Epoch, InstanceId, LogId, Lsn, Micros, PAGE_BYTES, RunningHash};
+pub use error::Error;
+pub use lsn::{
+    ClusterId, ContentId, Epoch, InstanceId, LogId, Lsn, Micros, PAGE_BYTES, RunningHash,
+};
