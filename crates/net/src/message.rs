@@ -161,6 +161,9 @@ pub enum Message {
         from: Lsn,
         /// The primary's running hash there; another one on the copy means it needs a copy.
         hash: RunningHash,
+        /// Whether commits wait for the copy. One that is told they do not persists that before it
+        /// writes the session's first block.
+        in_sync: bool,
     },
     /// The copy is ready to receive at `at`.
     Ready {
@@ -185,6 +188,8 @@ pub enum Message {
         start: Lsn,
         /// The sender's commit LSN.
         commit: Lsn,
+        /// No copy needs log below this.
+        keep: Lsn,
         /// (`true_len`, `stored_len`) of each block.
         lens: Vec<(u32, u32)>,
     },
@@ -192,6 +197,8 @@ pub enum Message {
     Commit {
         /// The commit LSN.
         commit: Lsn,
+        /// No copy needs log below this.
+        keep: Lsn,
     },
     /// What a copy has; cumulative.
     Ack {
@@ -210,6 +217,14 @@ pub enum Message {
     ReadConfig {
         /// Names the answer.
         op: u64,
+    },
+    /// The copy has reached the LSN from which commits wait for it: it persists that it is in sync,
+    /// and its durable LSN, before it answers (S4).
+    Join,
+    /// Answers `Join`.
+    Joined {
+        /// Durable, and promised.
+        durable: Lsn,
     },
     /// Answers `ReadConfig`, and is pushed at every change.
     ConfigIs {

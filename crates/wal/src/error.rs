@@ -149,6 +149,9 @@ pub enum Error {
         /// In words.
         cause: &'static str,
     },
+    /// Nothing can be appended here: this copy does not reign.
+    #[error("this copy is not the primary: append there")]
+    NotPrimary,
     /// The log is closed.
     #[error("the log is closed")]
     Closed,

@@ -1,0 +1,667 @@
+//! The log as a state machine: blocks in, disk operations out, a durable LSN that advances over
+//! the contiguous prefix.
+//!
+//! Steps, no clock, no thread, no I/O: whoever owns a [`Log`] carries its operations out and brings
+//! the completions back. Production, simulator and tests step the same code.
+//!
+//! Guarantees: the durable LSN covers completed durable writes alone; the first write error poisons the
+//! log for good; a block is written only into a segment that is durably there.
+//! Not here: recovery ([`crate::recover`](mod@crate::recover)), producers ([`Appender`]), waiting.
+
+mod segments;
+mod tail;
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use crate::append::{Appender, Claimed, Control};
+use crate::disk::{FileId, Io, IoDone, IoFault, OpId};
+use crate::error::Error;
+use crate::format::{
+    Block, EpochBegin, EpochEntry, Kind, Open, Seal, SegmentHead, max_record_bytes,
+};
+use crate::index::BlockIndex;
+use crate::lsn::{ContentId, Epoch, InstanceId, LogId, Lsn, Micros, PAGE_BYTES, RunningHash};
+use crate::recover::Recovered;
+use segments::Segments;
+use tail::Tail;
+
+static ZERO_PAGE: [u8; PAGE_BYTES as usize] = [0; PAGE_BYTES as usize];
+
+/// How a log behaves; nothing here changes what its bytes mean.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct LogOptions {
+    /// Durable writes in flight at once. Default 2.
+    pub max_writes_in_flight: usize,
+    /// The largest single write, in bytes. Default 1 MiB.
+    pub max_write_bytes: u64,
+    /// The size at which a block is closed, in bytes. Default 256 KiB.
+    pub target_block_bytes: u32,
+    /// Log space that may wait to become durable before appends are refused, in bytes. Default 16 MiB.
+    pub max_pending_bytes: u64,
+    /// Blocks kept in memory for readers of the tail, in bytes. Default 8 MiB.
+    pub tail_bytes: u64,
+    /// Quiet time after which the primary seals a watermark, in microseconds. Default 50,000.
+    pub idle_micros: u64,
+}
+
+impl Default for LogOptions {
+    fn default() -> Self {
+        Self {
+            max_writes_in_flight: 2,
+            max_write_bytes: 1 << 20,
+            target_block_bytes: 256 << 10,
+            max_pending_bytes: 16 << 20,
+            tail_bytes: 8 << 20,
+            idle_micros: 50_000,
+        }
+    }
+}
+
+/// Where to get a block from.
+#[derive(Debug)]
+pub enum Fetch {
+    /// Blocks from memory, one behind the other.
+    Blocks(Vec<Block>),
+    /// They are on disk: read this much there and give the bytes to [`Log::decode`].
+    Read {
+        /// The segment.
+        file: FileId,
+        /// The byte in it.
+        at: u64,
+        /// How many.
+        len: u32,
+    },
+    /// There is nothing behind the position yet.
+    AtEnd,
+}
+
+#[derive(Debug)]
+struct Flight {
+    op: OpId,
+    end: Lsn,
+    hash: RunningHash,
+    done: bool,
+}
+
+/// One copy of a content's log, running.
+#[derive(Debug)]
+pub struct Log {
+    id: LogId,
+    content: ContentId,
+    segment_bytes: u64,
+    options: LogOptions,
+    appender: Arc<Appender>,
+    /// Whether blocks are sealed here (a primary) or received.
+    sealing: bool,
+    epoch: Epoch,
+    epochs: Vec<EpochEntry>,
+    start: Lsn,
+    end: Lsn,
+    hash: RunningHash,
+    durable: Lsn,
+    durable_hash: RunningHash,
+    commit: Lsn,
+    waiting: VecDeque<Block>,
+    flights: VecDeque<Flight>,
+    segments: Segments,
+    tail: Tail,
+    index: BlockIndex,
+    poison: Option<IoFault>,
+    next_op: u64,
+    /// When the log last sealed or received something but a watermark; `None` once quiet.
+    busy_since: Option<Micros>,
+    wall_micros: u64,
+    claimed: Vec<Claimed>,
+}
+
+impl Log {
+    /// Continues a recovered log. `ops` is the first of the operation ids it may use: it counts up
+    /// from there.
+    #[must_use]
+    pub fn new(recovered: Recovered, options: LogOptions, ops: OpId) -> Self {
+        let epoch = recovered.epochs.last().map_or(Epoch::NONE, |entry| entry.epoch);
+        let appender = Appender::new(
+            recovered.segment_bytes,
+            max_record_bytes(recovered.segment_bytes),
+            options.target_block_bytes,
+            options.max_pending_bytes,
+        );
+        appender.durable_is(recovered.end);
+        Self {
+            id: recovered.log,
+            content: recovered.content,
+            segment_bytes: recovered.segment_bytes,
+            appender: Arc::new(appender),
+            sealing: false,
+            epoch,
+            epochs: recovered.epochs,
+            start: recovered.start,
+            end: recovered.end,
+            hash: recovered.hash,
+            durable: recovered.end,
+            durable_hash: recovered.hash,
+            commit: recovered.commit,
+            waiting: VecDeque::new(),
+            flights: VecDeque::new(),
+            segments: Segments::new(recovered.segment_bytes, recovered.segments),
+            tail: Tail::new(options.tail_bytes),
+            index: recovered.index,
+            poison: None,
+            next_op: ops.0,
+            busy_since: None,
+            wall_micros: 0,
+            claimed: Vec::new(),
+            options,
+        }
+    }
+
+    /// Where producers append.
+    #[must_use]
+    pub const fn appender(&self) -> &Arc<Appender> {
+        &self.appender
+    }
+
+    /// The log's identity.
+    #[must_use]
+    pub const fn id(&self) -> LogId {
+        self.id
+    }
+
+    /// The content it belongs to.
+    #[must_use]
+    pub const fn content(&self) -> ContentId {
+        self.content
+    }
+
+    /// The size of its segments, in bytes.
+    #[must_use]
+    pub const fn segment_bytes(&self) -> u64 {
+        self.segment_bytes
+    }
+
+    /// Where it begins; what lay before was recycled.
+    #[must_use]
+    pub const fn start(&self) -> Lsn {
+        self.start
+    }
+
+    /// The end of what is sealed or received.
+    #[must_use]
+    pub const fn end(&self) -> Lsn {
+        self.end
+    }
+
+    /// The running hash at [`Log::end`].
+    #[must_use]
+    pub const fn hash(&self) -> RunningHash {
+        self.hash
+    }
+
+    /// What is durable here.
+    #[must_use]
+    pub const fn durable(&self) -> Lsn {
+        self.durable
+    }
+
+    /// The running hash at [`Log::durable`].
+    #[must_use]
+    pub const fn durable_hash(&self) -> RunningHash {
+        self.durable_hash
+    }
+
+    /// The reign of the last block.
+    #[must_use]
+    pub const fn epoch(&self) -> Epoch {
+        self.epoch
+    }
+
+    /// The reigns that the log holds, oldest first.
+    #[must_use]
+    pub fn epochs(&self) -> &[EpochEntry] {
+        &self.epochs
+    }
+
+    /// The first write error, if there was one.
+    #[must_use]
+    pub const fn poison(&self) -> Option<&IoFault> {
+        self.poison.as_ref()
+    }
+
+    /// Why the next segment is late, if it is.
+    #[must_use]
+    pub const fn space_fault(&self) -> Option<&IoFault> {
+        self.segments.fault()
+    }
+
+    /// Whether nothing is in flight to the disk and nothing waits for it.
+    #[must_use]
+    pub fn is_idle(&self) -> bool {
+        self.flights.is_empty() && self.waiting.is_empty() && self.segments.is_idle()
+    }
+
+    /// Whether every byte up to the end is durable and no write is in flight.
+    #[must_use]
+    pub fn is_drained(&self) -> bool {
+        self.flights.is_empty() && self.waiting.is_empty()
+    }
+
+    /// Log space that is received or sealed and not yet durable, in bytes.
+    #[must_use]
+    pub const fn undurable_bytes(&self) -> u64 {
+        self.end.since(self.durable)
+    }
+
+    /// The commit LSN that the next sealed header carries; never moves back.
+    pub fn commit_is(&mut self, commit: Lsn) {
+        self.commit = self.commit.max(commit);
+    }
+
+    /// The wall clock, for the headers' information.
+    pub const fn wall_clock_is(&mut self, micros: u64) {
+        self.wall_micros = micros;
+    }
+
+    /// Begins a reign: seals an `EpochBegin` and takes appends behind it. Returns its LSN.
+    ///
+    /// # Errors
+    /// [`Error::Poisoned`]; [`Error::OutOfOrder`] when the epoch does not rise.
+    pub fn begin_epoch(&mut self, epoch: Epoch, instance: InstanceId) -> Result<Lsn, Error> {
+        self.check()?;
+        if epoch.number <= self.epoch.number {
+            return Err(Error::OutOfOrder {
+                lsn: self.end,
+                end: self.end,
+                epoch: self.epoch,
+                cause: "a reign's number must rise",
+            });
+        }
+        self.appender.open_at(self.end);
+        self.sealing = true;
+        let begin = EpochBegin { epoch, instance, from: self.end, previous: self.epoch };
+        Ok(self.appender.claim(Control::EpochBegin(begin)))
+    }
+
+    /// Opens a log that knows no reigns but its first for append: seals an `Open`.
+    ///
+    /// # Errors
+    /// [`Error::Poisoned`].
+    pub fn reopen(&mut self, instance: InstanceId) -> Result<Lsn, Error> {
+        self.check()?;
+        self.appender.open_at(self.end);
+        self.sealing = true;
+        Ok(self.appender.claim(Control::Open(Open { epoch: self.epoch, instance })))
+    }
+
+    /// Ends a reign: nothing more is sealed, what is claimed is forgotten. What was sealed still
+    /// goes to the disk.
+    pub fn end_epoch(&mut self) {
+        self.appender.shut();
+        self.sealing = false;
+        self.busy_since = None;
+    }
+
+    /// Takes a block from the primary. It must continue the log exactly.
+    ///
+    /// # Errors
+    /// [`Error::OutOfOrder`], and nothing is changed; [`Error::Poisoned`].
+    pub fn receive(&mut self, now: Micros, block: Block) -> Result<(), Error> {
+        self.check()?;
+        let refuse = |cause| {
+            Err(Error::OutOfOrder { lsn: block.lsn(), end: self.end, epoch: self.epoch, cause })
+        };
+        if self.sealing {
+            return refuse("this copy reigns");
+        }
+        if block.lsn() != self.end {
+            return refuse("it starts elsewhere");
+        }
+        if block.hash_before() != self.hash {
+            return refuse("its running hash is another one");
+        }
+        let room = self.segment_bytes.saturating_sub(self.end.0 % self.segment_bytes);
+        if block.end().since(block.lsn()) > room {
+            return refuse("it crosses a segment");
+        }
+        let heads = self.end.0.is_multiple_of(self.segment_bytes);
+        if heads != (block.kind() == Kind::SegmentHead) {
+            return refuse("a segment begins with its head, and nothing else does");
+        }
+        match block.kind() {
+            Kind::SegmentHead => {
+                let fits = block.segment_head().is_some_and(|head| {
+                    head.log == self.id
+                        && head.content == self.content
+                        && head.segment_bytes == self.segment_bytes
+                        && head.start == block.lsn()
+                        && head.predecessor_hash == self.hash
+                });
+                if !fits {
+                    return refuse("its segment head does not fit");
+                }
+            }
+            Kind::EpochBegin => {
+                let rises = block.epoch_begin().is_some_and(|begin| {
+                    begin.epoch.number > self.epoch.number && begin.epoch.number == block.epoch()
+                });
+                if !rises {
+                    return refuse("its epoch does not rise");
+                }
+            }
+            _ if block.epoch() != self.epoch.number => {
+                return refuse("it is of another epoch");
+            }
+            _ => {}
+        }
+        self.accept(now, block);
+        Ok(())
+    }
+
+    /// Seals what is pending while there is room for a write, and starts writes. `sealed` gets the
+    /// blocks, for the senders, in the same step as the disk.
+    pub fn pump(&mut self, now: Micros, sealed: &mut Vec<Block>, out: &mut Vec<(OpId, Io)>) {
+        if self.poison.is_some() {
+            return;
+        }
+        self.idle(now);
+        if self.sealing && self.has_slot() && self.waiting.is_empty() {
+            let mut claimed = std::mem::take(&mut self.claimed);
+            self.appender.take(self.options.max_write_bytes, &mut claimed);
+            for claim in claimed.drain(..) {
+                let block = self.seal(claim);
+                sealed.push(block.clone());
+                self.accept(now, block);
+            }
+            self.claimed = claimed;
+        }
+        self.write(out);
+        let current = self.end.0 / self.segment_bytes;
+        let next_op = &mut self.next_op;
+        self.segments.prepare(now, current, || bump(next_op), out);
+    }
+
+    /// Takes the completion of an operation; `false` when it is none of this log's.
+    pub fn done(
+        &mut self,
+        now: Micros,
+        op: OpId,
+        result: &Result<IoDone, IoFault>,
+        out: &mut Vec<(OpId, Io)>,
+    ) -> bool {
+        let next_op = &mut self.next_op;
+        if self.segments.done(now, op, result, || bump(next_op), out) {
+            return true;
+        }
+        let Some(flight) = self.flights.iter_mut().find(|flight| flight.op == op) else {
+            return false;
+        };
+        if let Err(fault) = result {
+            self.flights.retain(|flight| flight.op != op);
+            self.fail(fault.clone());
+            return true;
+        }
+        flight.done = true;
+        if self.poison.is_some() {
+            self.flights.retain(|flight| !flight.done);
+            return true;
+        }
+        while let Some(first) = self.flights.front().filter(|flight| flight.done) {
+            self.durable = first.end;
+            self.durable_hash = first.hash;
+            self.flights.pop_front();
+        }
+        self.appender.durable_is(self.durable);
+        self.tail.evict(self.durable);
+        true
+    }
+
+    /// The next moment at which [`Log::pump`] has something to do by itself.
+    #[must_use]
+    pub fn deadline(&self) -> Option<Micros> {
+        let settled = self.is_settled();
+        let idle =
+            self.busy_since.filter(|_| settled).map(|since| since.plus(self.options.idle_micros));
+        match (idle, self.segments.deadline()) {
+            (Some(a), Some(b)) => Some(a.min(b)),
+            (a, b) => a.or(b),
+        }
+    }
+
+    /// Where the blocks from block boundary `from` on are to be had, up to about `max_bytes`.
+    ///
+    /// # Errors
+    /// [`Error::Recycled`].
+    pub fn fetch(&self, from: Lsn, max_bytes: u64) -> Result<Fetch, Error> {
+        if from < self.start {
+            return Err(Error::Recycled { lsn: from, start: self.start });
+        }
+        if from >= self.end {
+            return Ok(Fetch::AtEnd);
+        }
+        let mut blocks = Vec::new();
+        self.tail.from(from, max_bytes, &mut blocks);
+        if !blocks.is_empty() {
+            return Ok(Fetch::Blocks(blocks));
+        }
+        let at = from.0 % self.segment_bytes;
+        // Beyond `durable` a block may not have reached its file; it is in the tail.
+        let room = self.segment_bytes.saturating_sub(at).min(self.durable.since(from));
+        if room == 0 {
+            return Ok(Fetch::AtEnd);
+        }
+        let len = u32::try_from(room.min(max_bytes.max(PAGE_BYTES))).unwrap_or(u32::MAX);
+        Ok(Fetch::Read { file: FileId::Segment(from.0 / self.segment_bytes), at, len })
+    }
+
+    /// Cuts the bytes of a [`Fetch::Read`] at `from` into blocks; a block that is not whole is left
+    /// out. When not even the first is whole, answers how many bytes it needs.
+    ///
+    /// # Errors
+    /// [`Error::Damage`] for bytes that are not the block at their place.
+    pub fn decode(&self, from: Lsn, bytes: &Bytes, blocks: &mut Vec<Block>) -> Result<Option<u32>, Error> {
+        decode_run(self.id, self.segment_bytes, from, self.durable, bytes, blocks)
+    }
+
+    /// The block that holds `lsn` starts at or behind this block boundary, within the index's
+    /// stride.
+    #[must_use]
+    pub fn boundary_before(&self, lsn: Lsn) -> Option<Lsn> {
+        if let Some(block) = self.tail.find(lsn) {
+            return Some(block.lsn());
+        }
+        self.index.at_or_before(lsn)
+    }
+
+    /// Forgets whole segments below `floor` and removes their files. Returns the new start.
+    pub fn drop_below(&mut self, floor: Lsn, out: &mut Vec<(OpId, Io)>) -> Lsn {
+        let first = (floor.0 / self.segment_bytes).min(self.durable.0 / self.segment_bytes);
+        if self.segments.first().is_some_and(|oldest| oldest < first) {
+            let start = Lsn(first.saturating_mul(self.segment_bytes));
+            let next_op = &mut self.next_op;
+            self.segments.drop_below(first, || bump(next_op), out);
+            self.start = self.start.max(start);
+            self.index.drop_below(self.start);
+        }
+        self.start
+    }
+
+    fn check(&self) -> Result<(), Error> {
+        match &self.poison {
+            Some(cause) => Err(Error::Poisoned { cause: cause.clone() }),
+            None => Ok(()),
+        }
+    }
+
+    fn has_slot(&self) -> bool {
+        self.flights.len() < self.options.max_writes_in_flight.max(1)
+    }
+
+    fn fail(&mut self, fault: IoFault) {
+        tracing::error!(%fault, end = %self.end, durable = %self.durable, "the log is poisoned");
+        self.appender.poison(&fault);
+        self.poison = Some(fault);
+        self.waiting.clear();
+        self.busy_since = None;
+    }
+
+    /// One watermark a quiet period, so that a later promise covers the last acknowledged block.
+    fn idle(&mut self, now: Micros) {
+        let Some(since) = self.busy_since else { return };
+        let quiet = now.since(since) >= self.options.idle_micros && self.is_settled();
+        if quiet && !self.appender.has_pending() {
+            self.appender.claim(Control::Watermark);
+        }
+    }
+
+    /// Whether all there is is durable and committed: nothing is left to be told but that.
+    fn is_settled(&self) -> bool {
+        self.sealing && self.is_drained() && self.commit >= self.end
+    }
+
+    fn seal(&mut self, claimed: Claimed) -> Block {
+        let seal = |log: &Self, lsn| Seal {
+            log: log.id,
+            lsn,
+            epoch: log.epoch.number,
+            hash_before: log.hash,
+            durable: log.durable,
+            commit: log.commit,
+            sealed_micros: log.wall_micros,
+        };
+        match claimed {
+            Claimed::Data { lsn, body } => body.seal(&seal(self, lsn)),
+            Claimed::Pad { lsn, extent } => Block::pad(extent, &seal(self, lsn)),
+            Claimed::SegmentHead { lsn } => {
+                let head = SegmentHead {
+                    log: self.id,
+                    content: self.content,
+                    segment_bytes: self.segment_bytes,
+                    start: lsn,
+                    predecessor_end: self.end,
+                    predecessor_hash: self.hash,
+                    epochs: self.recent_epochs(),
+                };
+                Block::segment_head(&head, &seal(self, lsn))
+            }
+            Claimed::EpochBegin { lsn, begin } => {
+                let seal = Seal { epoch: begin.epoch.number, ..seal(self, lsn) };
+                Block::epoch_begin(&begin, &seal)
+            }
+            Claimed::Open { lsn, open } => Block::open_mark(&open, &seal(self, lsn)),
+            Claimed::Watermark { lsn } => Block::watermark(&seal(self, lsn)),
+        }
+    }
+
+    fn recent_epochs(&self) -> Vec<EpochEntry> {
+        let skip = self.epochs.len().saturating_sub(64);
+        self.epochs.iter().skip(skip).copied().collect()
+    }
+
+    /// Makes a block the log's last one.
+    fn accept(&mut self, now: Micros, block: Block) {
+        if let Some(begin) = block.epoch_begin() {
+            self.epoch = begin.epoch;
+            self.epochs.push(EpochEntry {
+                epoch: begin.epoch,
+                start: block.lsn(),
+                instance: begin.instance,
+            });
+        }
+        self.busy_since = (self.sealing && block.kind() != Kind::Watermark).then_some(now);
+        self.end = block.end();
+        self.hash = block.hash_after();
+        self.index.insert(block.lsn());
+        self.tail.push(block.clone());
+        self.waiting.push_back(block);
+    }
+
+    /// Starts writes while there are slots: each a run of blocks that lie one behind the other.
+    fn write(&mut self, out: &mut Vec<(OpId, Io)>) {
+        while self.has_slot() {
+            let Some(first) = self.waiting.front() else { return };
+            let segment = first.lsn().0 / self.segment_bytes;
+            if !self.segments.is_ready(segment) {
+                return;
+            }
+            let at = first.lsn().0 % self.segment_bytes;
+            let mut parts = Vec::new();
+            let mut bytes = 0u64;
+            let mut end = first.lsn();
+            let mut hash = RunningHash::default();
+            while let Some(block) = self.waiting.front() {
+                let length = (block.stored().len() as u64).next_multiple_of(PAGE_BYTES);
+                let fits = parts.is_empty()
+                    || (block.lsn().0 / self.segment_bytes == segment
+                        && bytes.saturating_add(length) <= self.options.max_write_bytes);
+                if !fits {
+                    break;
+                }
+                // What a compressed block or a pad stores ends before its extent: a gap follows.
+                let gap = block.end().since(block.lsn()) > length;
+                parts.push(block.stored().clone());
+                if block.padding_bytes() > 0 {
+                    parts.push(Bytes::from_static(&ZERO_PAGE).slice(..block.padding_bytes()));
+                }
+                bytes = bytes.saturating_add(length);
+                end = block.end();
+                hash = block.hash_after();
+                self.waiting.pop_front();
+                if gap {
+                    break;
+                }
+            }
+            let op = bump(&mut self.next_op);
+            self.flights.push_back(Flight { op, end, hash, done: false });
+            out.push((op, Io::Write { file: FileId::Segment(segment), at, parts, dsync: true }));
+        }
+    }
+}
+
+/// Cuts bytes read at `from` into blocks; see [`Log::decode`].
+pub(crate) fn decode_run(
+    id: LogId,
+    segment_bytes: u64,
+    from: Lsn,
+    durable: Lsn,
+    bytes: &Bytes,
+    blocks: &mut Vec<Block>,
+) -> Result<Option<u32>, Error> {
+    use crate::format::BlockError;
+
+    let mut at = from;
+    while at < durable {
+        let offset = usize::try_from(at.since(from)).unwrap_or(usize::MAX);
+        if offset >= bytes.len() {
+            break;
+        }
+        match Block::open(bytes.slice(offset..), at, id) {
+            Ok(block) => {
+                at = block.end();
+                blocks.push(block);
+            }
+            Err(BlockError::TooShort { need }) => {
+                let need = u32::try_from(need).unwrap_or(u32::MAX);
+                return Ok(blocks.is_empty().then_some(need));
+            }
+            Err(error) => {
+                return Err(Error::Damage {
+                    file: FileId::Segment(at.0.checked_div(segment_bytes).unwrap_or_default()),
+                    lsn: at,
+                    cause: error.to_string(),
+                    promised: durable,
+                    promise: "it was checked when it was written",
+                });
+            }
+        }
+    }
+    Ok(None)
+}
+
+const fn bump(next: &mut u64) -> OpId {
+    let op = OpId(*next);
+    *next = next.wrapping_add(1);
+    op
+}

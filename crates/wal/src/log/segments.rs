@@ -1,0 +1,153 @@
+//! The next segment, made before it is needed: created, zero-filled, synced, linked.
+//!
+//! Guarantees: a segment is written to only after its zeros, its size and its name are durable;
+//! running out of space shows here, never inside a record, and is tried again.
+//! Not here: what is written into it.
+
+use std::collections::BTreeSet;
+
+use crate::disk::{Dir, FileId, Io, IoDone, IoFault, OpId};
+use crate::lsn::Micros;
+
+/// How long to wait after there was no room.
+const RETRY_MICROS: u64 = 500_000;
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Step {
+    Create,
+    Zero,
+    Sync,
+    Rename,
+    SyncDir,
+}
+
+#[derive(Debug)]
+struct Making {
+    segment: u64,
+    step: Step,
+    op: OpId,
+}
+
+/// Which segments are linked, and the one that is being made.
+#[derive(Debug)]
+pub(crate) struct Segments {
+    segment_bytes: u64,
+    ready: BTreeSet<u64>,
+    making: Option<Making>,
+    retry_at: Option<Micros>,
+    /// Removals in flight.
+    removing: BTreeSet<OpId>,
+    /// Why the next segment is late.
+    fault: Option<IoFault>,
+}
+
+const SCRATCH: u32 = 0;
+
+impl Segments {
+    pub(crate) fn new(segment_bytes: u64, ready: impl IntoIterator<Item = u64>) -> Self {
+        Self {
+            segment_bytes,
+            ready: ready.into_iter().collect(),
+            making: None,
+            retry_at: None,
+            removing: BTreeSet::new(),
+            fault: None,
+        }
+    }
+
+    pub(crate) fn is_ready(&self, segment: u64) -> bool {
+        self.ready.contains(&segment)
+    }
+
+    pub(crate) fn first(&self) -> Option<u64> {
+        self.ready.first().copied()
+    }
+
+    pub(crate) const fn deadline(&self) -> Option<Micros> {
+        self.retry_at
+    }
+
+    pub(crate) const fn fault(&self) -> Option<&IoFault> {
+        self.fault.as_ref()
+    }
+
+    /// Starts making the first of `current` and the one behind it that is not there.
+    pub(crate) fn prepare(&mut self, now: Micros, current: u64, op: impl FnOnce() -> OpId, out: &mut Vec<(OpId, Io)>) {
+        if self.making.is_some() || self.retry_at.is_some_and(|at| now < at) {
+            return;
+        }
+        let next = current.saturating_add(1);
+        let Some(segment) = [current, next].into_iter().find(|s| !self.ready.contains(s)) else {
+            return;
+        };
+        self.retry_at = None;
+        let op = op();
+        self.making = Some(Making { segment, step: Step::Create, op });
+        out.push((op, Io::Create(FileId::Prepared(SCRATCH))));
+    }
+
+    /// Takes a completion; `false` when the operation is not one of ours.
+    pub(crate) fn done(
+        &mut self,
+        now: Micros,
+        op: OpId,
+        result: &Result<IoDone, IoFault>,
+        next_op: impl FnOnce() -> OpId,
+        out: &mut Vec<(OpId, Io)>,
+    ) -> bool {
+        if self.removing.remove(&op) {
+            // A name that could not be taken away is found and removed at the next opening.
+            return true;
+        }
+        let Some(making) = self.making.as_mut().filter(|making| making.op == op) else {
+            return false;
+        };
+        if let Err(fault) = result {
+            // Nothing of the log was touched: the half-made file is made anew later.
+            tracing::warn!(segment = making.segment, %fault, "the next segment cannot be made; trying again");
+            self.fault = Some(fault.clone());
+            self.making = None;
+            self.retry_at = Some(now.plus(RETRY_MICROS));
+            return true;
+        }
+        let scratch = FileId::Prepared(SCRATCH);
+        // ORDER: zeros and size are durable before the name, the name before anything is written.
+        let (step, io) = match making.step {
+            Step::Create => {
+                (Step::Zero, Io::Zero { file: scratch, at: 0, len: self.segment_bytes })
+            }
+            Step::Zero => (Step::Sync, Io::Sync(scratch)),
+            Step::Sync => (Step::Rename, Io::Rename(scratch, FileId::Segment(making.segment))),
+            Step::Rename => (Step::SyncDir, Io::SyncDir(Dir::Log)),
+            Step::SyncDir => {
+                self.ready.insert(making.segment);
+                self.making = None;
+                self.fault = None;
+                return true;
+            }
+        };
+        making.step = step;
+        making.op = next_op();
+        out.push((making.op, io));
+        true
+    }
+
+    /// Forgets the segments below `first` and removes their files.
+    pub(crate) fn drop_below(
+        &mut self,
+        first: u64,
+        mut op: impl FnMut() -> OpId,
+        out: &mut Vec<(OpId, Io)>,
+    ) {
+        let kept = self.ready.split_off(&first);
+        for segment in std::mem::replace(&mut self.ready, kept) {
+            let op = op();
+            self.removing.insert(op);
+            out.push((op, Io::Remove(FileId::Segment(segment))));
+        }
+    }
+
+    pub(crate) fn is_idle(&self) -> bool {
+        self.making.is_none() && self.removing.is_empty()
+    }
+}
