@@ -1,0 +1,94 @@
+//! The safety rules by name, so that code can say which one it holds to, and so that one
+//! test-only build can leave any one of them out.
+//!
+//! Guarantees: without the feature `seeded-bugs` every rule holds and [`Rules`] takes no room. With it,
+//! [`Rules::without`] leaves one out, chosen at run time; the simulator must then find a loss.
+//! Not here: the rules themselves (docs/failover.md).
+
+/// One clause of the safety rules.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+#[non_exhaustive]
+pub enum Rule {
+    /// S0: a lower epoch is refused.
+    S0Epoch,
+    /// S0: a lower version of the configuration is refused.
+    S0Version,
+    /// S1: an acknowledgement of another session, or that lies, releases nothing.
+    S1Session,
+    /// S1: commit waits for durable, not for received.
+    S1Durable,
+    /// S2: the primary waits for a copy until a configuration without it is recorded.
+    S2Shrink,
+    /// S3: only a member of the in-sync set is promoted.
+    S3Member,
+    /// S4: commits wait for a copy from before it is asked for.
+    S4Wait,
+    /// S4: a copy is asked for only when it has reached x.
+    S4Reach,
+    /// S4: giving up needs a higher version recorded without the copy.
+    S4GiveUp,
+    /// S5: a restarted primary takes a new epoch first.
+    S5Epoch,
+    /// S5: a copy drains what is in flight before it reports its end.
+    S5Drain,
+    /// S6: a copy that ends below its floor is not promoted and does not reign.
+    S6Floor,
+    /// S7: what lies behind the fork is cut before anything is attached.
+    S7Truncate,
+}
+
+impl Rule {
+    /// All of them.
+    pub const ALL: [Self; 13] = [
+        Self::S0Epoch,
+        Self::S0Version,
+        Self::S1Session,
+        Self::S1Durable,
+        Self::S2Shrink,
+        Self::S3Member,
+        Self::S4Wait,
+        Self::S4Reach,
+        Self::S4GiveUp,
+        Self::S5Epoch,
+        Self::S5Drain,
+        Self::S6Floor,
+        Self::S7Truncate,
+    ];
+}
+
+/// Which rules hold: all of them, but in the test-only build.
+#[derive(Clone, Copy, Default, Debug)]
+pub struct Rules {
+    #[cfg(feature = "seeded-bugs")]
+    off: Option<Rule>,
+}
+
+impl Rules {
+    /// All rules.
+    #[must_use]
+    pub fn all() -> Self {
+        Self::default()
+    }
+
+    /// All rules but one.
+    #[cfg(feature = "seeded-bugs")]
+    #[must_use]
+    pub const fn without(rule: Rule) -> Self {
+        Self { off: Some(rule) }
+    }
+
+    /// Whether `rule` holds.
+    #[must_use]
+    #[cfg_attr(not(feature = "seeded-bugs"), expect(clippy::unused_self, reason = "see the feature"))]
+    pub fn hold(self, rule: Rule) -> bool {
+        #[cfg(feature = "seeded-bugs")]
+        {
+            self.off != Some(rule)
+        }
+        #[cfg(not(feature = "seeded-bugs"))]
+        {
+            let _: Rule = rule;
+            true
+        }
+    }
+}
