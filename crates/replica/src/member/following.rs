@@ -1,0 +1,476 @@
+//! A copy and its primary: greeted, cut, streamed to, acknowledged.
+//!
+//! S0 at the door, S5 (drain, then tell the end), S7 (cut what lies behind the fork, marked first),
+//! S4 (persist being in sync before saying so). Not here: checking blocks (`net::receiver`), the log.
+
+use bytes::Bytes;
+use outrigger_net::handshake::{Identity as Door, check_hello};
+use outrigger_net::message::{Envelope, Message, Reason, Role as Caller};
+use outrigger_net::receiver::{Receiver, Stage};
+use outrigger_wal::format::Block;
+use outrigger_wal::recover::Recovered;
+use outrigger_wal::{Error, Fetch, Log, Lsn, OpId, RunningHash};
+
+use super::event::{Event, LinkId, Out};
+use super::phase::{Following, Phase, Start, Stream};
+use super::{LOG_OPS, Member, Reading};
+use crate::rules::Rule;
+
+/// Stored bytes that may wait for the disk before the primary is taken to ignore its window.
+const MAX_UNWRITTEN_BYTES: u64 = 64 << 20;
+/// Bytes lent at once.
+const LEND_BYTES: u64 = 256 << 10;
+
+impl Member {
+    pub(super) fn stream(&mut self) -> Option<&mut Stream> {
+        match &mut self.phase {
+            Phase::Following(Following { stream }) => stream.as_mut(),
+            _ => None,
+        }
+    }
+
+    pub(super) fn is_reopening(&self) -> bool {
+        match &self.phase {
+            Phase::Following(Following { stream: Some(stream) }) => {
+                stream.start.is_some_and(|start| start.reopening)
+            }
+            Phase::Gathering(gathering) => gathering.adopting.is_some_and(|a| a.reopening),
+            _ => false,
+        }
+    }
+
+    pub(super) fn drop_stream(&mut self, out: &mut Vec<Out>) {
+        if let Phase::Following(following) = &mut self.phase
+            && let Some(stream) = following.stream.take()
+        {
+            out.push(Out::Hangup(stream.link));
+        }
+    }
+
+    /// Somebody calls. A primary of an epoch that is not lower than the one accepted is heard.
+    pub(super) fn hello(
+        &mut self,
+        link: LinkId,
+        envelope: Envelope,
+        message: &Message,
+        out: &mut Vec<Out>,
+    ) {
+        let session = envelope.session;
+        let id = self.control.identity;
+        let door = Door {
+            cluster: id.cluster,
+            content: id.content,
+            instance: id.instance,
+            log: id.log,
+            abilities: self.abilities(),
+        };
+        if let Err((reason, text)) = check_hello(&door, message, &envelope) {
+            self.refuse(link, session, reason, text, out);
+            return;
+        }
+        let Message::Hello { role: Caller::Primary, from, .. } = message else {
+            let text = "only a primary may call a copy".to_owned();
+            self.refuse(link, session, Reason::NotAMember, text, out);
+            return;
+        };
+        // S0: coordinator's epoch, then epoch, then version.
+        if let Some((reason, text)) = self.stale(&envelope) {
+            if reason == Reason::ForeignNonce {
+                out.push(Out::Event(Event::ForeignNonce {
+                    ours: self.control.epoch,
+                    theirs: envelope.epoch,
+                }));
+            }
+            self.refuse(link, session, reason, text, out);
+            return;
+        }
+        let ready = !self.is_reopening()
+            && matches!(
+                self.phase,
+                Phase::Waiting
+                    | Phase::Following(_)
+                    | Phase::Electing(_)
+                    | Phase::Gathering(_)
+                    | Phase::Rising(_)
+                    | Phase::Reigning(_)
+            )
+            && !self.closing;
+        if !ready {
+            let text = "busy with its own log".to_owned();
+            self.refuse(link, session, Reason::NotReady, text, out);
+            return;
+        }
+        self.step_down("a primary of a higher epoch called", out);
+        self.drop_stream(out);
+        let mut generation = self.persisting.written;
+        if self.control.epoch != envelope.epoch || self.control.version < envelope.version {
+            self.control.epoch = envelope.epoch;
+            self.control.version = self.control.version.max(envelope.version);
+            let coordinator = self.control.coordinator_epoch.max(envelope.coordinator_epoch);
+            self.control.coordinator_epoch = coordinator;
+            generation = self.persist();
+        } else if self.persisting.dirty || self.persisting.writing.is_some() {
+            generation = self.persist();
+        }
+        // A mark that was set for an earlier start and not acted upon falls with it.
+        self.control.truncating = None;
+        self.phase = Phase::Following(Following {
+            stream: Some(Stream {
+                link,
+                receiver: Receiver::new(*from, session, envelope.epoch),
+                generation,
+                start: None,
+                joining: false,
+                asked: false,
+                lending: None,
+            }),
+        });
+    }
+
+    fn stale(&self, envelope: &Envelope) -> Option<(Reason, String)> {
+        let (ours, theirs) = (self.control.epoch, envelope.epoch);
+        if self.rules.hold(Rule::S0Epoch) {
+            if theirs.number < ours.number {
+                return Some((Reason::StaleEpoch, format!("epoch {theirs}, accepted {ours}")));
+            }
+            let reigns = matches!(
+                self.phase,
+                Phase::Gathering(_) | Phase::Rising(_) | Phase::Reigning(_)
+            );
+            if theirs.number == ours.number && (theirs.nonce != ours.nonce || reigns) {
+                let text = format!("epoch {theirs} has the number of {ours}");
+                return Some((Reason::ForeignNonce, text));
+            }
+        }
+        if self.rules.hold(Rule::S0Version)
+            && theirs == ours
+            && envelope.version < self.control.version
+        {
+            let text = format!(
+                "configuration {}, accepted {}",
+                envelope.version.0, self.control.version.0
+            );
+            return Some((Reason::StaleVersion, text));
+        }
+        None
+    }
+
+    /// A message on the stream from the primary.
+    pub(super) fn followed(
+        &mut self,
+        link: LinkId,
+        envelope: &Envelope,
+        message: Message,
+        body: &Bytes,
+        out: &mut Vec<Out>,
+    ) {
+        let checked = self.rules.hold(Rule::S0Epoch);
+        let durable = self.commit.max(self.control.commit.lsn.min(self.log.end()));
+        let (end, hash) = (self.log.end(), self.log.hash());
+        let log = self.log.id();
+        let Some(stream) = self.stream().filter(|stream| stream.link == link) else { return };
+        let session = stream.receiver.session();
+        if envelope.session != session || (checked && envelope.epoch != stream.receiver.epoch()) {
+            let text = "a message of another session or epoch".to_owned();
+            self.refuse(link, session, Reason::StaleEpoch, text, out);
+            self.lose_stream();
+            return;
+        }
+        let stage = stream.receiver.stage();
+        match (stage, message) {
+            (Stage::Told, Message::Start { from, hash: theirs, in_sync }) => {
+                if from > end || (from == end && theirs != hash) {
+                    let text = format!("told to start at {from}, the log here ends at {end}");
+                    self.needs_copy(link, session, text, out);
+                } else if from < durable {
+                    let text = format!("told to cut at {from}, committed up to {durable}");
+                    self.needs_copy(link, session, text, out);
+                } else {
+                    self.start(from, theirs, in_sync);
+                }
+            }
+            (Stage::Told, Message::Fetch { from, to }) => {
+                stream.lending = Some((from, to.min(end)));
+            }
+            (Stage::Streaming, Message::Data { start, commit, keep, lens }) => {
+                match stream.receiver.blocks(log, start, &lens, body) {
+                    Ok(blocks) => {
+                        stream.asked |= blocks.is_empty();
+                        self.told(commit, keep);
+                        self.take(blocks, out);
+                    }
+                    Err(error) => {
+                        self.refuse(link, session, Reason::OutOfTurn, error.to_string(), out);
+                        self.lose_stream();
+                    }
+                }
+            }
+            (Stage::Streaming, Message::Commit { commit, keep }) => {
+                stream.asked = true;
+                self.told(commit, keep);
+            }
+            (Stage::Streaming, Message::Join) => {
+                // S4: being in sync, and what is durable, are promised before it is answered.
+                stream.joining = true;
+                self.control.in_sync = true;
+                let generation = self.persist();
+                if let Some(stream) = self.stream() {
+                    stream.generation = generation;
+                }
+            }
+            (_, Message::Keepalive) => {}
+            (_, Message::Refuse { text, .. } | Message::NeedsCopy { text }) => {
+                out.push(Out::Event(Event::Refused { text }));
+                out.push(Out::Hangup(link));
+                self.lose_stream();
+            }
+            (_, other) => {
+                let text = format!("{} out of turn", name_of(&other));
+                self.refuse(link, session, Reason::OutOfTurn, text, out);
+                self.lose_stream();
+            }
+        }
+    }
+
+    fn needs_copy(
+        &mut self,
+        link: LinkId,
+        session: outrigger_net::message::Session,
+        text: String,
+        out: &mut Vec<Out>,
+    ) {
+        out.push(Out::Event(Event::NeedsCopy { text: text.clone() }));
+        self.send(link, session, Message::NeedsCopy { text }, out);
+        out.push(Out::Hangup(link));
+        self.lose_stream();
+    }
+
+    pub(super) fn lose_stream(&mut self) {
+        if let Phase::Following(following) = &mut self.phase
+            && let Some(stream) = following.stream.take()
+        {
+            let primary = stream.receiver.primary();
+            self.forget_link(stream.link, primary);
+        }
+    }
+
+    /// S7: the cut is marked in the control file first.
+    fn start(&mut self, from: Lsn, hash: RunningHash, in_sync: bool) {
+        let cut = from < self.log.end() && self.rules.hold(Rule::S7Truncate);
+        self.control.truncating = cut.then_some(from);
+        // A copy that is told commits do not wait for it persists that before the first block.
+        self.control.in_sync = in_sync;
+        let generation = self.persist();
+        if let Some(stream) = self.stream() {
+            stream.generation = generation;
+            stream.start = Some(Start { from, hash, reopening: false });
+            stream.receiver.enter(Stage::Cutting);
+        }
+    }
+
+    fn told(&mut self, commit: Lsn, keep: Lsn) {
+        self.told_commit = self.told_commit.max(commit);
+        self.told_keep = self.told_keep.max(keep);
+    }
+
+    fn take(&mut self, blocks: Vec<Block>, out: &mut Vec<Out>) {
+        for block in blocks {
+            if let Err(error) = self.log.receive(self.now, block) {
+                if let Some(stream) = self.stream() {
+                    let (link, session) = (stream.link, stream.receiver.session());
+                    self.refuse(link, session, Reason::OutOfTurn, error.to_string(), out);
+                    self.lose_stream();
+                }
+                return;
+            }
+        }
+        if self.log.undurable_bytes() > MAX_UNWRITTEN_BYTES
+            && let Some(stream) = self.stream()
+        {
+            let (link, session) = (stream.link, stream.receiver.session());
+            let text = "more unacknowledged bytes than any window".to_owned();
+            self.refuse(link, session, Reason::OutOfTurn, text, out);
+            self.lose_stream();
+        }
+    }
+
+    /// Answers whatever waited for the control file or the disk.
+    pub(super) fn settle_following(&mut self, out: &mut Vec<Out>) {
+        let drained = self.log.is_drained() || !self.rules.hold(Rule::S5Drain);
+        let (idle, reading) = (self.log.is_idle(), !self.reads.is_empty());
+        let end = self.log.end();
+        let written = self.persisting.written;
+        let cutting = self.control.truncating.is_some();
+        let Some(stream) = self.stream() else { return };
+        let (link, session) = (stream.link, stream.receiver.session());
+        let persisted = written >= stream.generation;
+        match stream.receiver.stage() {
+            // ORDER: the epoch is persisted and nothing is on its way to the disk before the end is told (S5).
+            Stage::Greeted if persisted && drained => {
+                stream.receiver.enter(Stage::Told);
+                let welcome = Message::Welcome {
+                    from: self.me(),
+                    protocol: self.abilities().protocols.1,
+                    abilities: self.abilities(),
+                    history: self.history(),
+                };
+                self.send(link, session, welcome, out);
+            }
+            Stage::Told => self.settle_lending(out),
+            Stage::Cutting if persisted => {
+                let Some(start) = stream.start.as_mut() else { return };
+                if cutting {
+                    if !start.reopening && idle && !reading {
+                        start.reopening = true;
+                        let Start { from: cut, hash, .. } = *start;
+                        out.push(Out::Reopen { cut, hash });
+                    }
+                    return;
+                }
+                stream.receiver.enter(Stage::Streaming);
+                stream.start = None;
+                stream.asked = true;
+                let epoch = stream.receiver.epoch();
+                self.history_epoch = epoch;
+                self.send(link, session, Message::Ready { at: end }, out);
+            }
+            Stage::Streaming if stream.joining && persisted => {
+                stream.joining = false;
+                let durable = self.control.durable.lsn;
+                self.send(link, session, Message::Joined { durable }, out);
+            }
+            _ => {}
+        }
+    }
+
+    /// The log was opened again, with what lay behind the fork cut off.
+    pub(super) fn reopened(&mut self, result: Result<Recovered, Error>, out: &mut Vec<Out>) {
+        let recovered = match result {
+            Ok(recovered) => recovered,
+            Err(error) => {
+                if let Some(stream) = self.stream()
+                    && !error.is_damage()
+                {
+                    let (link, session) = (stream.link, stream.receiver.session());
+                    self.control.truncating = None;
+                    self.persist();
+                    self.needs_copy(link, session, error.to_string(), out);
+                } else {
+                    self.fail(error.to_string(), out);
+                }
+                return;
+            }
+        };
+        self.openings = self.openings.saturating_add(1);
+        if let Some(saved) = &recovered.cut {
+            self.counters.truncations = self.counters.truncations.saturating_add(1);
+            out.push(Out::Event(Event::Cut(saved.clone())));
+        }
+        let fork = recovered.end;
+        let ops = OpId(self.openings.saturating_mul(LOG_OPS));
+        self.log = Log::new(recovered, self.options.log.clone(), ops);
+        self.log.wall_clock_is(self.wall_micros);
+        // ORDER: the floor falls in the same write that clears the mark (S6, S7).
+        self.control.truncating = None;
+        let generation = self.persist();
+        let reporting = match &mut self.phase {
+            Phase::Following(Following { stream: Some(stream) }) => {
+                stream.generation = generation;
+                if let Some(start) = stream.start.as_mut() {
+                    start.reopening = false;
+                }
+                Some(stream.receiver.epoch())
+            }
+            Phase::Gathering(gathering) => {
+                if let Some(adopting) = gathering.adopting.as_mut() {
+                    adopting.reopening = false;
+                    adopting.cut = None;
+                }
+                Some(gathering.epoch)
+            }
+            _ => None,
+        };
+        if let Some(epoch) = reporting {
+            self.history_epoch = epoch;
+            self.report(Some(fork), out);
+        }
+    }
+
+    /// Acknowledges what became durable.
+    pub(super) fn acknowledge(&mut self, out: &mut Vec<Out>) {
+        let durable = if self.rules.hold(Rule::S1Durable) {
+            (self.log.durable(), self.log.durable_hash())
+        } else {
+            (self.log.end(), self.log.hash())
+        };
+        let (received, applied) = (self.log.end(), self.applying.reached());
+        let Some(stream) = self.stream() else { return };
+        let asked = std::mem::take(&mut stream.asked);
+        let ack = stream.receiver.ack(received, durable.0, durable.1, applied, asked);
+        let (link, session) = (stream.link, stream.receiver.session());
+        if let Some(ack) = ack {
+            self.send(link, session, ack, out);
+        }
+    }
+
+    /// Lends a restarted primary what this copy holds beyond its end (S5).
+    fn settle_lending(&mut self, out: &mut Vec<Out>) {
+        let reading = self.reads.values().any(|reading| matches!(reading, Reading::Lend(..)));
+        let Some(stream) = self.stream() else { return };
+        let Some((next, to)) = stream.lending.filter(|(next, to)| next < to && !reading) else {
+            return;
+        };
+        let link = stream.link;
+        match self.log.fetch(next, LEND_BYTES) {
+            Ok(Fetch::Blocks(blocks)) => self.lend(link, next, blocks, out),
+            Ok(Fetch::Read { file, at, len }) => {
+                self.read(Reading::Lend(link, next), file, at, len, out);
+            }
+            Ok(Fetch::AtEnd) => {}
+            Err(error) => {
+                let Some(stream) = self.stream() else { return };
+                let session = stream.receiver.session();
+                self.needs_copy(link, session, error.to_string(), out);
+            }
+        }
+    }
+
+    pub(super) fn lend(
+        &mut self,
+        link: LinkId,
+        start: Lsn,
+        mut blocks: Vec<Block>,
+        out: &mut Vec<Out>,
+    ) {
+        let commit = self.commit;
+        let Some(stream) = self.stream().filter(|stream| stream.link == link) else { return };
+        let Some((_, to)) = stream.lending else { return };
+        blocks.retain(|block| block.end() <= to);
+        let next = blocks.last().map_or(to, Block::end);
+        stream.lending = (next < to).then_some((next, to));
+        let session = stream.receiver.session();
+        let lens = blocks
+            .iter()
+            .map(|block| (block.header().true_len, block.header().stored_len))
+            .collect();
+        let message = Message::Data { start, commit, keep: Lsn::ZERO, lens };
+        let envelope = self.envelope(session);
+        let body = blocks.iter().map(|block| block.stored().clone()).collect();
+        out.push(Out::Send { link, envelope, message, body });
+    }
+}
+
+const fn name_of(message: &Message) -> &'static str {
+    match message {
+        Message::Hello { .. } => "Hello",
+        Message::Welcome { .. } => "Welcome",
+        Message::Start { .. } => "Start",
+        Message::Ready { .. } => "Ready",
+        Message::Data { .. } => "Data",
+        Message::Ack { .. } => "Ack",
+        Message::Join => "Join",
+        Message::Joined { .. } => "Joined",
+        Message::Fetch { .. } => "Fetch",
+        _ => "a message",
+    }
+}

@@ -1,0 +1,596 @@
+//! One copy of one content, as a state machine: primary or mirror, restart, promotion, rejoin.
+//!
+//! Events go in, actions come out; there is no clock, socket, thread or random source in here. Every step
+//! ends by settling: whatever has become possible is done, whatever has become due is asked for.
+//! So nothing hangs on the order in which answers come.
+//!
+//! Guarantees: the rules S0 to S7 (docs/failover.md), each named where it is enforced. Not here: applying
+//! records (a store), the authority that owns configurations, sockets and files (drivers).
+//!
+//! # Layout
+//! - `event`: what goes in and comes out
+//! - `phase`: what a copy can be
+//! - `configured`: what the authority records, accepted and acted on
+//! - `following`: a copy and its primary
+//! - `restart`: how a reign is taken up
+//! - `reign`: a primary and its copies
+//! - `serve`: commit, apply, keep
+
+mod configured;
+mod event;
+mod following;
+mod phase;
+mod reign;
+mod restart;
+mod serve;
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
+
+use bytes::Bytes;
+use outrigger_net::config::{Config, Version};
+use outrigger_net::handshake::abilities;
+use outrigger_net::message::{Abilities, Envelope, History, Message, Reason, Session};
+use outrigger_wal::disk::{FileId, Io, IoDone, IoFault, OpId};
+use outrigger_wal::format::Block;
+use outrigger_wal::recover::{Promise, Recovered};
+use outrigger_wal::{Appender, Epoch, InstanceId, Log, LogOptions, Lsn, Micros};
+use xxhash_rust::xxh3::xxh3_128_with_seed;
+
+pub use event::{Event, In, LinkId, Out};
+pub use phase::Role;
+
+use crate::control::{Control, slot_of};
+use crate::rules::Rules;
+use phase::Phase;
+use serve::Applying;
+
+/// The first operation id of the member's own; the log's lie below.
+const OWN_OPS: u64 = 1 << 62;
+/// The distance between the operation ids of one opening of the log and the next.
+const LOG_OPS: u64 = 1 << 40;
+/// How many reigns a `Hello` tells.
+const TOLD_EPOCHS: usize = 512;
+
+/// How a member behaves. Times in milliseconds.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct MemberOptions {
+    /// The log's options.
+    pub log: LogOptions,
+    /// How long a primary waits for a copy without a connection before it asks for a configuration
+    /// without it (S2). Default 500.
+    pub copy_grace_millis: u64,
+    /// How long a connection may be silent before it counts as gone. Default 1,000.
+    pub silence_millis: u64,
+    /// How often something is said on a quiet connection. Default 200.
+    pub quiet_millis: u64,
+    /// How long to wait for the authority before asking again. Default 200.
+    pub ask_again_millis: u64,
+    /// How often promises are made durable and reported without another cause. Default 1,000.
+    pub promise_millis: u64,
+    /// How near a copy's durable LSN must be before commits wait for it (S4), in bytes of log space. Default 1 MiB.
+    pub near_bytes: u64,
+    /// Stored bytes on their way to one copy at once. Default 4 MiB.
+    pub window_bytes: u64,
+    /// Stored bytes on their way to the store at once. Default 2 MiB.
+    pub apply_bytes: u64,
+}
+
+impl Default for MemberOptions {
+    fn default() -> Self {
+        Self {
+            log: LogOptions::default(),
+            copy_grace_millis: 500,
+            silence_millis: 1_000,
+            quiet_millis: 200,
+            ask_again_millis: 200,
+            promise_millis: 1_000,
+            near_bytes: 1 << 20,
+            window_bytes: 4 << 20,
+            apply_bytes: 2 << 20,
+        }
+    }
+}
+
+/// What a read from the disk is for.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Reading {
+    /// To be shipped on this connection, from here.
+    Ship(LinkId, Lsn),
+    /// To be lent to a restarted primary on this connection, from here.
+    Lend(LinkId, Lsn),
+    /// To be applied, from here.
+    Apply(Lsn),
+}
+
+/// The control file's writes.
+#[derive(Debug)]
+struct Persisting {
+    /// The generation on disk.
+    written: u64,
+    /// The generation being written, and its operation.
+    writing: Option<(u64, OpId)>,
+    /// Whether the content changed since the last write began.
+    dirty: bool,
+    /// When it was written last.
+    at: Micros,
+}
+
+/// One copy of one content. See the module's documentation for its shape.
+#[derive(Debug)]
+pub struct Member {
+    options: MemberOptions,
+    rules: Rules,
+    seed: u64,
+    drawn: u64,
+    now: Micros,
+    wall_micros: u64,
+
+    control: Control,
+    persisting: Persisting,
+
+    log: Log,
+    openings: u64,
+    /// What is committed, as far as this copy knows and holds it.
+    commit: Lsn,
+    /// What the primary said is committed; may lie beyond what is held here.
+    told_commit: Lsn,
+    /// No copy needs log below this, as far as this copy was told.
+    told_keep: Lsn,
+    checkpointed: Lsn,
+    applying: Applying,
+
+    phase: Phase,
+    config: Option<Config>,
+    /// A configuration that waits until it is accepted durably: the generation that holds it.
+    accepting: VecDeque<(u64, Config)>,
+    asked_at: Option<Micros>,
+    reported: (Micros, Lsn, Lsn),
+    /// The reign that the log's history belongs to, as reported to the authority.
+    history_epoch: Epoch,
+
+    next_link: u64,
+    next_op: u64,
+    reads: BTreeMap<OpId, Reading>,
+    /// Connections that ended a short while ago, and whose they were.
+    old_links: VecDeque<(LinkId, InstanceId)>,
+    sealed: Vec<Block>,
+    closing: bool,
+    counters: Counters,
+}
+
+/// What a member has done since it was opened.
+#[derive(Clone, Copy, Default, Debug, PartialEq, Eq)]
+pub struct Counters {
+    /// Reigns taken up by promotion.
+    pub promotions: u64,
+    /// Reigns taken up after a restart.
+    pub restarts: u64,
+    /// Truncations that cut something.
+    pub truncations: u64,
+    /// Copies that joined the in-sync set here.
+    pub grows: u64,
+    /// Copies that left it here.
+    pub shrinks: u64,
+    /// Refused frames and acknowledgements.
+    pub refusals: u64,
+}
+
+impl Member {
+    /// A copy whose log and control file were just read. `applied`: what its store holds durably.
+    /// `seed`: random, from which nonces are drawn.
+    #[must_use]
+    pub fn new(
+        recovered: Recovered,
+        control: (u64, Control),
+        applied: Lsn,
+        seed: u64,
+        rules: Rules,
+        options: MemberOptions,
+        now: Micros,
+    ) -> Self {
+        let (generation, mut control) = control;
+        let commit = recovered.commit.max(applied);
+        control.epochs.clone_from(&recovered.epochs);
+        let history_epoch = recovered.epochs.last().map_or(Epoch::NONE, |entry| entry.epoch);
+        let start = recovered.start;
+        let log = Log::new(recovered, options.log.clone(), OpId(0));
+        let mut member = Self {
+            rules,
+            seed,
+            drawn: 0,
+            now,
+            wall_micros: 0,
+            persisting: Persisting { written: generation, writing: None, dirty: true, at: now },
+            openings: 0,
+            commit,
+            told_commit: commit,
+            told_keep: control.keep,
+            checkpointed: applied,
+            applying: Applying::from(log.boundary_before(applied).unwrap_or(start), applied),
+            phase: Phase::Waiting,
+            config: None,
+            accepting: VecDeque::new(),
+            asked_at: None,
+            reported: (now, Lsn::ZERO, Lsn::ZERO),
+            history_epoch,
+            next_link: 1,
+            next_op: OWN_OPS,
+            reads: BTreeMap::new(),
+            old_links: VecDeque::new(),
+            sealed: Vec::new(),
+            closing: false,
+            counters: Counters::default(),
+            control,
+            log,
+            options,
+        };
+        // A truncation that had begun was finished by recovery: the mark goes with the next write.
+        member.control.truncating = None;
+        member
+    }
+
+    /// Takes one event, and asks for whatever follows from it.
+    pub fn step(&mut self, now: Micros, event: In, out: &mut Vec<Out>) {
+        self.now = self.now.max(now);
+        match event {
+            In::Io(op, result) => self.io_done(op, result, out),
+            In::Kick => {}
+            In::Connected(link) => self.connected(link, out),
+            In::Frame { link, envelope, message, body } => {
+                self.frame(link, envelope, message, &body, out);
+            }
+            In::Closed(link) => self.closed(link),
+            In::Config { config, coordinator_epoch } => {
+                self.recorded(config, coordinator_epoch, out);
+            }
+            In::Applied(to) => self.applying.applied(to),
+            In::Checkpointed(to) => self.checkpointed = self.checkpointed.max(to),
+            In::Reopened(result) => self.reopened(*result, out),
+            In::Close => self.close(out),
+        }
+        self.settle(out);
+    }
+
+    /// When [`Member::step`] has something to do by itself (with [`In::Kick`]).
+    #[must_use]
+    pub fn deadline(&self) -> Option<Micros> {
+        if matches!(self.phase, Phase::Failed | Phase::Closed) {
+            return None;
+        }
+        let promise = self.reported.0.plus(self.options.promise_millis.saturating_mul(1000));
+        let ask = match self.phase {
+            Phase::Waiting | Phase::Electing(_) => {
+                self.asked_at.map(|at| at.plus(self.options.ask_again_millis.saturating_mul(1000)))
+            }
+            _ => None,
+        };
+        [Some(promise), ask, self.log.deadline(), self.reign_deadline()].into_iter().flatten().min()
+    }
+
+    /// Where producers append; refused while this copy does not reign.
+    #[must_use]
+    pub const fn appender(&self) -> &Arc<Appender> {
+        self.log.appender()
+    }
+
+    /// The wall clock, for the information in block headers.
+    pub const fn wall_clock_is(&mut self, micros: u64) {
+        self.wall_micros = micros;
+        self.log.wall_clock_is(micros);
+    }
+
+    /// What this copy is.
+    #[must_use]
+    pub const fn role(&self) -> Role {
+        self.phase.role()
+    }
+
+    /// The reign in which this copy serves commits: set once its first block is committed and
+    /// applied.
+    #[must_use]
+    pub fn serving(&self) -> Option<Epoch> {
+        match &self.phase {
+            Phase::Reigning(reign)
+                if self.commit >= reign.begin_end && self.applying.reached() >= reign.begin_end =>
+            {
+                Some(reign.epoch)
+            }
+            _ => None,
+        }
+    }
+
+    /// The highest epoch accepted.
+    #[must_use]
+    pub const fn epoch(&self) -> Epoch {
+        self.control.epoch
+    }
+
+    /// What is committed, as far as this copy knows and holds it.
+    #[must_use]
+    pub const fn commit(&self) -> Lsn {
+        self.commit
+    }
+
+    /// What its store has applied.
+    #[must_use]
+    pub const fn applied(&self) -> Lsn {
+        self.applying.reached()
+    }
+
+    /// Its log.
+    #[must_use]
+    pub const fn log(&self) -> &Log {
+        &self.log
+    }
+
+    /// Its control file's content.
+    #[must_use]
+    pub const fn control(&self) -> &Control {
+        &self.control
+    }
+
+    /// The configuration it acts under.
+    #[must_use]
+    pub const fn config(&self) -> Option<&Config> {
+        self.config.as_ref()
+    }
+
+    /// What it has done.
+    #[must_use]
+    pub const fn counters(&self) -> Counters {
+        self.counters
+    }
+
+    const fn me(&self) -> InstanceId {
+        self.control.identity.instance
+    }
+
+    fn draw(&mut self) -> u128 {
+        self.drawn = self.drawn.wrapping_add(1);
+        xxh3_128_with_seed(&self.drawn.to_le_bytes(), self.seed)
+    }
+
+    fn op(&mut self) -> OpId {
+        let op = OpId(self.next_op);
+        self.next_op = self.next_op.wrapping_add(1);
+        op
+    }
+
+    fn envelope(&self, session: Session) -> Envelope {
+        Envelope {
+            cluster: self.control.identity.cluster,
+            content: self.control.identity.content,
+            epoch: self.control.epoch,
+            coordinator_epoch: self.control.coordinator_epoch,
+            version: self.config.as_ref().map_or(self.control.version, |config| config.version),
+            session,
+        }
+    }
+
+    const fn abilities(&self) -> Abilities {
+        abilities(self.log.segment_bytes())
+    }
+
+    fn history(&self) -> History {
+        let skip = self.log.epochs().len().saturating_sub(TOLD_EPOCHS);
+        History {
+            epochs: self.log.epochs().iter().skip(skip).copied().collect(),
+            start: self.log.start(),
+            end: self.log.end(),
+            hash: self.log.hash(),
+            commit: self.commit,
+            floor: self.floor(),
+        }
+    }
+
+    /// What this copy has promised to hold (S6), as far as it knows itself.
+    fn floor(&self) -> Lsn {
+        let end = self.log.end();
+        self.commit.max(self.control.durable.lsn.min(end))
+    }
+
+    fn send(&self, link: LinkId, session: Session, message: Message, out: &mut Vec<Out>) {
+        let envelope = self.envelope(session);
+        out.push(Out::Send { link, envelope, message, body: Vec::new() });
+    }
+
+    fn refuse(
+        &mut self,
+        link: LinkId,
+        session: Session,
+        reason: Reason,
+        text: String,
+        out: &mut Vec<Out>,
+    ) {
+        self.counters.refusals = self.counters.refusals.saturating_add(1);
+        out.push(Out::Event(Event::Refused { text: text.clone() }));
+        self.send(link, session, Message::Refuse { reason, text }, out);
+        out.push(Out::Hangup(link));
+    }
+
+    fn fail(&mut self, text: String, out: &mut Vec<Out>) {
+        if !matches!(self.phase, Phase::Failed) {
+            self.step_down("the copy failed", out);
+            self.phase = Phase::Failed;
+            out.push(Out::Event(Event::Failed { text }));
+        }
+    }
+
+    fn io_done(&mut self, op: OpId, result: Result<IoDone, IoFault>, out: &mut Vec<Out>) {
+        if self.persisting.writing.is_some_and(|(_, writing)| writing == op) {
+            let generation = self.persisting.writing.take().map_or(0, |(generation, _)| generation);
+            match result {
+                Ok(_) => self.persisting.written = generation,
+                Err(fault) => self.fail(format!("the control file cannot be written: {fault}"), out),
+            }
+            return;
+        }
+        if let Some(reading) = self.reads.remove(&op) {
+            match result {
+                Ok(IoDone::Bytes(bytes)) => self.read_done(reading, &bytes, out),
+                Ok(_) => {}
+                Err(fault) => self.fail(format!("the log cannot be read: {fault}"), out),
+            }
+            return;
+        }
+        let mut io = Vec::new();
+        // A completion of an earlier opening of the log belongs to nobody.
+        let ours = self.log.done(self.now, op, &result, &mut io);
+        out.extend(io.into_iter().map(|(op, io)| Out::Io(op, io)));
+        if ours && let Some(fault) = self.log.poison() {
+            let text = format!("the log is poisoned: {fault}");
+            self.fail(text, out);
+        }
+    }
+
+    /// Notes that the control file must be written; returns the generation that will hold what is
+    /// in it now.
+    fn persist(&mut self) -> u64 {
+        self.persisting.dirty = true;
+        match self.persisting.writing {
+            Some((generation, _)) => generation.saturating_add(1),
+            None => self.persisting.written.saturating_add(1),
+        }
+    }
+
+    const fn is_persisted(&self, generation: u64) -> bool {
+        self.persisting.written >= generation
+    }
+
+    fn write_control(&mut self, out: &mut Vec<Out>) {
+        if !self.persisting.dirty || self.persisting.writing.is_some() {
+            return;
+        }
+        let held = self.log.durable();
+        self.control.durable = Promise { epoch: self.log.epoch().number, lsn: held };
+        self.control.commit = Promise { epoch: self.log.epoch().number, lsn: self.commit };
+        self.control.epochs.clear();
+        self.control.epochs.extend_from_slice(self.log.epochs());
+        let generation = self.persisting.written.saturating_add(1);
+        let parts = vec![self.control.encode(generation)];
+        let op = self.op();
+        self.persisting.writing = Some((generation, op));
+        self.persisting.dirty = false;
+        self.persisting.at = self.now;
+        let file = slot_of(generation);
+        out.push(Out::Io(op, Io::Write { file, at: 0, parts, dsync: true }));
+    }
+
+    fn read(&mut self, reading: Reading, file: FileId, at: u64, len: u32, out: &mut Vec<Out>) {
+        let op = self.op();
+        self.reads.insert(op, reading);
+        out.push(Out::Io(op, Io::Read { file, at, len }));
+    }
+
+    fn read_done(&mut self, reading: Reading, bytes: &Bytes, out: &mut Vec<Out>) {
+        let (Reading::Ship(_, from) | Reading::Lend(_, from) | Reading::Apply(from)) = reading;
+        let mut blocks = Vec::new();
+        match self.log.decode(from, bytes, &mut blocks) {
+            Ok(Some(need)) => {
+                let file = FileId::Segment(from.0 / self.log.segment_bytes());
+                self.read(reading, file, from.0 % self.log.segment_bytes(), need, out);
+                return;
+            }
+            Ok(None) => {}
+            Err(error) => {
+                self.fail(error.to_string(), out);
+                return;
+            }
+        }
+        match reading {
+            Reading::Ship(link, _) => self.ship(link, &blocks, out),
+            Reading::Lend(link, from) => self.lend(link, from, blocks, out),
+            Reading::Apply(from) => self.apply(from, blocks, out),
+        }
+    }
+
+    fn close(&mut self, out: &mut Vec<Out>) {
+        self.step_down("it is going down", out);
+        self.closing = true;
+    }
+
+    /// Does what has become possible, asks for what has become due.
+    fn settle(&mut self, out: &mut Vec<Out>) {
+        if matches!(self.phase, Phase::Failed | Phase::Closed) {
+            return;
+        }
+        self.act_on_config(out);
+        self.settle_following(out);
+        self.settle_restart(out);
+
+        let mut io = Vec::new();
+        let mut sealed = std::mem::take(&mut self.sealed);
+        self.log.pump(self.now, &mut sealed, &mut io);
+        sealed.clear();
+        self.sealed = sealed;
+        out.extend(io.drain(..).map(|(op, io)| Out::Io(op, io)));
+
+        self.settle_reign(out);
+        self.advance_commit(out);
+        self.settle_applying(out);
+        self.acknowledge(out);
+        self.settle_keep(&mut io);
+        out.extend(io.drain(..).map(|(op, io)| Out::Io(op, io)));
+        self.settle_promise(out);
+        self.write_control(out);
+        self.settle_close(out);
+    }
+
+    /// Promises are made durable and told every so often.
+    fn settle_promise(&mut self, out: &mut Vec<Out>) {
+        let every = self.options.promise_millis.saturating_mul(1000);
+        if self.now.since(self.reported.0) < every {
+            return;
+        }
+        if self.control.durable.lsn != self.log.durable() || self.control.commit.lsn != self.commit {
+            self.persist();
+        }
+        self.report(None, out);
+    }
+
+    fn report(&mut self, cut: Option<Lsn>, out: &mut Vec<Out>) {
+        self.reported = (self.now, self.log.durable(), self.commit);
+        out.push(Out::Report {
+            epoch: self.history_epoch,
+            durable: self.log.durable(),
+            commit: self.commit,
+            applied: self.applying.reached(),
+            cut,
+        });
+    }
+
+    fn settle_close(&mut self, out: &mut Vec<Out>) {
+        if !self.closing || !self.log.is_idle() || !self.reads.is_empty() {
+            return;
+        }
+        let fresh = self.control.durable.lsn == self.log.durable()
+            && self.control.commit.lsn == self.commit
+            && !self.persisting.dirty;
+        if !fresh {
+            self.persist();
+            self.write_control(out);
+        } else if self.persisting.writing.is_none() {
+            self.phase = Phase::Closed;
+            out.push(Out::Closed);
+        }
+    }
+
+    fn version(&self) -> Version {
+        self.config.as_ref().map_or(Version(0), |config| config.version)
+    }
+
+    fn new_link(&mut self) -> LinkId {
+        let link = LinkId(self.next_link);
+        self.next_link = self.next_link.wrapping_add(2);
+        link
+    }
+
+    fn forget_link(&mut self, link: LinkId, peer: InstanceId) {
+        self.old_links.push_back((link, peer));
+        if self.old_links.len() > 16 {
+            self.old_links.pop_front();
+        }
+    }
+}

@@ -1,0 +1,228 @@
+//! What a copy can be, and the state of each.
+//!
+//! Not here: how it comes from one to the other (its siblings).
+
+use std::collections::BTreeMap;
+
+use outrigger_net::config::{Config, Version};
+use outrigger_net::message::{History, Session};
+use outrigger_net::receiver::Receiver;
+use outrigger_net::sender::Sender;
+use outrigger_wal::{Epoch, InstanceId, Lsn, Micros, RunningHash};
+
+use super::event::LinkId;
+
+/// What a copy is, in a word.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+#[non_exhaustive]
+pub enum Role {
+    /// It does not know yet.
+    Waiting,
+    /// It follows a primary.
+    Mirror,
+    /// It is about to reign.
+    Rising,
+    /// It reigns.
+    Primary,
+    /// It failed for good, or was closed.
+    Down,
+}
+
+/// What a copy is.
+#[derive(Debug)]
+pub(super) enum Phase {
+    /// No configuration is known yet, or this copy is in none.
+    Waiting,
+    /// It follows a primary, or waits for one to call.
+    Following(Following),
+    /// Restarted as primary: a new epoch is asked for (S5).
+    Electing(Config),
+    /// The epoch is recorded: the in-sync copies are asked for their ends (S5).
+    Gathering(Gathering),
+    /// It will reign as soon as what it accepted is durable and its disk is drained.
+    Rising(Rising),
+    /// It reigns.
+    Reigning(Reign),
+    /// It failed for good.
+    Failed,
+    /// It was closed in order.
+    Closed,
+}
+
+impl Phase {
+    pub(super) const fn role(&self) -> Role {
+        match self {
+            Self::Waiting => Role::Waiting,
+            Self::Following(_) => Role::Mirror,
+            Self::Electing(_) | Self::Gathering(_) | Self::Rising(_) => Role::Rising,
+            Self::Reigning(_) => Role::Primary,
+            Self::Failed | Self::Closed => Role::Down,
+        }
+    }
+}
+
+/// A copy and the stream from its primary.
+#[derive(Debug, Default)]
+pub(super) struct Following {
+    pub(super) stream: Option<Stream>,
+}
+
+/// The stream from a primary.
+#[derive(Debug)]
+pub(super) struct Stream {
+    pub(super) link: LinkId,
+    pub(super) receiver: Receiver,
+    /// The generation of the control file that must be on disk before the next answer.
+    pub(super) generation: u64,
+    /// Where the primary told us to start.
+    pub(super) start: Option<Start>,
+    /// A `Join` waits to be answered.
+    pub(super) joining: bool,
+    /// An acknowledgement is due whether or not anything moved.
+    pub(super) asked: bool,
+    /// What a restarted primary wants of our tail: (next, end).
+    pub(super) lending: Option<(Lsn, Lsn)>,
+}
+
+/// What the primary said in `Start`.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Start {
+    pub(super) from: Lsn,
+    pub(super) hash: RunningHash,
+    /// The log was asked to be opened again.
+    pub(super) reopening: bool,
+}
+
+/// A restarted primary that collects the ends of the in-sync copies.
+#[derive(Debug)]
+pub(super) struct Gathering {
+    pub(super) epoch: Epoch,
+    /// The generation that holds the epoch.
+    pub(super) generation: u64,
+    pub(super) peers: BTreeMap<InstanceId, Peer>,
+    pub(super) swap: Option<Swap>,
+    /// The tail that is fetched from another copy.
+    pub(super) adopting: Option<Adopting>,
+}
+
+/// The tail of another copy that this one takes over.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Adopting {
+    pub(super) from: InstanceId,
+    pub(super) link: LinkId,
+    pub(super) end: Lsn,
+    /// Our own log is cut first: to where, with this hash; the generation that holds the mark.
+    pub(super) cut: Option<(Lsn, RunningHash, u64)>,
+    pub(super) reopening: bool,
+    pub(super) asked: bool,
+}
+
+/// About to reign.
+#[derive(Debug)]
+pub(super) struct Rising {
+    pub(super) epoch: Epoch,
+    pub(super) generation: u64,
+    pub(super) peers: BTreeMap<InstanceId, Peer>,
+    /// Whether this is a promotion (S3) or a restart (S5).
+    pub(super) promoted: bool,
+    /// The copy that reigned before.
+    pub(super) deposed: Option<InstanceId>,
+}
+
+/// A reign.
+#[derive(Debug)]
+pub(super) struct Reign {
+    pub(super) epoch: Epoch,
+    /// The end of the reign's first block.
+    pub(super) begin_end: Lsn,
+    pub(super) peers: BTreeMap<InstanceId, Peer>,
+    pub(super) swap: Option<Swap>,
+    pub(super) served: bool,
+}
+
+/// A change of the configuration that was asked for.
+#[derive(Debug)]
+pub(super) struct Swap {
+    pub(super) base: Version,
+    pub(super) new: Config,
+    pub(super) asked: Micros,
+}
+
+/// One other copy, as its primary sees it.
+#[derive(Debug)]
+pub(super) struct Peer {
+    pub(super) line: Line,
+    /// When the line was lost, or first tried.
+    pub(super) lost: Micros,
+    pub(super) attempts: u32,
+    /// Its durable LSN, observed in this epoch (S1).
+    pub(super) observed: Lsn,
+    /// Commits wait for it from here on, though the configuration does not say so yet (S4).
+    pub(super) awaited: Option<Awaited>,
+    /// No grace: it was deposed because it cannot be reached.
+    pub(super) deposed: bool,
+}
+
+/// The connection to a copy.
+#[derive(Debug)]
+pub(super) enum Line {
+    /// There is none; to be dialled then.
+    Down(Micros),
+    /// Being made.
+    Dialling(LinkId),
+    /// There.
+    Up(Box<Up>),
+}
+
+/// A connection that is there.
+#[derive(Debug)]
+pub(super) struct Up {
+    pub(super) link: LinkId,
+    pub(super) session: Session,
+    pub(super) sender: Sender,
+    /// What it told of its history.
+    pub(super) history: Option<History>,
+    /// `Start` was said.
+    pub(super) started: bool,
+}
+
+/// A copy that commits wait for before it is in the in-sync set (S4).
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Awaited {
+    /// From here on nothing is committed without it.
+    pub(super) from: Lsn,
+    /// `Join` was said.
+    pub(super) joining: bool,
+    /// The copy answered: it persisted that it is in sync.
+    pub(super) joined: bool,
+    /// The version on whose base it was asked for.
+    pub(super) base: Option<Version>,
+}
+
+impl Peer {
+    pub(super) const fn new(now: Micros, deposed: bool) -> Self {
+        Self {
+            line: Line::Down(now),
+            lost: now,
+            attempts: 0,
+            observed: Lsn::ZERO,
+            awaited: None,
+            deposed,
+        }
+    }
+
+    pub(super) fn link(&self) -> Option<LinkId> {
+        match &self.line {
+            Line::Down(_) => None,
+            Line::Dialling(link) => Some(*link),
+            Line::Up(up) => Some(up.link),
+        }
+    }
+
+    pub(super) fn up(&mut self) -> Option<&mut Up> {
+        match &mut self.line {
+            Line::Up(up) => Some(up),
+            _ => None,
+        }
+    }
+}
