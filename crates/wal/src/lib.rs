@@ -7,6 +7,9 @@
 #![forbid(unsafe_code)]
 
 pub mod disk;
+pub mod format;
 pub mod lsn;
 
-pub use lsn::{ClusterId, ContentId, Epoch, InstanceId, LogId, Lsn, Micros, PAGE_BYTES, RunningHash};
+pub use lsn::{
+    ClusterId, ContentId, Epoch, InstanceId, LogId, Lsn, Micros, PAGE_BYTES, RunningHash,
+};
