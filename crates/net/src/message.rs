@@ -114,6 +114,8 @@ pub enum Reason {
     NotReady,
     /// A promotion that is refused, or an operator's error.
     Denied,
+    /// A reason that only a newer peer knows; its text says more.
+    Other(u8),
 }
 
 /// One message. `Data` frames carry blocks behind it, verbatim.

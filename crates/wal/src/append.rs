@@ -68,6 +68,7 @@ enum Gate {
     Closed,
 }
 
+#[derive(Debug)]
 struct Inner {
     gate: Gate,
     body: BlockBuilder,
@@ -77,6 +78,7 @@ struct Inner {
 }
 
 /// The shared end of a log that producers append to.
+#[derive(Debug)]
 pub struct Appender {
     inner: Mutex<Inner>,
     segment_bytes: u64,
@@ -135,7 +137,7 @@ impl Appender {
         let bodies: u64 = records.iter().map(|record| record.len() as u64).sum();
         let limit = u64::from(self.max_record_bytes);
         let framed: u64 =
-            records.iter().map(|record| record_frame_bytes(record.len() as u64)).sum();
+            records.iter().map(|record| record_frame_bytes(record.len())).sum();
         // One record of exactly the limit fits; the framing of many counts.
         let counted = if others.is_empty() { bodies } else { framed };
         if counted > limit {

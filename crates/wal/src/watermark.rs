@@ -145,9 +145,10 @@ impl Future for Wait {
         if let Some(error) = &waiting.failed {
             return Poll::Ready(Err(error.clone()));
         }
+        let lsn = self.lsn;
         let key = *self.key.get_or_insert_with(|| {
             waiting.next = waiting.next.wrapping_add(1);
-            (self.lsn, waiting.next)
+            (lsn, waiting.next)
         });
         waiting.wakers.insert(key, context.waker().clone());
         Poll::Pending

@@ -332,7 +332,7 @@ impl Log {
         }
         match block.kind() {
             Kind::SegmentHead => {
-                let fits = block.segment_head().is_some_and(|head| {
+                let fits = block.segment_head_entry().is_some_and(|head| {
                     head.log == self.id
                         && head.content == self.content
                         && head.segment_bytes == self.segment_bytes
@@ -344,7 +344,7 @@ impl Log {
                 }
             }
             Kind::EpochBegin => {
-                let rises = block.epoch_begin().is_some_and(|begin| {
+                let rises = block.epoch_begin_entry().is_some_and(|begin| {
                     begin.epoch.number > self.epoch.number && begin.epoch.number == block.epoch()
                 });
                 if !rises {
@@ -465,6 +465,18 @@ impl Log {
         decode_run(self.id, self.segment_bytes, from, self.durable, bytes, blocks)
     }
 
+    /// The running hash at block boundary `lsn`, when memory has it.
+    #[must_use]
+    pub fn hash_at(&self, lsn: Lsn) -> Option<RunningHash> {
+        if lsn == self.end {
+            return Some(self.hash);
+        }
+        if lsn == Lsn::ZERO {
+            return Some(RunningHash::default());
+        }
+        self.tail.find(lsn).filter(|block| block.lsn() == lsn).map(Block::hash_before)
+    }
+
     /// The block that holds `lsn` starts at or behind this block boundary, within the index's
     /// stride.
     #[must_use]
@@ -562,7 +574,7 @@ impl Log {
 
     /// Makes a block the log's last one.
     fn accept(&mut self, now: Micros, block: Block) {
-        if let Some(begin) = block.epoch_begin() {
+        if let Some(begin) = block.epoch_begin_entry() {
             self.epoch = begin.epoch;
             self.epochs.push(EpochEntry {
                 epoch: begin.epoch,
