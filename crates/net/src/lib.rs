@@ -4,6 +4,7 @@
 //! - [`message`], [`config`]: the words
 //! - [`frame`]: their layout in bytes, and blocks behind them verbatim
 //! - [`handshake`]: who may talk, and where two histories part
+//! - [`sender`], [`receiver`]: the stream to one copy, the stream from the primary
 //! - [`transport`]: TCP by tokio: listening, dialling, queues, deadlines
 //!
 //! # Guarantees
@@ -16,6 +17,8 @@ pub mod error;
 pub mod frame;
 pub mod handshake;
 pub mod message;
+pub mod receiver;
+pub mod sender;
 pub mod transport;
 
 pub use error::Error;

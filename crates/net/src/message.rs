@@ -59,6 +59,17 @@ pub struct Abilities {
     pub max_block_bytes: u32,
 }
 
+impl Abilities {
+    /// What this version can do, with the largest block of any log.
+    pub const OURS: Self = Self {
+        protocols: (1, 1),
+        required_features: 0,
+        optional_features: 0,
+        block_formats: (1, 1),
+        max_block_bytes: outrigger_wal::format::MAX_BLOCK_BYTES,
+    };
+}
+
 /// Where a copy's history stands.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct History {

@@ -9,7 +9,8 @@ use bytes::Bytes;
 use outrigger_wal::format::Block;
 use outrigger_wal::{Epoch, InstanceId, LogId, Lsn, RunningHash};
 
-use crate::frame::{FrameError, split_blocks};
+use crate::error::Error;
+use crate::frame::split_blocks;
 use crate::message::{Message, Session};
 
 /// How far the stream has come.
@@ -81,15 +82,15 @@ impl Receiver {
     /// Cuts a data frame's body into checked blocks.
     ///
     /// # Errors
-    /// [`FrameError`] for lengths that do not fit, or for a block that fails its checks.
+    /// [`Error`] for lengths that do not fit, or for a block that fails its checks.
     pub fn blocks(
         &self,
         log: LogId,
         start: Lsn,
         lens: &[(u32, u32)],
         body: &Bytes,
-    ) -> Result<Vec<Block>, FrameError> {
-        split_blocks(start, lens, body, log)
+    ) -> Result<Vec<Block>, Error> {
+        split_blocks(start, lens, body.clone(), log)
     }
 
     /// The acknowledgement that is due, if anything moved since the last one; always when `asked`.

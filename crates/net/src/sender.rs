@@ -171,10 +171,10 @@ impl Sender {
     pub fn welcome(&mut self, mine: &History, theirs: &History) -> Next {
         let at = match compare(mine, theirs) {
             Verdict::Continue { at } => at,
-            Verdict::Truncate { to } => to,
+            Verdict::Truncate { to } | Verdict::Behind { at: to } => to,
             Verdict::NeedsCopy { why } => {
                 self.stage = Stage::NeedsCopy;
-                return Next::NeedsCopy(why);
+                return Next::NeedsCopy(why.to_string());
             }
         };
         self.stage = Stage::Starting;

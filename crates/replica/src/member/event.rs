@@ -111,8 +111,8 @@ pub enum Out {
     Reopen {
         /// The fork.
         cut: Lsn,
-        /// The running hash there.
-        hash: RunningHash,
+        /// The running hash that must stand there, where it is known.
+        hash: Option<RunningHash>,
     },
     /// Something an administrator should know.
     Event(Event),

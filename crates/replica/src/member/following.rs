@@ -5,11 +5,12 @@
 
 use bytes::Bytes;
 use outrigger_net::handshake::{Identity as Door, check_hello};
-use outrigger_net::message::{Envelope, Message, Reason, Role as Caller};
+use outrigger_net::message::{Abilities, Envelope, Message, Reason, Role as Caller};
 use outrigger_net::receiver::{Receiver, Stage};
 use outrigger_wal::format::Block;
 use outrigger_wal::recover::Recovered;
-use outrigger_wal::{Error, Fetch, Log, Lsn, OpId, RunningHash};
+use outrigger_wal::disk::OpId;
+use outrigger_wal::{Error, Fetch, Log, Lsn, RunningHash};
 
 use super::event::{Event, LinkId, Out};
 use super::phase::{Following, Phase, Start, Stream};
@@ -62,9 +63,9 @@ impl Member {
             content: id.content,
             instance: id.instance,
             log: id.log,
-            abilities: self.abilities(),
+            abilities: Abilities::OURS,
         };
-        if let Err((reason, text)) = check_hello(&door, message, &envelope) {
+        if let Err((reason, text)) = check_hello(&door, &envelope, message) {
             self.refuse(link, session, reason, text, out);
             return;
         }
@@ -310,8 +311,8 @@ impl Member {
                 stream.receiver.enter(Stage::Told);
                 let welcome = Message::Welcome {
                     from: self.me(),
-                    protocol: self.abilities().protocols.1,
-                    abilities: self.abilities(),
+                    protocol: Abilities::OURS.protocols.1,
+                    abilities: Abilities::OURS,
                     history: self.history(),
                 };
                 self.send(link, session, welcome, out);
@@ -323,7 +324,7 @@ impl Member {
                     if !start.reopening && idle && !reading {
                         start.reopening = true;
                         let Start { from: cut, hash, .. } = *start;
-                        out.push(Out::Reopen { cut, hash });
+                        out.push(Out::Reopen { cut, hash: Some(hash) });
                     }
                     return;
                 }

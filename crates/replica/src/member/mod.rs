@@ -29,8 +29,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use outrigger_net::config::{Config, Version};
-use outrigger_net::handshake::abilities;
-use outrigger_net::message::{Abilities, Envelope, History, Message, Reason, Session};
+use outrigger_net::message::{Envelope, History, Message, Reason, Session};
 use outrigger_wal::disk::{FileId, Io, IoDone, IoFault, OpId};
 use outrigger_wal::format::Block;
 use outrigger_wal::recover::{Promise, Recovered};
@@ -102,6 +101,8 @@ enum Reading {
     Lend(LinkId, Lsn),
     /// To be applied, from here.
     Apply(Lsn),
+    /// The block at a fork, whose header has the running hash to say `Start` with.
+    Start(LinkId, Lsn),
 }
 
 /// The control file's writes.
@@ -369,10 +370,6 @@ impl Member {
         }
     }
 
-    const fn abilities(&self) -> Abilities {
-        abilities(self.log.segment_bytes())
-    }
-
     fn history(&self) -> History {
         let skip = self.log.epochs().len().saturating_sub(TOLD_EPOCHS);
         History {
@@ -485,7 +482,8 @@ impl Member {
     }
 
     fn read_done(&mut self, reading: Reading, bytes: &Bytes, out: &mut Vec<Out>) {
-        let (Reading::Ship(_, from) | Reading::Lend(_, from) | Reading::Apply(from)) = reading;
+        let (Reading::Ship(_, from) | Reading::Lend(_, from) | Reading::Apply(from) | Reading::Start(_, from)) =
+            reading;
         let mut blocks = Vec::new();
         match self.log.decode(from, bytes, &mut blocks) {
             Ok(Some(need)) => {
@@ -503,6 +501,11 @@ impl Member {
             Reading::Ship(link, _) => self.ship(link, &blocks, out),
             Reading::Lend(link, from) => self.lend(link, from, blocks, out),
             Reading::Apply(from) => self.apply(from, blocks, out),
+            Reading::Start(link, _) => {
+                if let Some(block) = blocks.first() {
+                    self.say_start_with(link, block, out);
+                }
+            }
         }
     }
 

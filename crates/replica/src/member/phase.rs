@@ -111,8 +111,8 @@ pub(super) struct Adopting {
     pub(super) from: InstanceId,
     pub(super) link: LinkId,
     pub(super) end: Lsn,
-    /// Our own log is cut first: to where, with this hash; the generation that holds the mark.
-    pub(super) cut: Option<(Lsn, RunningHash, u64)>,
+    /// Our own log is cut first: to where, and the generation that holds the mark.
+    pub(super) cut: Option<(Lsn, u64)>,
     pub(super) reopening: bool,
     pub(super) asked: bool,
 }

@@ -5,9 +5,9 @@
 
 use bytes::Bytes;
 use outrigger_net::config::Config;
-use outrigger_net::handshake::backoff_micros;
-use outrigger_net::message::{Envelope, Message, Reason, Role as Caller, Session};
+use outrigger_net::message::{Abilities, Envelope, Message, Reason, Role as Caller, Session};
 use outrigger_net::sender::{Next, Sender, Stage};
+use outrigger_net::transport::backoff_micros;
 use outrigger_wal::format::Block;
 use outrigger_wal::{Fetch, InstanceId, Lsn, Micros};
 
@@ -64,7 +64,7 @@ impl Member {
             from: self.me(),
             to: instance,
             log: self.log.id(),
-            abilities: self.abilities(),
+            abilities: Abilities::OURS,
             history: self.history(),
         };
         self.send(link, session, hello, out);
@@ -73,7 +73,7 @@ impl Member {
     /// A line ended, of whichever side.
     pub(super) fn closed(&mut self, link: LinkId) {
         self.reads.retain(|_, reading| {
-            !matches!(reading, Reading::Ship(at, _) | Reading::Lend(at, _) if *at == link)
+            !matches!(reading, Reading::Ship(at, _) | Reading::Lend(at, _) | Reading::Start(at, _) if *at == link)
         });
         let (now, roll) = (self.now, self.draw());
         let roll = u64::try_from(roll >> 64).unwrap_or(0);

@@ -112,9 +112,9 @@ impl Member {
         let Some(theirs) = up.history.clone() else { return };
         let cut = match compare(&theirs, &mine) {
             Verdict::Continue { .. } => None,
-            Verdict::Truncate { to } => Some(to),
-            Verdict::NeedsCopy { why } => {
-                let text = format!("its own history cannot be continued from the greatest: {why}");
+            Verdict::Truncate { to } | Verdict::Behind { at: to } => Some(to),
+            _ => {
+                let text = "its own history cannot be continued from the greatest".to_owned();
                 self.fail(text, out);
                 return;
             }
@@ -123,7 +123,7 @@ impl Member {
         // its running hash, and so no hash is asked for here.
         let cut = cut.map(|to| {
             self.control.truncating = Some(to);
-            (to, outrigger_wal::RunningHash::default(), self.persist())
+            (to, self.persist())
         });
         let adopting = Adopting {
             from,
@@ -146,10 +146,10 @@ impl Member {
         let (drained, written) = (self.log.is_drained(), self.persisting.written);
         let Phase::Gathering(gathering) = &mut self.phase else { return false };
         let Some(adopting) = gathering.adopting.as_mut() else { return false };
-        if let Some((cut, hash, generation)) = adopting.cut {
+        if let Some((cut, generation)) = adopting.cut {
             if !adopting.reopening && written >= generation && idle && !reading {
                 adopting.reopening = true;
-                out.push(Out::Reopen { cut, hash });
+                out.push(Out::Reopen { cut, hash: None });
             }
             return true;
         }
@@ -190,7 +190,7 @@ impl Member {
         if !asked {
             return;
         }
-        let blocks = outrigger_net::frame::split_blocks(start, lens, body, self.log.id());
+        let blocks = outrigger_net::frame::split_blocks(start, lens, body.clone(), self.log.id());
         let taken = blocks.map_err(|error| error.to_string()).and_then(|blocks| {
             blocks.into_iter().try_for_each(|block| {
                 self.log.receive(self.now, block).map_err(|error| error.to_string())
@@ -226,10 +226,7 @@ impl Member {
         self.control.in_sync = true;
         self.persist();
         let mut peers: BTreeMap<_, _> = rising.peers;
-        for peer in peers.values_mut() {
-            if rising.deposed.is_none() {
-                continue;
-            }
+        for peer in peers.values_mut().filter(|_| rising.promoted) {
             peer.lost = self.now;
         }
         out.push(Out::Event(Event::Reigns { epoch: rising.epoch, from: begun }));
