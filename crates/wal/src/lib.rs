@@ -9,6 +9,4 @@
 pub mod disk;
 pub mod lsn;
 
-pub use lsn::{
-    ClusterId, ContentId, Epoch, InstanceId, LogId, Lsn, Micros, PAGE_BYTES, RunningHash,
-};
+pub use lsn::{ClusterId, ContentId, Epoch, InstanceId, LogId, Lsn, Micros, PAGE_BYTES, RunningHash};
