@@ -8,6 +8,7 @@
 
 pub mod disk;
 mod error;
+pub mod format;
 pub mod lsn;
 
 pub use error::Error;

@@ -1,0 +1,1 @@
+//! What the format promises, tried on every bit and on random input.
