@@ -77,6 +77,16 @@ pub enum Error {
         /// The newest version that can be read.
         known: u16,
     },
+    /// The log holds a block that asks for something this program does not know.
+    #[error("{file} at LSN {lsn}: {cause}; it was written by a newer version: upgrade this program")]
+    UnknownFeature {
+        /// The segment.
+        file: FileId,
+        /// The block.
+        lsn: Lsn,
+        /// What is unknown.
+        cause: String,
+    },
     /// A setting makes no sense, or does not fit the log that is there.
     #[error("{setting}: {cause}")]
     Config {

@@ -14,6 +14,7 @@ use bytes::Bytes;
 
 use crate::lsn::{Lsn, Micros};
 
+pub mod lock;
 pub mod memory;
 pub mod plain;
 mod sync;

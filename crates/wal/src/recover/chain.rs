@@ -1,0 +1,255 @@
+//! The chain of blocks: which block follows which, and what ends it.
+//!
+//! Guarantees: a block that is yielded is whole, lies at its own LSN, within its segment, continues
+//! the running hash, and is of the epoch that reigns there. Each segment begins with its head, and
+//! the first one's head says what came before. Not here: what the chain's end means.
+
+use bytes::Bytes;
+
+use super::read::LogBytes;
+use crate::disk::{Blocking, FileId};
+use crate::error::Error;
+use crate::format::{Block, BlockError, BlockHeader, EpochEntry, HEADER_BYTES, Kind, VERSION};
+use crate::lsn::{ContentId, Epoch, LogId, Lsn, RunningHash};
+
+/// Whose log it is.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct Identity {
+    pub(crate) log: LogId,
+    pub(crate) content: ContentId,
+    pub(crate) segment_bytes: u64,
+}
+
+/// Why the chain does not go on.
+#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
+pub(crate) enum Break {
+    #[error("the segment's file is missing")]
+    Missing,
+    #[error("the segment's file has {found} bytes and not {segment_bytes}")]
+    Short { found: u64, segment_bytes: u64 },
+    #[error("{0}")]
+    Block(BlockError),
+    #[error("a block that runs past its segment's end")]
+    Crosses,
+    #[error("a segment that does not begin with its head")]
+    NoHead,
+    #[error("a segment's head, not at a segment's start")]
+    StrayHead,
+    #[error("a segment's head that names another log, content, segment size or place")]
+    ForeignHead,
+    #[error(
+        "a block of another history: the running hash before it is {found}, not {expected} \
+         (a stale block, or damage before it)"
+    )]
+    Hash {
+        found: RunningHash,
+        expected: RunningHash,
+    },
+    #[error("a block of epoch {found} where epoch {expected} reigns")]
+    Epoch { found: u64, expected: u64 },
+}
+
+impl Break {
+    /// Whether nothing at all stands there, as behind the end of any log.
+    pub(crate) const fn is_nothing(&self) -> bool {
+        matches!(self, Self::Missing | Self::Block(BlockError::Zeros))
+    }
+}
+
+/// A step along the chain.
+pub(crate) enum Step {
+    Block(Block),
+    Stop(Break),
+}
+
+/// A walk along the chain.
+#[derive(Clone)]
+pub(crate) struct Chain {
+    pub(crate) identity: Identity,
+    /// Where the next block starts.
+    pub(crate) at: Lsn,
+    /// The running hash there; `None` at a first segment's head, which itself says it.
+    pub(crate) hash: Option<RunningHash>,
+    /// The number of the epoch that reigns there.
+    pub(crate) epoch: u64,
+    /// The epochs so far, oldest first.
+    pub(crate) epochs: Vec<EpochEntry>,
+}
+
+impl Chain {
+    /// A walk from the head of the segment that starts at `start`.
+    pub(crate) fn new(identity: Identity, start: Lsn) -> Self {
+        Self {
+            identity,
+            at: start,
+            hash: (start == Lsn::ZERO).then(RunningHash::default),
+            epoch: 0,
+            epochs: Vec::new(),
+        }
+    }
+
+    /// The next block, or why there is none.
+    ///
+    /// # Errors
+    /// The disk's, and a block that only a newer program can read.
+    pub(crate) fn step(
+        &mut self,
+        disk: &mut Blocking<'_>,
+        bytes: &mut LogBytes,
+    ) -> Result<Step, Error> {
+        let read = read_block(disk, bytes, self.at, self.identity.log)?;
+        match read.and_then(|block| self.accept(&block).map(|()| block)) {
+            Ok(block) => Ok(Step::Block(block)),
+            Err(why) => Ok(Step::Stop(why)),
+        }
+    }
+
+    /// Goes on behind a break, with a whole block whose history cannot be checked.
+    pub(crate) fn resume(&mut self, block: &Block) {
+        self.at = block.lsn();
+        self.hash = Some(block.hash_before());
+        // An EpochBegin names the epoch before itself.
+        let begin = block.epoch_begin_entry();
+        self.epoch = begin.map_or(block.epoch(), |begin| begin.previous.number);
+    }
+
+    fn accept(&mut self, block: &Block) -> Result<(), Break> {
+        let header = block.header();
+        let identity = self.identity;
+        let at_start = self.at.0.is_multiple_of(identity.segment_bytes);
+        match (block.segment_head_entry(), at_start) {
+            (None, true) => return Err(Break::NoHead),
+            (Some(_), false) => return Err(Break::StrayHead),
+            (None, false) => {}
+            (Some(head), true) => {
+                let sound = head.log == identity.log
+                    && head.content == identity.content
+                    && head.segment_bytes == identity.segment_bytes
+                    && head.start == self.at
+                    && head.predecessor_end == self.at
+                    && head.predecessor_hash == header.hash_before;
+                if !sound {
+                    return Err(Break::ForeignHead);
+                }
+                if self.hash.is_none() {
+                    self.hash = Some(head.predecessor_hash);
+                    self.epochs = head.epochs;
+                    // A head that is sealed with an epoch's first block may list that epoch.
+                    self.epochs.retain(|entry| entry.start < head.start);
+                    self.epoch = self.epochs.last().map_or(0, |entry| entry.epoch.number);
+                }
+            }
+        }
+        let expected = self.hash.unwrap_or_default();
+        if header.hash_before != expected {
+            return Err(Break::Hash {
+                found: header.hash_before,
+                expected,
+            });
+        }
+        self.reign(block)?;
+        self.at = block.end();
+        self.hash = Some(block.hash_after());
+        Ok(())
+    }
+
+    fn reign(&mut self, block: &Block) -> Result<(), Break> {
+        let wrong = Break::Epoch {
+            found: block.epoch(),
+            expected: self.epoch,
+        };
+        match block.epoch_begin_entry() {
+            Some(begin) => {
+                if begin.epoch.number <= self.epoch || begin.previous.number > self.epoch {
+                    return Err(wrong);
+                }
+                self.epoch = begin.epoch.number;
+                self.epochs.push(EpochEntry {
+                    epoch: begin.epoch,
+                    start: begin.from,
+                    instance: begin.instance,
+                });
+                Ok(())
+            }
+            // A head may be sealed by the epoch that begins right behind it.
+            None if block.kind() == Kind::SegmentHead && block.epoch() >= self.epoch => Ok(()),
+            None if block.epoch() == self.epoch => Ok(()),
+            None => Err(wrong),
+        }
+    }
+
+    /// The epoch that reigns here.
+    pub(crate) fn reigning(&self) -> Epoch {
+        self.epochs.last().map_or(Epoch::NONE, |entry| entry.epoch)
+    }
+}
+
+/// The whole block at `at`, judged by itself.
+///
+/// # Errors
+/// The disk's, and a block that only a newer program can read; `Ok(Err(_))` is a bad block.
+pub(crate) fn read_block(
+    disk: &mut Blocking<'_>,
+    bytes: &mut LogBytes,
+    at: Lsn,
+    log: LogId,
+) -> Result<Result<Block, Break>, Error> {
+    let page = bytes.page(disk, at)?;
+    let header = match header_at(&page, at, log, bytes.file(at))? {
+        Ok(header) => header,
+        Err(BlockError::TooShort { .. }) => return Ok(Err(too_short(bytes, at))),
+        Err(error) => return Ok(Err(Break::Block(error))),
+    };
+    if header.lsn != at {
+        let found = header.lsn;
+        return Ok(Err(Break::Block(BlockError::Stale { found })));
+    }
+    if header.end() > bytes.segment_end(at) {
+        return Ok(Err(Break::Crosses));
+    }
+    let stored = bytes.at(disk, at, u64::from(header.stored_len))?;
+    Ok(match Block::open(stored, at, log) {
+        Ok(block) => Ok(block),
+        Err(BlockError::TooShort { .. }) => Err(too_short(bytes, at)),
+        Err(error) => Err(Break::Block(error)),
+    })
+}
+
+fn too_short(bytes: &LogBytes, at: Lsn) -> Break {
+    bytes.file_len(at).map_or(Break::Missing, |found| Break::Short {
+        found,
+        segment_bytes: bytes.segment_bytes(),
+    })
+}
+
+/// The header that `page` begins with, wherever it says it belongs.
+///
+/// # Errors
+/// What only a newer program can read: never called torn, never cut.
+pub(crate) fn header_at(
+    page: &Bytes,
+    lsn: Lsn,
+    log: LogId,
+    file: FileId,
+) -> Result<Result<BlockHeader, BlockError>, Error> {
+    match BlockHeader::decode(page, log) {
+        Err(BlockError::Version { found }) => Err(Error::NewerFormat {
+            file,
+            lsn,
+            found,
+            known: VERSION,
+        }),
+        Err(cause @ (BlockError::UnknownFlags | BlockError::Compression)) => {
+            Err(Error::UnknownFeature {
+                file,
+                lsn,
+                cause: cause.to_string(),
+            })
+        }
+        // Shorter than a header, or than the longer header of a newer version cut off by its file.
+        Err(BlockError::TooShort { .. }) if page.len() >= HEADER_BYTES => {
+            Ok(Err(BlockError::HeaderChecksum))
+        }
+        other => Ok(other),
+    }
+}
