@@ -78,7 +78,9 @@ pub enum Error {
         known: u16,
     },
     /// The log holds a block that asks for something this program does not know.
-    #[error("{file} at LSN {lsn}: {cause}; it was written by a newer version: upgrade this program")]
+    #[error(
+        "{file} at LSN {lsn}: {cause}; it was written by a newer version: upgrade this program"
+    )]
     UnknownFeature {
         /// The segment.
         file: FileId,

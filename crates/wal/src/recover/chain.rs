@@ -10,7 +10,7 @@ use super::read::LogBytes;
 use crate::disk::{Blocking, FileId};
 use crate::error::Error;
 use crate::format::{Block, BlockError, BlockHeader, EpochEntry, HEADER_BYTES, Kind, VERSION};
-use crate::lsn::{ContentId, Epoch, LogId, Lsn, RunningHash};
+use crate::lsn::{ContentId, LogId, Lsn, RunningHash};
 
 /// Whose log it is.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -47,13 +47,6 @@ pub(crate) enum Break {
     },
     #[error("a block of epoch {found} where epoch {expected} reigns")]
     Epoch { found: u64, expected: u64 },
-}
-
-impl Break {
-    /// Whether nothing at all stands there, as behind the end of any log.
-    pub(crate) const fn is_nothing(&self) -> bool {
-        matches!(self, Self::Missing | Self::Block(BlockError::Zeros))
-    }
 }
 
 /// A step along the chain.
@@ -177,11 +170,6 @@ impl Chain {
             None => Err(wrong),
         }
     }
-
-    /// The epoch that reigns here.
-    pub(crate) fn reigning(&self) -> Epoch {
-        self.epochs.last().map_or(Epoch::NONE, |entry| entry.epoch)
-    }
 }
 
 /// The whole block at `at`, judged by itself.
@@ -216,10 +204,12 @@ pub(crate) fn read_block(
 }
 
 fn too_short(bytes: &LogBytes, at: Lsn) -> Break {
-    bytes.file_len(at).map_or(Break::Missing, |found| Break::Short {
-        found,
-        segment_bytes: bytes.segment_bytes(),
-    })
+    bytes
+        .file_len(at)
+        .map_or(Break::Missing, |found| Break::Short {
+            found,
+            segment_bytes: bytes.segment_bytes(),
+        })
 }
 
 /// The header that `page` begins with, wherever it says it belongs.

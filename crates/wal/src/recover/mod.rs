@@ -24,10 +24,11 @@ use crate::lsn::{ContentId, InstanceId, LogId, Lsn, RunningHash};
 pub(crate) use chain::{Break, Chain, Identity, Step, read_block};
 pub(crate) use folder::{Folder, Mark};
 use mend::Mending;
+pub(crate) use promise::cap;
 use promise::{Counted, Ledger};
 pub use promise::{Promise, Promises};
 pub(crate) use read::{LogBytes, is_zero};
-pub(crate) use tail::{Behind, CarriedByEpoch, carry, look_behind};
+pub(crate) use tail::{Behind, Carried, CarriedByEpoch, carry, look_behind};
 
 /// What the caller knows about the log: from its control file, or nothing.
 #[derive(Clone, Default, PartialEq, Eq, Debug)]
@@ -110,10 +111,7 @@ pub struct Recovered {
 /// what is there is not ours to read, nothing was changed. [`Error::BelowCommit`],
 /// [`Error::NotABoundary`], [`Error::Recycled`]: the cut cannot be, nothing was changed. The disk's:
 /// recover again.
-pub fn recover(
-    disk: &mut dyn Disk,
-    options: &RecoverOptions,
-) -> Result<Option<Recovered>, Error> {
+pub fn recover(disk: &mut dyn Disk, options: &RecoverOptions) -> Result<Option<Recovered>, Error> {
     let disk = &mut disk.blocking();
     let folder = Folder::look(disk)?;
     if !folder.foreign.is_empty() {
@@ -129,7 +127,12 @@ pub fn recover(
     let walk = Walk::along(disk, &mut bytes, identity, options.cut)?;
     let verdict = walk.judge(disk, &mut bytes, &folder, options)?;
     // Everything above only looked; from here on the folder is changed.
-    let mending = plan(&walk, &verdict, &folder, &bytes);
+    // ORDER: half-made copies go before new ones are made: emptying one would empty the segment too
+    // where a power cut left both names to one file.
+    for number in &folder.fresh {
+        disk.run(Io::Remove(FileId::Fresh(*number)))?;
+    }
+    let mending = plan(&verdict, &folder, &bytes);
     let saved = mending.carry_out(disk, &mut bytes)?;
     let was_clean = folder.mark.whole().is_some() && mending.is_nothing();
     let prepared = tidy(disk, &folder, identity.segment_bytes, was_clean)?;
@@ -176,13 +179,17 @@ fn identify(folder: &Folder, options: &RecoverOptions) -> Result<Option<Identity
     let Some(identity) = known.or(told) else {
         return Err(Error::Config {
             setting: "log",
-            cause: "no segment here says which log it belongs to, so log, content and segment size \
+            cause:
+                "no segment here says which log it belongs to, so log, content and segment size \
                     must be given (the control file has them)"
-                .to_owned(),
+                    .to_owned(),
         });
     };
     let log = options.log.unwrap_or(identity.log);
-    let marked = folder.mark.whole().map(|mark| (FileId::CleanMark, mark.log));
+    let marked = folder
+        .mark
+        .whole()
+        .map(|mark| (FileId::CleanMark, mark.log));
     let other = folder.other_log(log);
     if let Some((file, found)) = other.or(marked.filter(|(_, found)| *found != log)) {
         return Err(Error::WrongLog {
@@ -399,7 +406,7 @@ impl Walk {
 }
 
 /// What must be done to the files.
-fn plan(walk: &Walk, verdict: &Verdict, folder: &Folder, bytes: &LogBytes) -> Mending {
+fn plan(verdict: &Verdict, folder: &Folder, bytes: &LogBytes) -> Mending {
     let size = bytes.segment_bytes();
     let end = verdict.end;
     let last = bytes.segment(end);
@@ -409,10 +416,11 @@ fn plan(walk: &Walk, verdict: &Verdict, folder: &Folder, bytes: &LogBytes) -> Me
     let is_short = |number: &u64| folder.segments.get(number).is_some_and(|len| *len != size);
     // Segments behind the end stay when they are prepared, and continue the others.
     let later: Vec<u64> = bytes.numbers().filter(|number| *number > last).collect();
-    let continue_on = later
-        .iter()
-        .zip(bytes.segment(walk.chain.at).min(last)..)
-        .all(|(number, before)| *number == before + 1);
+    let continue_on = bytes
+        .numbers()
+        .filter(|number| *number >= last)
+        .zip(last..)
+        .all(|(number, expected)| number == expected);
     let holds = later
         .iter()
         .any(|number| is_short(number) || verdict.behind.torn_to > Lsn(number * size));
@@ -444,7 +452,7 @@ fn plan(walk: &Walk, verdict: &Verdict, folder: &Folder, bytes: &LogBytes) -> Me
     mending
 }
 
-/// Removes what was half made; returns the prepared files that can be used.
+/// Removes prepared files that are not whole; returns the prepared files that can be used.
 fn tidy(
     disk: &mut Blocking<'_>,
     folder: &Folder,
@@ -460,9 +468,6 @@ fn tidy(
         } else {
             disk.run(Io::Remove(file))?;
         }
-    }
-    for number in &folder.fresh {
-        disk.run(Io::Remove(FileId::Fresh(*number)))?;
     }
     if !was_clean {
         // Names, too, may be known to the page cache alone.

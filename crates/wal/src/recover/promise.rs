@@ -128,7 +128,9 @@ impl Ledger<'_> {
 
     fn sealed_here(&self, epoch: u64) -> bool {
         let listed = self.chain.iter().chain(&self.promises.epochs);
-        let mut reigned = listed.filter(|entry| entry.epoch.number == epoch).peekable();
+        let mut reigned = listed
+            .filter(|entry| entry.epoch.number == epoch)
+            .peekable();
         if reigned.peek().is_some() {
             reigned.any(|entry| entry.instance == self.instance)
         } else {
@@ -138,14 +140,14 @@ impl Ledger<'_> {
 }
 
 /// Up to where a promise counts: at most up to where a later epoch starts.
-fn cap<'a>(promise: Promise, epochs: impl Iterator<Item = &'a EpochEntry>) -> Lsn {
+pub(crate) fn cap<'a>(promise: Promise, epochs: impl Iterator<Item = &'a EpochEntry>) -> Lsn {
     epochs
         .filter(|entry| entry.epoch.number > promise.epoch)
         .map(|entry| entry.start)
         .fold(promise.lsn, Lsn::min)
 }
 
-/// The epochs of the chain below `end`, and those of the control file that are older than all.
+/// The epochs of the chain that start below `end`.
 pub(crate) fn below(chain: &[EpochEntry], end: Lsn) -> Vec<EpochEntry> {
     chain
         .iter()

@@ -56,13 +56,6 @@ impl LogBytes {
         self.files.get(&self.segment(lsn)).copied()
     }
 
-    /// Where the last file ends.
-    pub(crate) fn last_end(&self) -> Lsn {
-        self.files.last_key_value().map_or(Lsn::ZERO, |(number, _)| {
-            self.segment_end(Lsn(number.saturating_mul(self.segment_bytes)))
-        })
-    }
-
     /// The numbers of the files, ascending.
     pub(crate) fn numbers(&self) -> impl DoubleEndedIterator<Item = u64> + '_ {
         self.files.keys().copied()

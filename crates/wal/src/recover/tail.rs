@@ -58,7 +58,10 @@ pub(crate) fn look_behind(
     log: LogId,
 ) -> Result<Behind, Error> {
     let mut behind = Behind::default();
-    let numbers: Vec<u64> = bytes.numbers().filter(|n| *n >= bytes.segment(end)).collect();
+    let numbers: Vec<u64> = bytes
+        .numbers()
+        .filter(|n| *n >= bytes.segment(end))
+        .collect();
     for number in numbers {
         let start = Lsn(number.saturating_mul(bytes.segment_bytes()));
         let mut at = start.max(end);
@@ -122,7 +125,10 @@ impl Behind {
 
     fn tear(&mut self, at: Lsn, page: &[u8]) {
         self.torn_from.get_or_insert(at);
-        let used = page.iter().rposition(|byte| *byte != 0).map_or(0, |n| n + 1);
+        let used = page
+            .iter()
+            .rposition(|byte| *byte != 0)
+            .map_or(0, |n| n + 1);
         self.torn_to = self.torn_to.max(at.saturating_add(used as u64));
     }
 }
