@@ -323,12 +323,21 @@ fn read(file: &File, at: u64, len: u32) -> io::Result<Bytes> {
     Ok(bytes.freeze())
 }
 
+/// The end of a write, which must be an offset that files can have: the largest `u64` as a place
+/// to write would mean "wherever the file stands" to the operating system.
+fn end_of_write(at: u64, len: u64) -> io::Result<u64> {
+    at.checked_add(len)
+        .filter(|end| i64::try_from(*end).is_ok())
+        .ok_or_else(|| io::Error::from(ErrorKind::FileTooLarge))
+}
+
 fn zero(file: &File, at: u64, len: u64) -> io::Result<()> {
+    end_of_write(at, len)?;
     let (mut at, mut left) = (at, len);
     while left > 0 {
         let piece = ZERO_BYTES.min(usize::try_from(left).unwrap_or(ZERO_BYTES));
         file.write_all_at(&ZEROS[..piece], at)?;
-        at = at.saturating_add(piece as u64);
+        at += piece as u64;
         left -= piece as u64;
     }
     Ok(())

@@ -16,6 +16,10 @@ const MAX_SLICES: usize = 1024;
 /// # Errors
 /// The operating system's; a write that takes nothing is one too.
 pub(super) fn write_all(file: &File, at: u64, parts: &[Bytes], dsync: bool) -> io::Result<()> {
+    let total = parts
+        .iter()
+        .fold(0_u64, |sum, part| sum.saturating_add(part.len() as u64));
+    super::end_of_write(at, total)?;
     let flags = if dsync {
         ReadWriteFlags::DSYNC
     } else {
