@@ -3,29 +3,22 @@
 //! # Layout
 //! - [`lsn`]: positions, reigns, identities
 //! - [`disk`]: the seam to a disk, and its implementations
-//! - [`mod@format`]: blocks and records, byte by byte
-//! - [`create`], [`recover`](mod@recover), [`verify`]: a new log; what a log holds after any end; whether it is sound
-//! - [`Appender`], [`Log`], [`Watermark`]: producers, the running log, those who wait
+//! - [`format`]: blocks and records, byte by byte
+//! - [`create`], [`recover`], [`verify`]: a new log; what a log holds after any end; whether it is sound
 #![forbid(unsafe_code)]
 
-mod append;
 mod create;
 pub mod disk;
 mod error;
 pub mod format;
 mod index;
-mod log;
 pub mod lsn;
 pub mod recover;
 pub mod verify;
-mod watermark;
 
-pub use append::{Appended, Appender};
 pub use create::{CreateOptions, create};
 pub use error::Error;
 pub use index::BlockIndex;
-pub use log::{Fetch, Log, LogOptions};
-pub use watermark::{Subscription, Wait, Watermark};
 pub use lsn::{
     ClusterId, ContentId, Epoch, InstanceId, LogId, Lsn, Micros, PAGE_BYTES, RunningHash,
 };

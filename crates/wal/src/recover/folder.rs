@@ -10,7 +10,13 @@ use crate::error::Error;
 use crate::format::{
     CLEAN_MARK_BYTES, CleanMark, CleanMarkError, SegmentHead, VERSION, is_segment_bytes,
 };
-use crate::lsn::{ContentId, LogId, Lsn, PAGE_BYTES};
+use crate::lsn::{ContentId, LogId, Lsn};
+
+/// A head lies within its segment's first page.
+const HEAD_BYTES: u32 = 4096;
+/// One byte more than a mark has, so that a longer file shows.
+const MARK_BYTES: u32 = 65;
+const _: () = assert!(MARK_BYTES as usize == CLEAN_MARK_BYTES + 1);
 
 /// The mark of a clean close, as far as it is there.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -65,7 +71,7 @@ impl Folder {
                 FileId::Segment(number) => {
                     let len = disk.len(file)?.unwrap_or_default();
                     folder.segments.insert(number, len);
-                    let page = disk.read(file, 0, PAGE_BYTES as u32)?;
+                    let page = disk.read(file, 0, HEAD_BYTES)?;
                     if let Ok(head) = SegmentHead::peek(&page) {
                         folder.heads.insert(number, head);
                     }
@@ -128,8 +134,7 @@ impl Folder {
 
 fn read_mark(disk: &mut Blocking<'_>) -> Result<Mark, Error> {
     let file = FileId::CleanMark;
-    // One byte more than a mark has, so that a longer file shows.
-    let bytes = disk.read(file, 0, CLEAN_MARK_BYTES as u32 + 1)?;
+    let bytes = disk.read(file, 0, MARK_BYTES)?;
     match CleanMark::decode(&bytes) {
         Ok(mark) => Ok(Mark::Whole(mark)),
         Err(CleanMarkError::Version { found }) => Err(Error::NewerFormat {

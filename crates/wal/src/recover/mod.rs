@@ -127,6 +127,11 @@ pub fn recover(disk: &mut dyn Disk, options: &RecoverOptions) -> Result<Option<R
     let walk = Walk::along(disk, &mut bytes, identity, options.cut)?;
     let verdict = walk.judge(disk, &mut bytes, &folder, options)?;
     // Everything above only looked; from here on the folder is changed.
+    // ORDER: half-made copies go before new ones are made: emptying one would empty the segment too
+    // where a power cut left both names to one file.
+    for number in &folder.fresh {
+        disk.run(Io::Remove(FileId::Fresh(*number)))?;
+    }
     let mending = plan(&verdict, &folder, &bytes);
     let saved = mending.carry_out(disk, &mut bytes)?;
     let was_clean = folder.mark.whole().is_some() && mending.is_nothing();
@@ -447,7 +452,7 @@ fn plan(verdict: &Verdict, folder: &Folder, bytes: &LogBytes) -> Mending {
     mending
 }
 
-/// Removes what was half made; returns the prepared files that can be used.
+/// Removes prepared files that are not whole; returns the prepared files that can be used.
 fn tidy(
     disk: &mut Blocking<'_>,
     folder: &Folder,
@@ -463,9 +468,6 @@ fn tidy(
         } else {
             disk.run(Io::Remove(file))?;
         }
-    }
-    for number in &folder.fresh {
-        disk.run(Io::Remove(FileId::Fresh(*number)))?;
     }
     if !was_clean {
         // Names, too, may be known to the page cache alone.

@@ -9,7 +9,7 @@ use crate::format::EpochEntry;
 use crate::lsn::{InstanceId, Lsn};
 
 /// A position that was durable or committed in a reign.
-#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Promise {
     /// The number of the epoch it was made in.
     pub epoch: u64,
