@@ -74,19 +74,11 @@ fn a_length_that_lies_allocates_nothing() {
         (0, 0),
     ] {
         for compression in [0, COMPRESSION_ZSTD] {
-            let lying = BlockHeader {
-                true_len,
-                stored_len,
-                compression,
-                ..*block.header()
-            };
+            let lying = BlockHeader { true_len, stored_len, compression, ..*block.header() };
             let stored = Bytes::from([&lying.encode(LOG), &[0; 4000][..]].concat());
             let (opened, largest) = noting(|| Block::open(stored, Lsn::ZERO, LOG));
             assert!(opened.is_err());
-            assert!(
-                largest < 1024,
-                "{true_len}, {stored_len}: {largest} bytes at once"
-            );
+            assert!(largest < 1024, "{true_len}, {stored_len}: {largest} bytes at once");
         }
     }
 }

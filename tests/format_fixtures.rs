@@ -4,10 +4,7 @@
 //! `v1/*.txt` says what each log holds, one line a block and one a record. A fixture that is missing
 //! is written by `OUTRIGGER_WRITE_FIXTURES=1 cargo test --test format_fixtures`; one that is there
 //! is never changed.
-#![expect(
-    clippy::unwrap_used,
-    reason = "a fixture that cannot be read fails the test"
-)]
+#![expect(clippy::unwrap_used, reason = "a fixture that cannot be read fails the test")]
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -24,9 +21,7 @@ mod encoder;
 type Files = BTreeMap<String, Vec<u8>>;
 
 fn path(name: &str) -> PathBuf {
-    PathBuf::from(env!("CARGO_MANIFEST_DIR"))
-        .join("tests/fixtures/v1")
-        .join(name)
+    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/v1").join(name)
 }
 
 /// The fixture's bytes; where it is missing and may be written, those of `make`.
@@ -115,18 +110,8 @@ fn reign(epoch: Epoch) -> String {
 fn told_control(text: &mut String, block: &Block) {
     if let Some(head) = block.segment_head_entry() {
         let (size, start, before) = (head.segment_bytes, head.start.0, head.predecessor_end.0);
-        write!(
-            text,
-            "  log {} content {} segments {size}",
-            head.log, head.content
-        )
-        .unwrap();
-        writeln!(
-            text,
-            " start {start} behind {before} {}",
-            head.predecessor_hash
-        )
-        .unwrap();
+        write!(text, "  log {} content {} segments {size}", head.log, head.content).unwrap();
+        writeln!(text, " start {start} behind {before} {}", head.predecessor_hash).unwrap();
         for entry in head.epochs {
             let (epoch, start) = (reign(entry.epoch), entry.start.0);
             writeln!(text, "  epoch {epoch} start {start} of {}", entry.instance).unwrap();
@@ -134,12 +119,7 @@ fn told_control(text: &mut String, block: &Block) {
     }
     if let Some(begin) = block.epoch_begin_entry() {
         let (epoch, previous) = (reign(begin.epoch), reign(begin.previous));
-        write!(
-            text,
-            "  epoch {epoch} of {} from {}",
-            begin.instance, begin.from.0
-        )
-        .unwrap();
+        write!(text, "  epoch {epoch} of {} from {}", begin.instance, begin.from.0).unwrap();
         writeln!(text, " previous {previous}").unwrap();
     }
     if let Some(open) = block.open_entry() {
@@ -154,41 +134,14 @@ fn told(blocks: &[Block]) -> String {
         let header = block.header();
         let (lsn, end, kind) = (block.lsn().0, block.end().0, block.kind());
         write!(text, "{lsn} to {end} epoch {} {kind}", block.epoch()).unwrap();
-        write!(
-            text,
-            " true {} stored {}",
-            header.true_len, header.stored_len
-        )
-        .unwrap();
-        write!(
-            text,
-            " durable {} commit {}",
-            block.durable().0,
-            block.commit().0
-        )
-        .unwrap();
-        write!(
-            text,
-            " micros {} crc {:08x}",
-            header.sealed_micros, header.payload_crc
-        )
-        .unwrap();
-        writeln!(
-            text,
-            " hash {} to {}",
-            block.hash_before(),
-            block.hash_after()
-        )
-        .unwrap();
+        write!(text, " true {} stored {}", header.true_len, header.stored_len).unwrap();
+        write!(text, " durable {} commit {}", block.durable().0, block.commit().0).unwrap();
+        write!(text, " micros {} crc {:08x}", header.sealed_micros, header.payload_crc).unwrap();
+        writeln!(text, " hash {} to {}", block.hash_before(), block.hash_after()).unwrap();
         told_control(&mut text, block);
         for record in records(std::slice::from_ref(block)) {
             let (lsn, end, flag) = (record.lsn.0, record.end.0, record.flag);
-            write!(
-                text,
-                "  {lsn} to {end} {flag:?} {} bytes",
-                record.body.len()
-            )
-            .unwrap();
+            write!(text, "  {lsn} to {end} {flag:?} {} bytes", record.body.len()).unwrap();
             writeln!(text, " crc {:08x}", crc32fast::hash(&record.body)).unwrap();
         }
     }
@@ -208,14 +161,7 @@ fn holds_what_it_held(name: &str, blocks: &[Block]) {
 fn ends_as_marked(files: &Files, blocks: &[Block], log: LogId) {
     let mark = CleanMark::decode(&files["clean"]).unwrap();
     let last = blocks.last().unwrap();
-    assert_eq!(
-        mark,
-        CleanMark {
-            log,
-            end: last.end(),
-            hash: last.hash_after()
-        }
-    );
+    assert_eq!(mark, CleanMark { log, end: last.end(), hash: last.hash_after() });
 }
 
 #[test]
@@ -233,13 +179,7 @@ fn the_small_log_reads_as_it_was_written() {
     assert_eq!(blocks[5].header().compression, 1);
     assert_eq!(blocks[9].end(), Lsn(1 << 20));
     let epochs = blocks[10].segment_head_entry().unwrap().epochs;
-    assert_eq!(
-        epochs
-            .iter()
-            .map(|entry| entry.epoch.number)
-            .collect::<Vec<_>>(),
-        [1, 7]
-    );
+    assert_eq!(epochs.iter().map(|entry| entry.epoch.number).collect::<Vec<_>>(), [1, 7]);
 
     let records = records(&blocks);
     let bodies: Vec<&[u8]> = records.iter().map(|record| &record.body[..]).collect();
@@ -265,18 +205,7 @@ fn the_small_log_reads_as_it_was_written() {
     );
     use RecordFlag::{BatchContinues, Record, Void};
     let flags: Vec<_> = records.iter().take(7).map(|record| record.flag).collect();
-    assert_eq!(
-        flags,
-        [
-            Record,
-            Record,
-            Void,
-            Record,
-            BatchContinues,
-            BatchContinues,
-            Record
-        ]
-    );
+    assert_eq!(flags, [Record, Record, Void, Record, BatchContinues, BatchContinues, Record]);
 }
 
 #[test]
@@ -300,10 +229,7 @@ fn what_is_written_now_is_what_was_written_then() {
     for (now, then) in [(small_now(), small()), (encoder::large(), large())] {
         assert_eq!(now.len(), then.len());
         for (file, bytes) in now {
-            let differs = bytes
-                .iter()
-                .zip(&then[&file])
-                .position(|(now, then)| now != then);
+            let differs = bytes.iter().zip(&then[&file]).position(|(now, then)| now != then);
             assert_eq!(differs, None, "{file}: first byte that differs");
             assert_eq!(bytes.len(), then[&file].len(), "{file}");
         }

@@ -8,9 +8,7 @@ mod block;
 
 /// Runs a target's body on each input of its corpus.
 fn replay(target: &str, run: fn(&[u8])) -> io::Result<()> {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR"))
-        .join("fuzz/corpus")
-        .join(target);
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz/corpus").join(target);
     let mut inputs = 0;
     for entry in fs::read_dir(&folder)? {
         run(&fs::read(entry?.path())?);

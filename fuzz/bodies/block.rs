@@ -37,10 +37,7 @@ pub(crate) fn run(input: &[u8]) {
         use_all_of(&block);
     }
     let elsewhere = Lsn(header.lsn.0 ^ 4096);
-    assert!(
-        Block::open(bytes, elsewhere, LOG).is_err(),
-        "a block at a place that is not its own"
-    );
+    assert!(Block::open(bytes, elsewhere, LOG).is_err(), "a block at a place that is not its own");
 }
 
 fn use_all_of(block: &Block) {
@@ -71,20 +68,11 @@ fn use_all_of(block: &Block) {
         commit: block.commit(),
         sealed_micros: header.sealed_micros,
     };
-    let head = block
-        .segment_head_entry()
-        .map(|head| Block::segment_head(&head, &seal));
-    let begin = block
-        .epoch_begin_entry()
-        .map(|begin| Block::epoch_begin(&begin, &seal));
-    let open = block
-        .open_entry()
-        .map(|open| Block::open_mark(&open, &seal));
+    let head = block.segment_head_entry().map(|head| Block::segment_head(&head, &seal));
+    let begin = block.epoch_begin_entry().map(|begin| Block::epoch_begin(&begin, &seal));
+    let open = block.open_entry().map(|open| Block::open_mark(&open, &seal));
     for again in [head, begin, open].into_iter().flatten() {
-        assert_eq!(
-            again.stored()[HEADER_BYTES..],
-            block.stored()[HEADER_BYTES..]
-        );
+        assert_eq!(again.stored()[HEADER_BYTES..], block.stored()[HEADER_BYTES..]);
         assert!(header.skip_flags != 0 || again.stored() == block.stored());
     }
 }

@@ -188,8 +188,7 @@ impl Control {
         let epoch = Epoch { number: body.get_u64_le(), nonce: body.get_u128_le() };
         let coordinator_epoch = body.get_u64_le();
         let version = Version(body.get_u64_le());
-        let mut promise =
-            || Promise { epoch: body.get_u64_le(), lsn: Lsn(body.get_u64_le()) };
+        let mut promise = || Promise { epoch: body.get_u64_le(), lsn: Lsn(body.get_u64_le()) };
         let (durable, commit) = (promise(), promise());
         let in_sync = body.get_u8() == 1;
         let begun = body.get_u8() == 1;

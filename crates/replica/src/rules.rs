@@ -79,7 +79,10 @@ impl Rules {
 
     /// Whether `rule` holds.
     #[must_use]
-    #[cfg_attr(not(feature = "seeded-bugs"), expect(clippy::unused_self, reason = "see the feature"))]
+    #[cfg_attr(
+        not(feature = "seeded-bugs"),
+        expect(clippy::unused_self, reason = "see the feature")
+    )]
     pub fn hold(self, rule: Rule) -> bool {
         #[cfg(feature = "seeded-bugs")]
         {

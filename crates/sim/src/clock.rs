@@ -39,12 +39,7 @@ impl NodeClock {
     /// A clock without drift that shows `shown` at true time 0.
     #[must_use]
     pub const fn new(shown: Micros) -> Self {
-        Self {
-            since: Micros(0),
-            shown,
-            drift_ppm: 0,
-            paused: None,
-        }
+        Self { since: Micros(0), shown, drift_ppm: 0, paused: None }
     }
 
     /// What the node's clock shows at this true time.
@@ -55,8 +50,7 @@ impl NodeClock {
         }
         let passed = i128::from(global.since(self.since));
         let passed = passed * (MILLION + i128::from(self.drift_ppm)) / MILLION;
-        self.shown
-            .plus(u64::try_from(passed.max(0)).unwrap_or(u64::MAX))
+        self.shown.plus(u64::try_from(passed.max(0)).unwrap_or(u64::MAX))
     }
 
     /// The first true time, not before `global`, at which the clock shows `node` or more; `None`

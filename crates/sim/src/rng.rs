@@ -30,9 +30,7 @@ impl Rng {
     pub fn fork(&self, label: &str) -> Self {
         let seed = label
             .bytes()
-            .fold(mix(self.seed ^ 0x6F75_7472), |hash, byte| {
-                mix(hash ^ u64::from(byte))
-            });
+            .fold(mix(self.seed ^ 0x6F75_7472), |hash, byte| mix(hash ^ u64::from(byte)));
         Self::new(seed)
     }
 
@@ -57,9 +55,7 @@ impl Rng {
 
     /// A number in the range; its start when it is empty.
     pub fn range(&mut self, range: Range<u64>) -> u64 {
-        range
-            .start
-            .saturating_add(self.below(range.end.saturating_sub(range.start)))
+        range.start.saturating_add(self.below(range.end.saturating_sub(range.start)))
     }
 
     /// Whether something happens that does so `per_mille` times in a thousand.
@@ -102,11 +98,7 @@ mod tests {
         let drawn: Vec<u64> = (0..3).map(|_| rng.next_u64()).collect();
         assert_eq!(
             drawn,
-            [
-                1_546_998_764_402_558_742,
-                6_990_951_692_964_543_102,
-                12_544_586_762_248_559_009
-            ]
+            [1_546_998_764_402_558_742, 6_990_951_692_964_543_102, 12_544_586_762_248_559_009]
         );
         assert_ne!(Rng::new(43).next_u64(), drawn[0]);
     }
@@ -129,10 +121,7 @@ mod tests {
             let n = rng.range(5..15);
             seen[usize::try_from(n - 5).unwrap()] += 1;
         }
-        assert!(
-            seen.iter().all(|&count| (800..1200).contains(&count)),
-            "{seen:?}"
-        );
+        assert!(seen.iter().all(|&count| (800..1200).contains(&count)), "{seen:?}");
         assert_eq!(rng.below(0), 0);
         assert_eq!(rng.range(9..9), 9);
     }

@@ -30,12 +30,7 @@ impl World {
 
     fn write(&mut self, file: FileId, at: u64, bytes: &'static str) {
         let parts = vec![Bytes::from_static(bytes.as_bytes())];
-        self.done(Io::Write {
-            file,
-            at,
-            parts,
-            dsync: false,
-        });
+        self.done(Io::Write { file, at, parts, dsync: false });
     }
 
     fn with_file(mut self, bytes: &'static str) -> Self {
@@ -64,26 +59,17 @@ fn plain() -> World {
         assert!(dir.path().exists());
         Box::new(PlainDisk::open(options.clone()).unwrap())
     };
-    World {
-        disk: open(),
-        reopen: Box::new(open),
-    }
+    World { disk: open(), reopen: Box::new(open) }
 }
 
 fn memory() -> World {
     let disk = MemoryDisk::new();
-    World {
-        disk: Box::new(disk.clone()),
-        reopen: Box::new(move || Box::new(disk.clone())),
-    }
+    World { disk: Box::new(disk.clone()), reopen: Box::new(move || Box::new(disk.clone())) }
 }
 
 fn simulated(options: SimDiskOptions) -> World {
     let disk = SimDisk::new(options);
-    World {
-        disk: Box::new(disk.clone()),
-        reopen: Box::new(move || Box::new(disk.reopen())),
-    }
+    World { disk: Box::new(disk.clone()), reopen: Box::new(move || Box::new(disk.reopen())) }
 }
 
 fn immediate() -> World {
@@ -145,29 +131,15 @@ fn reads_see_what_was_written_and_stop_at_the_end(world: World) {
 
 fn parts_are_written_one_behind_the_other(world: World) {
     let mut world = world.with_file("");
-    let parts = ["one", "", "two", "three"]
-        .map(|part| Bytes::from_static(part.as_bytes()))
-        .into();
-    world.done(Io::Write {
-        file: FILE,
-        at: 4094,
-        parts,
-        dsync: true,
-    });
+    let parts = ["one", "", "two", "three"].map(|part| Bytes::from_static(part.as_bytes())).into();
+    world.done(Io::Write { file: FILE, at: 4094, parts, dsync: true });
     assert_eq!(world.read(FILE, 4094, 100), "onetwothree");
 }
 
 fn any_number_of_parts_is_written(world: World) {
     let mut world = world.with_file("");
-    let parts: Vec<Bytes> = (0..3000_u32)
-        .map(|n| n.to_le_bytes().to_vec().into())
-        .collect();
-    world.done(Io::Write {
-        file: FILE,
-        at: 0,
-        parts: parts.clone(),
-        dsync: true,
-    });
+    let parts: Vec<Bytes> = (0..3000_u32).map(|n| n.to_le_bytes().to_vec().into()).collect();
+    world.done(Io::Write { file: FILE, at: 0, parts: parts.clone(), dsync: true });
     assert_eq!(world.read(FILE, 0, 12_000), parts.concat());
 }
 
@@ -182,65 +154,30 @@ fn what_was_never_written_reads_as_zeros(world: World) {
 
 fn zeros_replace_bytes_and_extend_files(world: World) {
     let mut world = world.with_file("0123456789");
-    world.done(Io::Zero {
-        file: FILE,
-        at: 2,
-        len: 3,
-    });
+    world.done(Io::Zero { file: FILE, at: 2, len: 3 });
     assert_eq!(world.read(FILE, 0, 100), "01\0\0\x0056789");
-    world.done(Io::Zero {
-        file: FILE,
-        at: 8,
-        len: 600_000,
-    });
+    world.done(Io::Zero { file: FILE, at: 8, len: 600_000 });
     assert_eq!(world.len(FILE), Some(600_008));
     let read = world.read(FILE, 0, 600_008);
     assert_eq!(read[..8], *b"01\0\0\x00567");
     assert!(read[8..].iter().all(|byte| *byte == 0));
-    world.done(Io::Zero {
-        file: FILE,
-        at: 0,
-        len: 0,
-    });
+    world.done(Io::Zero { file: FILE, at: 0, len: 0 });
     assert_eq!(world.len(FILE), Some(600_008));
 }
 
 fn an_empty_write_changes_nothing(world: World) {
     let mut world = world.with_file("abc");
-    world.done(Io::Write {
-        file: FILE,
-        at: 1,
-        parts: vec![],
-        dsync: true,
-    });
-    world.done(Io::Write {
-        file: FILE,
-        at: 3,
-        parts: vec![Bytes::new()],
-        dsync: false,
-    });
+    world.done(Io::Write { file: FILE, at: 1, parts: vec![], dsync: true });
+    world.done(Io::Write { file: FILE, at: 3, parts: vec![Bytes::new()], dsync: false });
     assert_eq!(world.read(FILE, 0, 9), "abc");
 }
 
 fn a_missing_file_is_named_in_the_fault(mut world: World) {
     let parts = vec![Bytes::from_static(b"x")];
     for io in [
-        Io::Read {
-            file: FILE,
-            at: 0,
-            len: 1,
-        },
-        Io::Write {
-            file: FILE,
-            at: 0,
-            parts,
-            dsync: false,
-        },
-        Io::Zero {
-            file: FILE,
-            at: 0,
-            len: 1,
-        },
+        Io::Read { file: FILE, at: 0, len: 1 },
+        Io::Write { file: FILE, at: 0, parts, dsync: false },
+        Io::Zero { file: FILE, at: 0, len: 1 },
         Io::Sync(FILE),
         Io::Rename(FILE, FileId::Segment(2)),
     ] {
@@ -283,30 +220,18 @@ fn a_rename_replaces_the_target(world: World) {
 fn a_rename_stays_in_its_folder(world: World) {
     let mut world = world.with_file("x");
     let refused = world.run(Io::Rename(FILE, FileId::Saved(Lsn(0), 0)));
-    assert!(
-        matches!(refused, Err(IoFault::Failed { .. })),
-        "{refused:?}"
-    );
+    assert!(matches!(refused, Err(IoFault::Failed { .. })), "{refused:?}");
     assert_eq!(world.len(FILE), Some(1));
 }
 
 fn lists_are_sorted_and_by_folder(mut world: World) {
-    let log = [
-        FileId::Segment(2),
-        FileId::Segment(10),
-        FileId::Prepared(0),
-        FileId::CleanMark,
-    ];
+    let log = [FileId::Segment(2), FileId::Segment(10), FileId::Prepared(0), FileId::CleanMark];
     let saved = [FileId::Saved(Lsn(4096), 1)];
     let instance = [FileId::Control(0), FileId::ControlNew];
     for file in log.iter().rev().chain(&saved).chain(instance.iter().rev()) {
         world.done(Io::Create(*file));
     }
-    for (dir, files) in [
-        (Dir::Log, &log[..]),
-        (Dir::Saved, &saved),
-        (Dir::Instance, &instance),
-    ] {
+    for (dir, files) in [(Dir::Log, &log[..]), (Dir::Saved, &saved), (Dir::Instance, &instance)] {
         let list = world.disk.blocking().list(dir).unwrap();
         assert_eq!(list, (files.to_vec(), vec![]), "{dir:?}");
     }
@@ -315,8 +240,7 @@ fn lists_are_sorted_and_by_folder(mut world: World) {
 fn small_files_are_replaced_whole(mut world: World) {
     for content in ["first", "2"] {
         let mut disk = world.disk.blocking();
-        disk.replace(FileId::ControlNew, FileId::Control(1), content.into())
-            .unwrap();
+        disk.replace(FileId::ControlNew, FileId::Control(1), content.into()).unwrap();
         assert_eq!(world.read(FileId::Control(1), 0, 99), content);
         assert_eq!(world.len(FileId::ControlNew), None);
     }
@@ -326,12 +250,7 @@ fn offsets_that_overflow_are_refused(world: World) {
     let mut world = world.with_file("x");
     let parts = vec![Bytes::from_static(b"xy")];
     for at in [u64::MAX, u64::MAX - 1, 1 << 63] {
-        let write = Io::Write {
-            file: FILE,
-            at,
-            parts: parts.clone(),
-            dsync: false,
-        };
+        let write = Io::Write { file: FILE, at, parts: parts.clone(), dsync: false };
         assert!(matches!(world.run(write), Err(IoFault::Failed { .. })));
     }
     assert_eq!(world.read(FILE, 0, 9), "x");
@@ -341,12 +260,7 @@ fn each_operation_in_flight_is_answered_once(world: World) {
     let mut world = world.with_file("");
     for op in 0..100_u64 {
         let parts = vec![vec![op.to_le_bytes()[0]; 4096].into()];
-        let write = Io::Write {
-            file: FILE,
-            at: op * 4096,
-            parts,
-            dsync: op % 3 == 0,
-        };
+        let write = Io::Write { file: FILE, at: op * 4096, parts, dsync: op % 3 == 0 };
         world.disk.submit(OpId(op), write);
     }
     let (mut done, mut seen) = (Vec::new(), BTreeSet::new());
@@ -360,10 +274,7 @@ fn each_operation_in_flight_is_answered_once(world: World) {
     world.disk.reap(None, &mut done);
     assert_eq!(done, []);
     for op in 0..100_u64 {
-        assert_eq!(
-            world.read(FILE, op * 4096, 4096),
-            vec![op.to_le_bytes()[0]; 4096]
-        );
+        assert_eq!(world.read(FILE, op * 4096, 4096), vec![op.to_le_bytes()[0]; 4096]);
     }
 }
 

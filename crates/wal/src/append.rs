@@ -134,14 +134,11 @@ impl Appender {
                 cause: "a batch has at least one record".to_owned(),
             });
         };
-        let bodies: u64 = records.iter().map(|record| record.len() as u64).sum();
-        let limit = u64::from(self.max_record_bytes);
-        let framed: u64 =
-            records.iter().map(|record| record_frame_bytes(record.len())).sum();
-        // One record of exactly the limit fits; the framing of many counts.
-        let counted = if others.is_empty() { bodies } else { framed };
-        if counted > limit {
-            return Err(Error::RecordTooLarge { found: counted, limit });
+        let limit = record_frame_bytes(self.max_record_bytes as usize);
+        let framed: u64 = records.iter().map(|record| record_frame_bytes(record.len())).sum();
+        if framed > limit {
+            let found = records.iter().map(|record| record.len() as u64).sum();
+            return Err(Error::RecordTooLarge { found, limit: u64::from(self.max_record_bytes) });
         }
 
         let mut inner = self.inner.lock();
@@ -229,9 +226,7 @@ impl Appender {
         inner.make_room(0, self.segment_bytes);
         let lsn = inner.start;
         let claimed = match control {
-            Control::EpochBegin(begin) => {
-                Claimed::EpochBegin { lsn, begin: EpochBegin { from: lsn, ..begin } }
-            }
+            Control::EpochBegin(begin) => Claimed::EpochBegin { lsn, begin },
             Control::Open(open) => Claimed::Open { lsn, open },
             Control::Watermark => Claimed::Watermark { lsn },
         };

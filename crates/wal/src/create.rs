@@ -53,11 +53,7 @@ pub fn create(disk: &mut dyn Disk, options: &CreateOptions) -> Result<(), Error>
     }
     let made = FileId::Prepared(0);
     disk.run(Io::Create(made))?;
-    disk.run(Io::Zero {
-        file: made,
-        at: 0,
-        len: segment_bytes,
-    })?;
+    disk.run(Io::Zero { file: made, at: 0, len: segment_bytes })?;
     // ORDER: the zeros and their length are durable before the name says that this is a segment.
     disk.run(Io::Sync(made))?;
     disk.run(Io::Rename(made, FileId::Segment(0)))?;

@@ -3,22 +3,29 @@
 //! # Layout
 //! - [`lsn`]: positions, reigns, identities
 //! - [`disk`]: the seam to a disk, and its implementations
-//! - [`format`]: blocks and records, byte by byte
-//! - [`create`], [`recover`], [`verify`]: a new log; what a log holds after any end; whether it is sound
+//! - [`mod@format`]: blocks and records, byte by byte
+//! - [`Appender`], [`Log`], [`Watermark`]: producers, the running log, those who wait
+//! - [`create()`], [`mod@recover`], [`verify`]: a new log; what a log holds after any end; whether it is sound
 #![forbid(unsafe_code)]
 
+mod append;
 mod create;
 pub mod disk;
 mod error;
 pub mod format;
 mod index;
+mod log;
 pub mod lsn;
 pub mod recover;
 pub mod verify;
+mod watermark;
 
+pub use append::{Appended, Appender};
 pub use create::{CreateOptions, create};
 pub use error::Error;
 pub use index::BlockIndex;
+pub use log::{Fetch, Log, LogOptions};
 pub use lsn::{
     ClusterId, ContentId, Epoch, InstanceId, LogId, Lsn, Micros, PAGE_BYTES, RunningHash,
 };
+pub use watermark::{Subscription, Wait, Watermark};

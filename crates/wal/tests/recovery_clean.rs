@@ -27,10 +27,7 @@ fn a_cleanly_closed_log_is_opened_without_a_write() {
     let before = snapshot(&mut disk);
     let found = recovered(&mut disk, &options(HERE, log.control()));
     assert!(found.was_clean);
-    assert_eq!(
-        (found.end, found.hash, found.floor),
-        (log.at, log.hash, log.at)
-    );
+    assert_eq!((found.end, found.hash, found.floor), (log.at, log.hash, log.at));
     assert_eq!(snapshot(&mut disk), before);
 }
 
@@ -59,10 +56,7 @@ fn a_log_that_goes_on_behind_its_clean_mark_is_refused() {
         log.at = at;
         write_block(&mut disk, &log.watermark());
         let error = refused(&mut disk, &options(HERE, Promises::default()));
-        assert!(
-            error.is_damage() && error.to_string().contains("goes on"),
-            "{error}"
-        );
+        assert!(error.is_damage() && error.to_string().contains("goes on"), "{error}");
         zero(&mut disk, at, at.saturating_add(4096));
     }
 }
@@ -75,14 +69,8 @@ fn a_clean_mark_with_another_hash_or_of_another_log_is_refused() {
     mark.hash = RunningHash(1);
     write_mark(&mut disk, &mark.encode());
     let error = refused(&mut disk, &options(HERE, Promises::default()));
-    assert!(
-        error.is_damage() && error.to_string().contains("hash"),
-        "{error}"
-    );
-    let mark = CleanMark {
-        log: LogId(9),
-        ..log.mark()
-    };
+    assert!(error.is_damage() && error.to_string().contains("hash"), "{error}");
+    let mark = CleanMark { log: LogId(9), ..log.mark() };
     write_mark(&mut disk, &mark.encode());
     let error = refused(&mut disk, &options(HERE, Promises::default()));
     assert!(matches!(error, Error::WrongLog { .. }), "{error}");
@@ -117,18 +105,10 @@ fn prepared_files_are_kept_after_a_clean_close_and_only_whole_ones() {
     let found = recovered(&mut disk, &options(HERE, log.control()));
     assert_eq!(found.prepared, [0]);
     let left = snapshot(&mut disk);
-    assert_eq!(
-        left.keys()
-            .filter(|file| matches!(file, FileId::Prepared(_)))
-            .count(),
-        1
-    );
+    assert_eq!(left.keys().filter(|file| matches!(file, FileId::Prepared(_))).count(), 1);
     run(&mut disk, Io::Remove(FileId::CleanMark));
     let found = recovered(&mut disk, &options(HERE, log.control()));
-    assert!(
-        found.prepared.is_empty(),
-        "its zeros may be in the page cache alone"
-    );
+    assert!(found.prepared.is_empty(), "its zeros may be in the page cache alone");
 }
 
 // R29

@@ -113,17 +113,11 @@ fn a_commit_lsn_is_never_cut_by_the_epoch_that_makes_the_cut() {
     let mut disk = on_disk(&log);
     let mut known = cut_at(&log, cut);
     known.promises.commit = promise(2, cut.saturating_add(4096));
-    known
-        .promises
-        .epochs
-        .push(outrigger_wal::format::EpochEntry {
-            epoch: outrigger_wal::Epoch {
-                number: 4,
-                nonce: 4,
-            },
-            start: cut,
-            instance: THERE,
-        });
+    known.promises.epochs.push(outrigger_wal::format::EpochEntry {
+        epoch: outrigger_wal::Epoch { number: 4, nonce: 4 },
+        start: cut,
+        instance: THERE,
+    });
     let error = refused(&mut disk, &known);
     assert!(matches!(error, Error::BelowCommit { .. }), "{error}");
 }
@@ -133,10 +127,7 @@ fn a_commit_lsn_is_never_cut_by_the_epoch_that_makes_the_cut() {
 fn the_first_segments_head_is_never_cut() {
     let (log, _) = log_to_cut();
     let mut disk = on_disk(&log);
-    run(
-        &mut disk,
-        outrigger_wal::disk::Io::Remove(FileId::Segment(0)),
-    );
+    run(&mut disk, outrigger_wal::disk::Io::Remove(FileId::Segment(0)));
     let error = refused(&mut disk, &cut_at(&log, Lsn(SEGMENT)));
     assert!(matches!(error, Error::Recycled { .. }), "{error}");
 }

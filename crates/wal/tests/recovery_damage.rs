@@ -184,10 +184,7 @@ fn a_hole_among_prepared_segments_is_closed() {
     let (log, mut disk) = three_segments();
     prepare(&mut disk, [4, 6]);
     let found = recovered(&mut disk, &options(HERE, log.control()));
-    assert_eq!(
-        (found.end, found.segments.as_slice()),
-        (log.at, [0, 1, 2].as_slice())
-    );
+    assert_eq!((found.end, found.segments.as_slice()), (log.at, [0, 1, 2].as_slice()));
 }
 
 // R18
@@ -213,14 +210,8 @@ fn a_short_segment_is_damage_where_promised_and_mended_where_not() {
     let error = refused(&mut disk, &options(HERE, control));
     assert_eq!(damage_at(&error), torn.lsn());
     let found = recovered(&mut disk, &options(HERE, log.control()));
-    assert_eq!(
-        (found.end, found.segments.as_slice()),
-        (torn.lsn(), [0, 1].as_slice())
-    );
-    assert_eq!(
-        snapshot(&mut disk)[&FileId::Segment(1)].len() as u64,
-        SEGMENT
-    );
+    assert_eq!((found.end, found.segments.as_slice()), (torn.lsn(), [0, 1].as_slice()));
+    assert_eq!(snapshot(&mut disk)[&FileId::Segment(1)].len() as u64, SEGMENT);
 }
 
 // R18
@@ -294,10 +285,8 @@ fn a_newer_format_is_refused_at_the_end_and_behind_it() {
     for (offset, value) in [(8, 2), (14, 1), (12, 77), (16, 9)] {
         for behind in [0, 4096] {
             let (log, mut disk, _) = promised();
-            let seal = outrigger_wal::format::Seal {
-                lsn: log.at.saturating_add(behind),
-                ..log.seal()
-            };
+            let seal =
+                outrigger_wal::format::Seal { lsn: log.at.saturating_add(behind), ..log.seal() };
             let mut bytes = Block::watermark(&seal).stored().to_vec();
             bytes[offset] = value;
             let mut crc = crc32fast::Hasher::new();

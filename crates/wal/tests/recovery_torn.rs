@@ -27,40 +27,27 @@ fn a_log_without_a_tail_is_kept_whole() {
     let (log, _) = with_open_end(HERE);
     log.write(&mut disk);
     let found = recovered(&mut disk, &options(HERE, log.control()));
-    assert_eq!(
-        (found.start, found.end, found.hash),
-        (Lsn::ZERO, log.at, log.hash)
-    );
+    assert_eq!((found.start, found.end, found.hash), (Lsn::ZERO, log.at, log.hash));
     assert_eq!((found.torn, found.was_clean), (None, false));
     assert_eq!(found.epochs, log.epochs);
     assert_eq!((found.floor, found.commit), (log.durable, log.commit));
     assert_eq!(found.segments, [0, 1]);
     assert_eq!(found.index.at_or_before(log.at), Some(Lsn::ZERO));
-    assert_eq!(
-        (found.log, found.content, found.segment_bytes),
-        (LOG, CONTENT, SEGMENT)
-    );
+    assert_eq!((found.log, found.content, found.segment_bytes), (LOG, CONTENT, SEGMENT));
 }
 
 // R2
 #[test]
 fn a_new_log_is_empty_for_who_knows_it_and_an_error_for_who_does_not() {
     let mut disk = MemoryDisk::new();
-    let new = CreateOptions {
-        log: LOG,
-        content: CONTENT,
-        segment_bytes: SEGMENT,
-    };
+    let new = CreateOptions { log: LOG, content: CONTENT, segment_bytes: SEGMENT };
     create(&mut disk, &new).unwrap();
     let known = options(HERE, Promises::default());
     let found = recovered(&mut disk, &known);
     assert_eq!((found.end, found.segments.len()), (Lsn::ZERO, 1));
     let error = refused(&mut disk, &Default::default());
     assert!(error.to_string().contains("control file"), "{error}");
-    assert!(
-        create(&mut disk, &new).is_err(),
-        "a log is never made over another"
-    );
+    assert!(create(&mut disk, &new).is_err(), "a log is never made over another");
 }
 
 // R3
@@ -97,10 +84,7 @@ fn a_torn_tail_of_any_shape_is_cut_saved_and_reported() {
         let rest = usize::try_from(end.since(keep)).unwrap();
         let segment = disk_bytes(&mut disk, FileId::Segment(0));
         let from = usize::try_from(keep.0).unwrap();
-        assert!(
-            segment[from..].iter().all(|byte| *byte == 0),
-            "{survived:07b}"
-        );
+        assert!(segment[from..].iter().all(|byte| *byte == 0), "{survived:07b}");
         let any_left = (keep.since(a) / 4096..7).any(|page| !lost(page));
         assert_eq!(found.torn.is_some(), any_left, "{survived:07b}");
         if let Some(saved) = found.torn {
@@ -199,9 +183,7 @@ fn a_tail_over_several_segments_leaves_no_block_behind() {
 }
 
 fn padding_of_last(log: &Sealer) -> u64 {
-    log.blocks
-        .last()
-        .map_or(0, |block| block.padding_bytes() as u64)
+    log.blocks.last().map_or(0, |block| block.padding_bytes() as u64)
 }
 
 // R9
@@ -216,10 +198,7 @@ fn an_end_at_a_segments_end_keeps_the_prepared_segment() {
     log.write(&mut disk);
     flip(&mut disk, end.saturating_add(200), 0);
     let found = recovered(&mut disk, &options(HERE, log.control()));
-    assert_eq!(
-        (found.end.0, found.segments.as_slice()),
-        (SEGMENT, [0, 1, 2].as_slice())
-    );
+    assert_eq!((found.end.0, found.segments.as_slice()), (SEGMENT, [0, 1, 2].as_slice()));
 }
 
 // R10
@@ -265,10 +244,7 @@ fn a_live_block_among_stale_ones_is_found() {
     write_block(&mut disk, &live);
     zero(&mut disk, end, end.saturating_add(4096));
     let found = recovered(&mut disk, &options(HERE, log.control()));
-    assert_eq!(
-        (found.end, found.segments.as_slice()),
-        (end, [0].as_slice())
-    );
+    assert_eq!((found.end, found.segments.as_slice()), (end, [0].as_slice()));
     assert!(found.torn.expect("one block was torn").to > live.lsn());
 }
 
@@ -296,10 +272,7 @@ fn blocks_of_an_epoch_that_does_not_reign_do_not_continue_the_chain() {
     let mut log = Sealer::begun_by(HERE);
     log.begin(5, HERE);
     let end = log.at;
-    log.epoch = Epoch {
-        number: 4,
-        ..log.epoch
-    };
+    log.epoch = Epoch { number: 4, ..log.epoch };
     log.data(100);
     let mut disk = MemoryDisk::new();
     log.write(&mut disk);
@@ -335,17 +308,11 @@ fn a_promise_of_an_older_epoch_counts_up_to_where_the_next_one_starts() {
     flip(&mut disk, a, 0);
     assert_eq!(damage_at(&refused(&mut disk, &known)), a);
     // The same promise, once the control file lists the epoch that forked off at `a`.
-    known
-        .promises
-        .epochs
-        .push(outrigger_wal::format::EpochEntry {
-            epoch: Epoch {
-                number: 2,
-                nonce: 7,
-            },
-            start: a,
-            ..fork
-        });
+    known.promises.epochs.push(outrigger_wal::format::EpochEntry {
+        epoch: Epoch { number: 2, nonce: 7 },
+        start: a,
+        ..fork
+    });
     let found = recovered(&mut disk, &known);
     assert_eq!((found.end, found.floor), (a, a));
 }

@@ -37,10 +37,7 @@ impl<S: AsyncRead + AsyncWrite> Connection<S> {
     /// a byte to be taken.
     pub fn new(io: S, idle: Duration, stall: Duration) -> Self {
         let (read, write) = tokio::io::split(io);
-        Self {
-            reader: Reader::new(read, idle),
-            writer: Writer { io: write, stall },
-        }
+        Self { reader: Reader::new(read, idle), writer: Writer { io: write, stall } }
     }
 }
 
@@ -98,10 +95,7 @@ impl<R: AsyncRead + Unpin> Reader<R> {
                 Ok(0) => return self.decoder.decode_eof(&mut self.buffer),
                 Ok(_) => {}
                 Err(source) => {
-                    return Err(Error::Io {
-                        doing: "reading",
-                        source,
-                    });
+                    return Err(Error::Io { doing: "reading", source });
                 }
             }
         }
@@ -192,9 +186,7 @@ impl<W: AsyncWrite + Unpin> Writer<W> {
     /// As for [`Self::send`].
     pub async fn shutdown(&mut self) -> Result<(), Error> {
         let closed = timeout(self.stall, self.io.shutdown()).await;
-        closed
-            .map_err(|_| timed_out("closing", self.stall))?
-            .map_err(write_failed)
+        closed.map_err(|_| timed_out("closing", self.stall))?.map_err(write_failed)
     }
 }
 
@@ -210,15 +202,9 @@ fn take_off(pieces: &mut VecDeque<Bytes>, mut sent: usize) {
 }
 
 fn write_failed(source: io::Error) -> Error {
-    Error::Io {
-        doing: "writing",
-        source,
-    }
+    Error::Io { doing: "writing", source }
 }
 
 pub(super) fn timed_out(what: &'static str, deadline: Duration) -> Error {
-    Error::TimedOut {
-        what,
-        millis: u64::try_from(deadline.as_millis()).unwrap_or(u64::MAX),
-    }
+    Error::TimedOut { what, millis: u64::try_from(deadline.as_millis()).unwrap_or(u64::MAX) }
 }

@@ -7,9 +7,9 @@ use bytes::Bytes;
 use outrigger_net::handshake::{Identity as Door, check_hello};
 use outrigger_net::message::{Abilities, Envelope, Message, Reason, Role as Caller};
 use outrigger_net::receiver::{Receiver, Stage};
+use outrigger_wal::disk::OpId;
 use outrigger_wal::format::Block;
 use outrigger_wal::recover::Recovered;
-use outrigger_wal::disk::OpId;
 use outrigger_wal::{Error, Fetch, Log, Lsn, RunningHash};
 
 use super::event::{Event, LinkId, Out};
@@ -134,10 +134,8 @@ impl Member {
             if theirs.number < ours.number {
                 return Some((Reason::StaleEpoch, format!("epoch {theirs}, accepted {ours}")));
             }
-            let reigns = matches!(
-                self.phase,
-                Phase::Gathering(_) | Phase::Rising(_) | Phase::Reigning(_)
-            );
+            let reigns =
+                matches!(self.phase, Phase::Gathering(_) | Phase::Rising(_) | Phase::Reigning(_));
             if theirs.number == ours.number && (theirs.nonce != ours.nonce || reigns) {
                 let text = format!("epoch {theirs} has the number of {ours}");
                 return Some((Reason::ForeignNonce, text));

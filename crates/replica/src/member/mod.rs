@@ -420,7 +420,9 @@ impl Member {
             let generation = self.persisting.writing.take().map_or(0, |(generation, _)| generation);
             match result {
                 Ok(_) => self.persisting.written = generation,
-                Err(fault) => self.fail(format!("the control file cannot be written: {fault}"), out),
+                Err(fault) => {
+                    self.fail(format!("the control file cannot be written: {fault}"), out)
+                }
             }
             return;
         }
@@ -482,8 +484,10 @@ impl Member {
     }
 
     fn read_done(&mut self, reading: Reading, bytes: &Bytes, out: &mut Vec<Out>) {
-        let (Reading::Ship(_, from) | Reading::Lend(_, from) | Reading::Apply(from) | Reading::Start(_, from)) =
-            reading;
+        let (Reading::Ship(_, from)
+        | Reading::Lend(_, from)
+        | Reading::Apply(from)
+        | Reading::Start(_, from)) = reading;
         let mut blocks = Vec::new();
         match self.log.decode(from, bytes, &mut blocks) {
             Ok(Some(need)) => {
@@ -547,7 +551,8 @@ impl Member {
         if self.now.since(self.reported.0) < every {
             return;
         }
-        if self.control.durable.lsn != self.log.durable() || self.control.commit.lsn != self.commit {
+        if self.control.durable.lsn != self.log.durable() || self.control.commit.lsn != self.commit
+        {
             self.persist();
         }
         self.report(None, out);

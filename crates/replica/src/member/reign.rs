@@ -553,8 +553,7 @@ impl Member {
         let (mut grown, mut shrunk) = (0u64, 0u64);
         let Some(peers) = self.peers() else { return };
         for copy in config.copies.iter().filter(|copy| copy.instance != me) {
-            let peer =
-                peers.entry(copy.instance).or_insert_with(|| Peer::new(now, false));
+            let peer = peers.entry(copy.instance).or_insert_with(|| Peer::new(now, false));
             let before = previous.is_some_and(|previous| previous.in_sync(copy.instance));
             if peer.awaited.and_then(|awaited| awaited.base).is_some_and(|at| at < config.version) {
                 peer.awaited = None;
@@ -582,8 +581,7 @@ impl Member {
             _ => return None,
         };
         let millis = |at: Micros, millis: u64| at.plus(millis.saturating_mul(1000));
-        let asked =
-            swap.as_ref().map(|swap| millis(swap.asked, self.options.ask_again_millis));
+        let asked = swap.as_ref().map(|swap| millis(swap.asked, self.options.ask_again_millis));
         let lines = peers.iter().flat_map(|(instance, peer)| {
             let due = match &peer.line {
                 Line::Down(at) => Some(*at),

@@ -107,7 +107,9 @@ impl Member {
     fn begin_adopting(&mut self, from: InstanceId, out: &mut Vec<Out>) {
         let mine = self.history();
         let Phase::Gathering(gathering) = &mut self.phase else { return };
-        let Some(up) = gathering.peers.get_mut(&from).and_then(super::phase::Peer::up) else { return };
+        let Some(up) = gathering.peers.get_mut(&from).and_then(super::phase::Peer::up) else {
+            return;
+        };
         let link = up.link;
         let Some(theirs) = up.history.clone() else { return };
         let cut = match compare(&theirs, &mine) {
@@ -125,14 +127,8 @@ impl Member {
             self.control.truncating = Some(to);
             (to, self.persist())
         });
-        let adopting = Adopting {
-            from,
-            link,
-            end: theirs.end,
-            cut,
-            reopening: false,
-            asked: false,
-        };
+        let adopting =
+            Adopting { from, link, end: theirs.end, cut, reopening: false, asked: false };
         if let Phase::Gathering(gathering) = &mut self.phase {
             gathering.adopting = Some(adopting);
         }
@@ -141,8 +137,7 @@ impl Member {
 
     /// Carries an adoption on; `false` when there is none.
     fn adopt(&mut self, out: &mut Vec<Out>) -> bool {
-        let (end, idle, reading) =
-            (self.log.end(), self.log.is_idle(), !self.reads.is_empty());
+        let (end, idle, reading) = (self.log.end(), self.log.is_idle(), !self.reads.is_empty());
         let (drained, written) = (self.log.is_drained(), self.persisting.written);
         let Phase::Gathering(gathering) = &mut self.phase else { return false };
         let Some(adopting) = gathering.adopting.as_mut() else { return false };

@@ -17,21 +17,13 @@ impl State {
     /// The machine loses power.
     pub(super) fn power_cut(&mut self) -> CrashReport {
         let mut report = self.end_process();
-        let (kept, lost) = self
-            .names
-            .power_cut(self.options.ordered_names, &mut self.rng);
+        let (kept, lost) = self.names.power_cut(self.options.ordered_names, &mut self.rng);
         (report.names_kept, report.names_lost) = (kept, lost);
         self.forget_nameless();
         for file in self.files.values_mut() {
             file.power_cut(&mut self.rng, &mut report);
         }
-        for n in [
-            report.pages_kept,
-            report.pages_lost,
-            report.pages_torn,
-            kept,
-            lost,
-        ] {
+        for n in [report.pages_kept, report.pages_lost, report.pages_torn, kept, lost] {
             self.trace.add(n);
         }
         report
@@ -39,10 +31,7 @@ impl State {
 
     fn end_process(&mut self) -> CrashReport {
         let mut in_flight = std::mem::take(&mut self.queue);
-        let report = CrashReport {
-            in_flight: in_flight.len() as u64,
-            ..CrashReport::default()
-        };
+        let report = CrashReport { in_flight: in_flight.len() as u64, ..CrashReport::default() };
         self.rng.shuffle(&mut in_flight);
         for pending in in_flight {
             self.interrupt(pending);

@@ -115,10 +115,7 @@ impl SimFile {
             .iter()
             .map(|(page, stamp)| (*page, *stamp, self.cache.page(*page).cloned()))
             .collect();
-        Snapshot {
-            pages,
-            len: self.cache.len(),
-        }
+        Snapshot { pages, len: self.cache.len() }
     }
 
     /// The sync is done: what it covers is on the platter. A page that was written again since
@@ -157,11 +154,7 @@ impl SimFile {
         let dirty: Vec<u64> = self.dirty.range(range).map(|(page, _)| *page).collect();
         for page in dirty {
             if rng.chance(per_mille) {
-                let sectors = if rng.chance(700) {
-                    0xFF
-                } else {
-                    any_sectors(rng)
-                };
+                let sectors = if rng.chance(700) { 0xFF } else { any_sectors(rng) };
                 self.copy_sectors(page, sectors);
             }
         }
@@ -178,11 +171,8 @@ impl SimFile {
 
     /// The cache gives up its clean pages: what it shows then comes from the platter.
     pub(super) fn drop_clean_pages(&mut self) {
-        let dirty: Vec<(u64, Option<Page>)> = self
-            .dirty
-            .keys()
-            .map(|page| (*page, self.cache.page(*page).cloned()))
-            .collect();
+        let dirty: Vec<(u64, Option<Page>)> =
+            self.dirty.keys().map(|page| (*page, self.cache.page(*page).cloned())).collect();
         let len = self.cache.len();
         self.cache = self.platter.clone();
         self.cache.set_len(len);
@@ -251,11 +241,8 @@ impl SimFile {
             0 => {}
             0xFF => self.platter.set_page(page, from.cloned()),
             _ => {
-                let mut merged = self
-                    .platter
-                    .page(page)
-                    .cloned()
-                    .unwrap_or_else(|| Arc::new([0; 4096]));
+                let mut merged =
+                    self.platter.page(page).cloned().unwrap_or_else(|| Arc::new([0; 4096]));
                 let whole = Arc::make_mut(&mut merged);
                 for (index, into) in whole.chunks_exact_mut(SECTOR_USIZE).enumerate() {
                     if sectors & 1 << index == 0 {

@@ -47,11 +47,7 @@ pub struct SimDisk {
 
 impl Clone for SimDisk {
     fn clone(&self) -> Self {
-        Self {
-            state: Arc::clone(&self.state),
-            generation: self.generation,
-            refused: Vec::new(),
-        }
+        Self { state: Arc::clone(&self.state), generation: self.generation, refused: Vec::new() }
     }
 }
 
@@ -60,22 +56,14 @@ impl SimDisk {
     #[must_use]
     pub fn new(options: SimDiskOptions) -> Self {
         let state = Arc::new(Mutex::new(State::new(options)));
-        Self {
-            state,
-            generation: 0,
-            refused: Vec::new(),
-        }
+        Self { state, generation: 0, refused: Vec::new() }
     }
 
     /// A handle for the next process, after a crash or without one.
     #[must_use]
     pub fn reopen(&self) -> Self {
         let generation = self.lock().generation;
-        Self {
-            state: Arc::clone(&self.state),
-            generation,
-            refused: Vec::new(),
-        }
+        Self { state: Arc::clone(&self.state), generation, refused: Vec::new() }
     }
 
     /// Another disk with the same content, faults and operations in flight, whose chances are
@@ -85,11 +73,7 @@ impl SimDisk {
         let mut state = self.lock().clone();
         state.rng = crate::rng::Rng::new(seed).fork("disk");
         let generation = self.generation;
-        Self {
-            state: Arc::new(Mutex::new(state)),
-            generation,
-            refused: Vec::new(),
-        }
+        Self { state: Arc::new(Mutex::new(state)), generation, refused: Vec::new() }
     }
 
     /// Completes what is due at this moment of true time.
@@ -155,34 +139,24 @@ impl SimDisk {
     /// Turns one bit of a file over, in the cache and on the platter; `false` when there is no
     /// such byte.
     pub fn flip_bit(&self, file: FileId, at: u64, bit: u8) -> bool {
-        self.lock()
-            .file_mut(file)
-            .is_some_and(|file| file.flip_bit(at, bit))
+        self.lock().file_mut(file).is_some_and(|file| file.flip_bit(at, bit))
     }
 
     /// Makes the 512-byte sector at this byte unreadable until it is written again; `false` when
     /// there is no such file.
     pub fn break_sector(&self, file: FileId, at: u64) -> bool {
-        self.lock()
-            .file_mut(file)
-            .map(|file| file.break_sector(at))
-            .is_some()
+        self.lock().file_mut(file).map(|file| file.break_sector(at)).is_some()
     }
 
     /// The page cache gives up what it need not write any more: reads then see the platter.
     pub fn drop_clean_pages(&self) {
-        self.lock()
-            .files
-            .values_mut()
-            .for_each(SimFile::drop_clean_pages);
+        self.lock().files.values_mut().for_each(SimFile::drop_clean_pages);
     }
 
     /// What a process reads from the file now; `None` when it is not there.
     #[must_use]
     pub fn file_bytes(&self, file: FileId) -> Option<Bytes> {
-        self.lock()
-            .file(file)
-            .map(|file| file.cache().read(0, u64::MAX))
+        self.lock().file(file).map(|file| file.cache().read(0, u64::MAX))
     }
 
     /// What is on the platter under this name: what a power cut leaves when nothing else gets there
@@ -191,10 +165,7 @@ impl SimDisk {
     pub fn durable_bytes(&self, file: FileId) -> Option<Bytes> {
         let state = self.lock();
         let inode = state.names.durable(file)?;
-        state
-            .files
-            .get(&inode)
-            .map(|file| file.platter().read(0, u64::MAX))
+        state.files.get(&inode).map(|file| file.platter().read(0, u64::MAX))
     }
 
     /// Puts a file with this content in place, durable under its name: to prepare a test.

@@ -50,20 +50,12 @@ impl Names {
 
     /// Names a new file, or names one anew.
     pub(super) fn set(&mut self, name: FileId, inode: Inode, stamp: u64) {
-        self.change(Change {
-            stamp,
-            dir: name.dir(),
-            what: What::Set(name, inode),
-        });
+        self.change(Change { stamp, dir: name.dir(), what: What::Set(name, inode) });
     }
 
     pub(super) fn remove(&mut self, name: FileId, stamp: u64) {
         if self.seen.contains_key(&name) {
-            self.change(Change {
-                stamp,
-                dir: name.dir(),
-                what: What::Remove(name),
-            });
+            self.change(Change { stamp, dir: name.dir(), what: What::Remove(name) });
         }
     }
 
@@ -93,11 +85,7 @@ impl Names {
         let by_order = ordered || rng.chance(500);
         let mut kept = 0;
         for (index, change) in (0_u64..).zip(&changes) {
-            if if by_order {
-                index < first
-            } else {
-                rng.chance(per_mille)
-            } {
+            if if by_order { index < first } else { rng.chance(per_mille) } {
                 apply(&mut self.durable, &change.what);
                 kept += 1;
             }
@@ -125,12 +113,7 @@ impl Names {
             What::Set(_, inode) => Some(inode),
             What::Remove(_) => None,
         });
-        self.seen
-            .values()
-            .chain(self.durable.values())
-            .copied()
-            .chain(pending)
-            .collect()
+        self.seen.values().chain(self.durable.values()).copied().chain(pending).collect()
     }
 
     fn change(&mut self, change: Change) {
@@ -139,9 +122,7 @@ impl Names {
     }
 
     fn take(&mut self, dir: Dir, upto: u64) -> Vec<Change> {
-        self.pending
-            .extract_if(.., |change| change.dir == dir && change.stamp <= upto)
-            .collect()
+        self.pending.extract_if(.., |change| change.dir == dir && change.stamp <= upto).collect()
     }
 }
 

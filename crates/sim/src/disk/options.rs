@@ -46,10 +46,7 @@ impl SimDiskOptions {
     /// The same, for synchronous callers.
     #[must_use]
     pub fn immediate(seed: u64) -> Self {
-        Self {
-            immediate: true,
-            ..Self::new(seed)
-        }
+        Self { immediate: true, ..Self::new(seed) }
     }
 }
 

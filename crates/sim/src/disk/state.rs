@@ -114,11 +114,7 @@ impl State {
 
     /// Answers everything that is in flight, or was not fetched, with [`IoFault::Closed`].
     pub(super) fn answer_closed(&mut self, into: &mut Vec<Completion>) {
-        into.extend(
-            self.done
-                .drain(..)
-                .map(|(op, _)| (op, Err(IoFault::Closed))),
-        );
+        into.extend(self.done.drain(..).map(|(op, _)| (op, Err(IoFault::Closed))));
         for pending in &mut self.queue {
             if !std::mem::replace(&mut pending.answered, true) {
                 into.push((pending.op, Err(IoFault::Closed)));
@@ -133,10 +129,8 @@ impl State {
             return;
         }
         let now = self.now;
-        let mut due: Vec<Pending> = self
-            .queue
-            .extract_if(.., |pending| pending.due <= now)
-            .collect();
+        let mut due: Vec<Pending> =
+            self.queue.extract_if(.., |pending| pending.due <= now).collect();
         due.sort_by_key(|pending| (pending.due, pending.stamp));
         self.complete(due);
     }
@@ -158,11 +152,7 @@ impl State {
     fn complete(&mut self, due: Vec<Pending>) {
         for pending in due {
             let op = pending.op;
-            let result = if pending.fails {
-                self.fail(pending)
-            } else {
-                self.carry_out(pending)
-            };
+            let result = if pending.fails { self.fail(pending) } else { self.carry_out(pending) };
             self.trace.add_completed(self.now, op, &result);
             self.done.push((op, result));
         }
@@ -240,16 +230,9 @@ impl State {
     }
 
     pub(super) fn carry_out(&mut self, pending: Pending) -> Result<IoDone, IoFault> {
-        let Pending {
-            io, stamp, covers, ..
-        } = pending;
+        let Pending { io, stamp, covers, .. } = pending;
         match io {
-            Io::Write {
-                file,
-                at,
-                parts,
-                dsync,
-            } => {
+            Io::Write { file, at, parts, dsync } => {
                 let bytes = join(&parts);
                 self.check_room(file, "write", at, bytes.len() as u64)?;
                 let per_mille = self.options.writeback_per_mille;
@@ -276,9 +259,7 @@ impl State {
             Io::Read { file, at, len } => {
                 let target = self.file(file).ok_or_else(|| not_found(file))?;
                 let bytes = target.read(at, u64::from(len));
-                return bytes
-                    .map(IoDone::Bytes)
-                    .ok_or_else(|| broken(file.name(), "read"));
+                return bytes.map(IoDone::Bytes).ok_or_else(|| broken(file.name(), "read"));
             }
             Io::Create(file) => self.create(file, stamp)?,
             Io::Rename(from, to) => self.rename(from, to, stamp)?,
@@ -299,12 +280,7 @@ impl State {
     pub(super) fn fail(&mut self, pending: Pending) -> Result<IoDone, IoFault> {
         let stamp = pending.stamp;
         match pending.io {
-            Io::Write {
-                file,
-                at,
-                parts,
-                dsync,
-            } => {
+            Io::Write { file, at, parts, dsync } => {
                 let bytes = join(&parts);
                 let part = self.rng.below(bytes.len() as u64 + 1);
                 let begun = bytes.slice(..usize::try_from(part).unwrap_or(0));
@@ -347,9 +323,7 @@ impl State {
     pub(super) fn begin(&mut self, pending: Pending) {
         let stamp = pending.stamp;
         match pending.io {
-            Io::Write {
-                file, at, parts, ..
-            } => {
+            Io::Write { file, at, parts, .. } => {
                 let bytes = join(&parts);
                 let part = self.rng.below(bytes.len() as u64 + 1);
                 let begun = bytes.slice(..usize::try_from(part).unwrap_or(0));
@@ -383,15 +357,8 @@ impl State {
             file.empty();
             return Ok(());
         }
-        if self
-            .options
-            .capacity_bytes
-            .is_some_and(|capacity| self.used_bytes() >= capacity)
-        {
-            return Err(IoFault::NoSpace {
-                file: name.name(),
-                operation: "create",
-            });
+        if self.options.capacity_bytes.is_some_and(|capacity| self.used_bytes() >= capacity) {
+            return Err(IoFault::NoSpace { file: name.name(), operation: "create" });
         }
         let inode = self.add_file(SimFile::default());
         self.names.set(name, inode, stamp);
@@ -401,11 +368,7 @@ impl State {
     fn rename(&mut self, from: FileId, to: FileId, stamp: u64) -> Result<(), IoFault> {
         if from.dir() != to.dir() {
             let cause = format!("{to} lies in another folder");
-            return Err(IoFault::Failed {
-                file: from.name(),
-                operation: "rename",
-                cause,
-            });
+            return Err(IoFault::Failed { file: from.name(), operation: "rename", cause });
         }
         let inode = self.names.find(from).ok_or_else(|| not_found(from))?;
         if from != to {
@@ -416,12 +379,7 @@ impl State {
 
     fn list(&self, dir: Dir) -> IoDone {
         IoDone::Files {
-            ours: self
-                .names
-                .seen()
-                .map(|(name, _)| name)
-                .filter(|n| n.dir() == dir)
-                .collect(),
+            ours: self.names.seen().map(|(name, _)| name).filter(|n| n.dir() == dir).collect(),
             foreign: self
                 .foreign
                 .iter()
@@ -446,21 +404,14 @@ impl State {
         let file = self.file(name).ok_or_else(|| not_found(name))?;
         let Some(end) = at.checked_add(len).filter(|end| *end <= MAX_FILE_BYTES) else {
             let cause = "it would end behind the largest offset of a file".to_owned();
-            return Err(IoFault::Failed {
-                file: name.name(),
-                operation,
-                cause,
-            });
+            return Err(IoFault::Failed { file: name.name(), operation, cause });
         };
         let Some(capacity) = self.options.capacity_bytes else {
             return Ok(());
         };
         let growth = page_up(end).saturating_sub(page_up(file.cache().len()));
         if growth > 0 && growth > capacity.saturating_sub(self.used_bytes()) {
-            return Err(IoFault::NoSpace {
-                file: name.name(),
-                operation,
-            });
+            return Err(IoFault::NoSpace { file: name.name(), operation });
         }
         Ok(())
     }
@@ -482,9 +433,5 @@ fn not_found(file: FileId) -> IoFault {
 }
 
 fn broken(file: String, operation: &'static str) -> IoFault {
-    IoFault::Failed {
-        file,
-        operation,
-        cause: "simulated input/output error".to_owned(),
-    }
+    IoFault::Failed { file, operation, cause: "simulated input/output error".to_owned() }
 }

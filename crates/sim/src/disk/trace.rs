@@ -38,12 +38,7 @@ impl Trace {
         self.add(now.0);
         self.add(op.0);
         match io {
-            Io::Write {
-                file,
-                at,
-                parts,
-                dsync,
-            } => {
+            Io::Write { file, at, parts, dsync } => {
                 self.add_file(1 + u64::from(*dsync), *file);
                 self.add(*at);
                 for part in parts {
@@ -87,9 +82,7 @@ impl Trace {
             Ok(IoDone::Len(len)) => self.add(len.map_or(0, |len| len.wrapping_add(1))),
             Ok(IoDone::Files { ours, foreign }) => {
                 ours.iter().for_each(|file| self.add_file(2, *file));
-                foreign
-                    .iter()
-                    .for_each(|name| self.add_bytes(name.as_bytes()));
+                foreign.iter().for_each(|name| self.add_bytes(name.as_bytes()));
             }
             Err(fault) => self.add_bytes(fault.to_string().as_bytes()),
         }

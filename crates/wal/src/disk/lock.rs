@@ -55,10 +55,7 @@ impl DirLock {
     /// # Errors
     /// [`LockError::Held`] when somebody has it, [`LockError::Failed`] when it cannot be asked.
     pub fn acquire(dir: &Path) -> Result<Self, LockError> {
-        let failed = |cause| LockError::Failed {
-            dir: dir.display().to_string(),
-            cause,
-        };
+        let failed = |cause| LockError::Failed { dir: dir.display().to_string(), cause };
         let mut file = OpenOptions::new()
             .read(true)
             .write(true)
@@ -72,21 +69,14 @@ impl DirLock {
             Ok(()) => {}
             Err(TryLockError::WouldBlock) => {
                 let holder = holder(&file);
-                return Err(LockError::Held {
-                    dir: dir.display().to_string(),
-                    holder,
-                });
+                return Err(LockError::Held { dir: dir.display().to_string(), holder });
             }
             Err(TryLockError::Error(cause)) => return Err(failed(cause)),
         }
         file.set_len(0).map_err(failed)?;
         file.rewind().map_err(failed)?;
-        file.write_all(format!("{}\n", std::process::id()).as_bytes())
-            .map_err(failed)?;
-        Ok(Self {
-            dir: dir.to_owned(),
-            _file: file,
-        })
+        file.write_all(format!("{}\n", std::process::id()).as_bytes()).map_err(failed)?;
+        Ok(Self { dir: dir.to_owned(), _file: file })
     }
 
     /// The directory that is held.
@@ -119,10 +109,7 @@ mod tests {
         );
         let text = error.to_string();
         assert!(text.contains(&dir.path().display().to_string()), "{text}");
-        assert!(
-            text.contains(&format!("process {}", std::process::id())),
-            "{text}"
-        );
+        assert!(text.contains(&format!("process {}", std::process::id())), "{text}");
     }
 
     #[test]
@@ -130,10 +117,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         drop(DirLock::acquire(dir.path()).unwrap());
         drop(DirLock::acquire(dir.path()).unwrap());
-        let mode = std::fs::metadata(dir.path().join(LOCK_NAME))
-            .unwrap()
-            .permissions()
-            .mode();
+        let mode = std::fs::metadata(dir.path().join(LOCK_NAME)).unwrap().permissions().mode();
         assert_eq!(mode & 0o777, 0o600);
     }
 
@@ -152,17 +136,11 @@ mod tests {
     fn a_missing_directory_and_a_symlink_are_refused() {
         let dir = tempfile::tempdir().unwrap();
         let missing = dir.path().join("nowhere");
-        assert!(matches!(
-            DirLock::acquire(&missing),
-            Err(LockError::Failed { .. })
-        ));
+        assert!(matches!(DirLock::acquire(&missing), Err(LockError::Failed { .. })));
         let aside = dir.path().join("aside");
         std::fs::write(&aside, "mine").unwrap();
         std::os::unix::fs::symlink(&aside, dir.path().join(LOCK_NAME)).unwrap();
-        assert!(matches!(
-            DirLock::acquire(dir.path()),
-            Err(LockError::Failed { .. })
-        ));
+        assert!(matches!(DirLock::acquire(dir.path()), Err(LockError::Failed { .. })));
         assert_eq!(std::fs::read(&aside).unwrap(), b"mine");
     }
 }

@@ -49,11 +49,7 @@ impl Block {
             _ => &stored,
         };
         let hash_after = RunningHash(xxh3_128(hashed));
-        Self {
-            header,
-            stored,
-            hash_after,
-        }
+        Self { header, stored, hash_after }
     }
 
     /// The header.
@@ -145,33 +141,26 @@ impl Block {
     /// # Errors
     /// [`BlockError::Compression`]: the payload does not decompress to exactly its length.
     pub fn records(&self) -> Result<Records, BlockError> {
-        let plain = if self.kind() == Kind::Data {
-            self.plain()?
-        } else {
-            Bytes::new()
-        };
+        let plain = if self.kind() == Kind::Data { self.plain()? } else { Bytes::new() };
         Ok(Records::new(plain, self.lsn(), self.header.record_count))
     }
 
     /// What a [`Kind::SegmentHead`] says; `None` for other kinds.
     #[must_use]
     pub fn segment_head_entry(&self) -> Option<SegmentHead> {
-        self.control(Kind::SegmentHead)
-            .and_then(|payload| SegmentHead::take(&payload))
+        self.control(Kind::SegmentHead).and_then(|payload| SegmentHead::take(&payload))
     }
 
     /// What a [`Kind::EpochBegin`] says; `None` for other kinds.
     #[must_use]
     pub fn epoch_begin_entry(&self) -> Option<EpochBegin> {
-        self.control(Kind::EpochBegin)
-            .and_then(|payload| EpochBegin::take(&payload))
+        self.control(Kind::EpochBegin).and_then(|payload| EpochBegin::take(&payload))
     }
 
     /// What a [`Kind::Open`] says; `None` for other kinds.
     #[must_use]
     pub fn open_entry(&self) -> Option<Open> {
-        self.control(Kind::Open)
-            .and_then(|payload| Open::take(&payload))
+        self.control(Kind::Open).and_then(|payload| Open::take(&payload))
     }
 
     pub(super) fn stored_payload(&self) -> Bytes {

@@ -49,10 +49,7 @@ impl BlockBuilder {
     /// An empty block with room for `bytes` bytes, header included, before its buffer must grow.
     #[must_use]
     pub fn with_capacity(bytes: usize) -> Self {
-        Self {
-            bytes: headed(bytes),
-            record_count: 0,
-        }
+        Self { bytes: headed(bytes), record_count: 0 }
     }
 
     /// Whether a record with a body of `body_len` bytes still fits into the largest block there is.
@@ -68,10 +65,7 @@ impl BlockBuilder {
     /// # Panics
     /// When it does not fit ([`BlockBuilder::fits`]): nobody could read the block.
     pub fn push(&mut self, body: &[u8], flag: RecordFlag) -> (u32, u32) {
-        assert!(
-            self.fits(body.len()),
-            "a block of more than {MAX_BLOCK_BYTES} bytes"
-        );
+        assert!(self.fits(body.len()), "a block of more than {MAX_BLOCK_BYTES} bytes");
         let start = self.true_len();
         put_frame(&mut self.bytes, body.len(), flag);
         self.bytes.put_slice(body);

@@ -12,9 +12,5 @@ pub(super) fn zstd_exact(stored: &[u8], plain_len: usize) -> Result<Bytes, Block
     // names, and fails when the output does not fit.
     let plain =
         zstd::bulk::decompress(stored, plain_len).map_err(|_cause| BlockError::Compression)?;
-    if plain.len() == plain_len {
-        Ok(plain.into())
-    } else {
-        Err(BlockError::Compression)
-    }
+    if plain.len() == plain_len { Ok(plain.into()) } else { Err(BlockError::Compression) }
 }

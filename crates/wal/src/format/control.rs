@@ -9,7 +9,7 @@ use super::block::{Block, checked_payload};
 use super::error::BlockError;
 use super::header::{BlockHeader, HEADER_BYTES, Kind};
 use super::limits::is_segment_bytes;
-use crate::lsn::{ContentId, Epoch, InstanceId, LogId, Lsn, RunningHash};
+use crate::lsn::{ContentId, Epoch, InstanceId, LogId, Lsn, PAGE_BYTES, RunningHash};
 
 /// How many epochs a [`SegmentHead`] lists, at most.
 pub const MAX_EPOCH_ENTRIES: usize = 64;
@@ -71,6 +71,13 @@ pub struct SegmentHead {
 }
 
 impl SegmentHead {
+    /// The epoch that begins with this segment: one whose primary sealed this head as its first
+    /// block. Its `EpochBegin` follows right behind.
+    #[must_use]
+    pub fn begins(&self) -> Option<&EpochEntry> {
+        self.epochs.last().filter(|entry| entry.start == self.start)
+    }
+
     /// Reads a segment's first page without knowing whose it is: takes the log id, which stands
     /// there in clear, and verifies everything with it. Where the page lies is for the caller to
     /// compare with `start`.
@@ -125,15 +132,7 @@ impl SegmentHead {
         while let Some(entry) = EpochEntry::take(&mut from) {
             epochs.push(entry);
         }
-        Some(Self {
-            log,
-            content,
-            segment_bytes,
-            start,
-            predecessor_end,
-            predecessor_hash,
-            epochs,
-        })
+        Some(Self { log, content, segment_bytes, start, predecessor_end, predecessor_hash, epochs })
     }
 
     /// Whether this can be what the block with `header` says: at the start of a segment.
@@ -158,6 +157,12 @@ pub struct EpochBegin {
 }
 
 impl EpochBegin {
+    /// Whether the block may lie at `lsn`: where its epoch begins, or right behind the head of the
+    /// segment that the epoch begins with.
+    fn is_at(&self, lsn: Lsn) -> bool {
+        self.from == lsn || self.from.checked_add(PAGE_BYTES) == Some(lsn)
+    }
+
     pub(super) fn put(&self, out: &mut impl BufMut) {
         put_epoch(out, self.epoch);
         out.put_u128_le(self.instance.0);
@@ -191,10 +196,8 @@ impl Open {
     }
 
     pub(super) fn take(mut from: &[u8]) -> Option<Self> {
-        (from.len() == OPEN_BYTES).then(|| Self {
-            epoch: get_epoch(&mut from),
-            instance: InstanceId(from.get_u128_le()),
-        })
+        (from.len() == OPEN_BYTES)
+            .then(|| Self { epoch: get_epoch(&mut from), instance: InstanceId(from.get_u128_le()) })
     }
 }
 
@@ -204,21 +207,15 @@ pub(super) fn check(block: &Block, log: LogId) -> Result<(), BlockError> {
     let sound = match header.kind {
         Kind::Data => true,
         Kind::Pad | Kind::Watermark => block.stored().len() == HEADER_BYTES,
-        Kind::SegmentHead => block
-            .segment_head_entry()
-            .is_some_and(|head| head.log == log && head.is_of(header)),
+        Kind::SegmentHead => {
+            block.segment_head_entry().is_some_and(|head| head.log == log && head.is_of(header))
+        }
         Kind::EpochBegin => block
             .epoch_begin_entry()
-            .is_some_and(|begin| begin.from == header.lsn && begin.epoch.number == header.epoch),
-        Kind::Open => block
-            .open_entry()
-            .is_some_and(|open| open.epoch.number == header.epoch),
+            .is_some_and(|begin| begin.is_at(header.lsn) && begin.epoch.number == header.epoch),
+        Kind::Open => block.open_entry().is_some_and(|open| open.epoch.number == header.epoch),
     };
-    if sound {
-        Ok(())
-    } else {
-        Err(BlockError::Payload)
-    }
+    if sound { Ok(()) } else { Err(BlockError::Payload) }
 }
 
 fn put_epoch(out: &mut impl BufMut, epoch: Epoch) {
@@ -228,12 +225,6 @@ fn put_epoch(out: &mut impl BufMut, epoch: Epoch) {
 
 /// The caller has checked that `EPOCH_BYTES` are there.
 fn get_epoch(from: &mut impl Buf) -> Epoch {
-    debug_assert!(
-        from.remaining() >= EPOCH_BYTES,
-        "an epoch is {EPOCH_BYTES} bytes"
-    );
-    Epoch {
-        number: from.get_u64_le(),
-        nonce: from.get_u128_le(),
-    }
+    debug_assert!(from.remaining() >= EPOCH_BYTES, "an epoch is {EPOCH_BYTES} bytes");
+    Epoch { number: from.get_u64_le(), nonce: from.get_u128_le() }
 }

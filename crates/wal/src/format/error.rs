@@ -23,10 +23,7 @@ pub enum BlockError {
     #[error("the header does not match its checksum (torn, damaged, or of another log)")]
     HeaderChecksum,
     /// A valid header of another format version.
-    #[error(
-        "format version {found}; this program reads version {}",
-        super::VERSION
-    )]
+    #[error("format version {found}; this program reads version {}", super::VERSION)]
     Version {
         /// The version found.
         found: u16,

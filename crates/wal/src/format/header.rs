@@ -159,9 +159,7 @@ impl BlockHeader {
     /// checked behind it means that the checksum matched.
     pub fn decode(bytes: &[u8], log: LogId) -> Result<Self, BlockError> {
         let Some(head) = bytes.first_chunk::<HEADER_BYTES>() else {
-            return Err(BlockError::TooShort {
-                need: HEADER_BYTES as u64,
-            });
+            return Err(BlockError::TooShort { need: HEADER_BYTES as u64 });
         };
         if head.iter().all(|byte| *byte == 0) {
             return Err(BlockError::Zeros);
@@ -181,9 +179,7 @@ impl BlockHeader {
             return Err(BlockError::HeaderChecksum);
         }
         let Some(whole) = bytes.get(..usize::from(length)) else {
-            return Err(BlockError::TooShort {
-                need: u64::from(length),
-            });
+            return Err(BlockError::TooShort { need: u64::from(length) });
         };
         let kind = from.get_u8();
         let skip_flags = from.get_u8();
@@ -245,10 +241,7 @@ impl BlockHeader {
             Kind::Pad => MAX_SEGMENT_BYTES,
             _ => PAGE_BYTES,
         };
-        let plain = self
-            .true_len
-            .checked_sub(HEADER_BYTES_U32)
-            .ok_or(BlockError::Lengths)?;
+        let plain = self.true_len.checked_sub(HEADER_BYTES_U32).ok_or(BlockError::Lengths)?;
         let stored = u64::from(self.stored_len);
         let fit = self.lsn.is_aligned()
             && self.lsn.checked_add(self.extent()).is_some()
@@ -269,11 +262,7 @@ impl BlockHeader {
                 }
                 _ => self.record_count == 0 && self.stored_len == self.true_len,
             };
-        if fit {
-            Ok(())
-        } else {
-            Err(BlockError::Lengths)
-        }
+        if fit { Ok(()) } else { Err(BlockError::Lengths) }
     }
 }
 

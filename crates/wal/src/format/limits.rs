@@ -21,17 +21,10 @@ pub const DEFAULT_SEGMENT_BYTES: u64 = 64 << 20;
 /// [`MAX_RECORD_BYTES`]. An atomic batch is held to the same size: its framed bytes are at most
 /// [`record_frame_bytes`](super::record_frame_bytes) of this.
 #[must_use]
-#[expect(
-    clippy::cast_possible_truncation,
-    reason = "bounded by a u32 one line above"
-)]
+#[expect(clippy::cast_possible_truncation, reason = "bounded by a u32 one line above")]
 pub const fn max_record_bytes(segment_bytes: u64) -> u32 {
     let quarter = segment_bytes / 4;
-    if quarter < MAX_RECORD_BYTES as u64 {
-        quarter as u32
-    } else {
-        MAX_RECORD_BYTES
-    }
+    if quarter < MAX_RECORD_BYTES as u64 { quarter as u32 } else { MAX_RECORD_BYTES }
 }
 
 /// Whether a log may have segments of this size: a power of two from [`MIN_SEGMENT_BYTES`] to

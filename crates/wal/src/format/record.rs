@@ -133,14 +133,7 @@ pub struct Records {
 
 impl Records {
     pub(super) const fn new(plain: Bytes, block: Lsn, count: u32) -> Self {
-        Self {
-            plain,
-            at: 0,
-            block,
-            left: count,
-            in_batch: false,
-            failed: false,
-        }
+        Self { plain, at: 0, block, left: count, in_batch: false, failed: false }
     }
 
     fn lsn(&self, at: usize) -> Lsn {
@@ -166,18 +159,10 @@ impl Records {
             return Err(RecordError::Batch { lsn });
         }
         let start = self.at + taken + 1;
-        let end = start
-            .checked_add(length)
-            .filter(|end| *end <= self.plain.len())
-            .ok_or(short)?;
+        let end = start.checked_add(length).filter(|end| *end <= self.plain.len()).ok_or(short)?;
         self.at = end;
         self.in_batch = flag == RecordFlag::BatchContinues;
-        Ok(Some(Record {
-            lsn,
-            end: self.lsn(end),
-            flag,
-            body: self.plain.slice(start..end),
-        }))
+        Ok(Some(Record { lsn, end: self.lsn(end), flag, body: self.plain.slice(start..end) }))
     }
 }
 

@@ -97,6 +97,8 @@ pub struct Log {
     appender: Arc<Appender>,
     /// Whether blocks are sealed here (a primary) or received.
     sealing: bool,
+    /// The reign whose first block is claimed and not yet sealed.
+    beginning: Option<EpochEntry>,
     epoch: Epoch,
     epochs: Vec<EpochEntry>,
     start: Lsn,
@@ -137,6 +139,7 @@ impl Log {
             segment_bytes: recovered.segment_bytes,
             appender: Arc::new(appender),
             sealing: false,
+            beginning: None,
             epoch,
             epochs: recovered.epochs,
             start: recovered.start,
@@ -282,6 +285,9 @@ impl Log {
         self.appender.open_at(self.end);
         self.sealing = true;
         let begin = EpochBegin { epoch, instance, from: self.end, previous: self.epoch };
+        // An epoch that begins with a segment begins with its head: else two heads at one place, of
+        // two reigns, would lie before the fork.
+        self.beginning = Some(EpochEntry { epoch, start: self.end, instance });
         Ok(self.appender.claim(Control::EpochBegin(begin)))
     }
 
@@ -301,6 +307,7 @@ impl Log {
     pub fn end_epoch(&mut self) {
         self.appender.shut();
         self.sealing = false;
+        self.beginning = None;
         self.busy_since = None;
     }
 
@@ -337,7 +344,15 @@ impl Log {
                         && head.content == self.content
                         && head.segment_bytes == self.segment_bytes
                         && head.start == block.lsn()
+                        && head.predecessor_end == self.end
                         && head.predecessor_hash == self.hash
+                        && match head.begins() {
+                            Some(entry) => {
+                                entry.epoch.number > self.epoch.number
+                                    && entry.epoch.number == block.epoch()
+                            }
+                            None => block.epoch() == self.epoch.number,
+                        }
                 });
                 if !fits {
                     return refuse("its segment head does not fit");
@@ -345,7 +360,11 @@ impl Log {
             }
             Kind::EpochBegin => {
                 let rises = block.epoch_begin_entry().is_some_and(|begin| {
-                    begin.epoch.number > self.epoch.number && begin.epoch.number == block.epoch()
+                    let begun = self.epochs.last().is_some_and(|entry| {
+                        (entry.epoch, entry.start) == (begin.epoch, begin.from)
+                    });
+                    let here = begin.from == block.lsn();
+                    if here { begin.epoch.number > self.epoch.number } else { begun }
                 });
                 if !rises {
                     return refuse("its epoch does not rise");
@@ -461,7 +480,12 @@ impl Log {
     ///
     /// # Errors
     /// [`Error::Damage`] for bytes that are not the block at their place.
-    pub fn decode(&self, from: Lsn, bytes: &Bytes, blocks: &mut Vec<Block>) -> Result<Option<u32>, Error> {
+    pub fn decode(
+        &self,
+        from: Lsn,
+        bytes: &Bytes,
+        blocks: &mut Vec<Block>,
+    ) -> Result<Option<u32>, Error> {
         decode_run(self.id, self.segment_bytes, from, self.durable, bytes, blocks)
     }
 
@@ -543,6 +567,10 @@ impl Log {
             commit: log.commit,
             sealed_micros: log.wall_micros,
         };
+        if let Some(entry) = self.beginning.take() {
+            self.epoch = entry.epoch;
+            self.epochs.push(entry);
+        }
         match claimed {
             Claimed::Data { lsn, body } => body.seal(&seal(self, lsn)),
             Claimed::Pad { lsn, extent } => Block::pad(extent, &seal(self, lsn)),
@@ -558,10 +586,7 @@ impl Log {
                 };
                 Block::segment_head(&head, &seal(self, lsn))
             }
-            Claimed::EpochBegin { lsn, begin } => {
-                let seal = Seal { epoch: begin.epoch.number, ..seal(self, lsn) };
-                Block::epoch_begin(&begin, &seal)
-            }
+            Claimed::EpochBegin { lsn, begin } => Block::epoch_begin(&begin, &seal(self, lsn)),
             Claimed::Open { lsn, open } => Block::open_mark(&open, &seal(self, lsn)),
             Claimed::Watermark { lsn } => Block::watermark(&seal(self, lsn)),
         }
@@ -574,13 +599,18 @@ impl Log {
 
     /// Makes a block the log's last one.
     fn accept(&mut self, now: Micros, block: Block) {
-        if let Some(begin) = block.epoch_begin_entry() {
-            self.epoch = begin.epoch;
-            self.epochs.push(EpochEntry {
+        let begins = match block.kind() {
+            Kind::SegmentHead => block.segment_head_entry().and_then(|head| head.begins().copied()),
+            Kind::EpochBegin => block.epoch_begin_entry().map(|begin| EpochEntry {
                 epoch: begin.epoch,
-                start: block.lsn(),
+                start: begin.from,
                 instance: begin.instance,
-            });
+            }),
+            _ => None,
+        };
+        if let Some(entry) = begins.filter(|entry| self.epochs.last() != Some(entry)) {
+            self.epoch = entry.epoch;
+            self.epochs.push(entry);
         }
         self.busy_since = (self.sealing && block.kind() != Kind::Watermark).then_some(now);
         self.end = block.end();

@@ -72,7 +72,13 @@ impl Segments {
     }
 
     /// Starts making the first of `current` and the one behind it that is not there.
-    pub(crate) fn prepare(&mut self, now: Micros, current: u64, op: impl FnOnce() -> OpId, out: &mut Vec<(OpId, Io)>) {
+    pub(crate) fn prepare(
+        &mut self,
+        now: Micros,
+        current: u64,
+        op: impl FnOnce() -> OpId,
+        out: &mut Vec<(OpId, Io)>,
+    ) {
         if self.making.is_some() || self.retry_at.is_some_and(|at| now < at) {
             return;
         }

@@ -41,10 +41,7 @@ pub(crate) enum Break {
         "a block of another history: the running hash before it is {found}, not {expected} \
          (a stale block, or damage before it)"
     )]
-    Hash {
-        found: RunningHash,
-        expected: RunningHash,
-    },
+    Hash { found: RunningHash, expected: RunningHash },
     #[error("a block of epoch {found} where epoch {expected} reigns")]
     Epoch { found: u64, expected: u64 },
 }
@@ -101,9 +98,13 @@ impl Chain {
     pub(crate) fn resume(&mut self, block: &Block) {
         self.at = block.lsn();
         self.hash = Some(block.hash_before());
-        // An EpochBegin names the epoch before itself.
-        let begin = block.epoch_begin_entry();
+        // An EpochBegin names the epoch before itself, but for one behind its segment's head.
+        let begin = block.epoch_begin_entry().filter(|begin| begin.from == block.lsn());
         self.epoch = begin.map_or(block.epoch(), |begin| begin.previous.number);
+        if let Some(head) = block.segment_head_entry().filter(|head| head.begins().is_some()) {
+            let before = head.epochs.iter().rev().nth(1);
+            self.epoch = before.map_or(0, |entry| entry.epoch.number);
+        }
     }
 
     fn accept(&mut self, block: &Block) -> Result<(), Break> {
@@ -135,10 +136,7 @@ impl Chain {
         }
         let expected = self.hash.unwrap_or_default();
         if header.hash_before != expected {
-            return Err(Break::Hash {
-                found: header.hash_before,
-                expected,
-            });
+            return Err(Break::Hash { found: header.hash_before, expected });
         }
         self.reign(block)?;
         self.at = block.end();
@@ -147,11 +145,24 @@ impl Chain {
     }
 
     fn reign(&mut self, block: &Block) -> Result<(), Break> {
-        let wrong = Break::Epoch {
-            found: block.epoch(),
-            expected: self.epoch,
-        };
+        let wrong = Break::Epoch { found: block.epoch(), expected: self.epoch };
+        if let Some(entry) = block.segment_head_entry().and_then(|head| head.begins().copied()) {
+            // An epoch that begins with a segment begins with its head.
+            if entry.epoch.number <= self.epoch || entry.epoch.number != block.epoch() {
+                return Err(wrong);
+            }
+            self.epoch = entry.epoch.number;
+            self.epochs.push(entry);
+            return Ok(());
+        }
         match block.epoch_begin_entry() {
+            Some(begin) if begin.from != block.lsn() => {
+                let begun = self
+                    .epochs
+                    .last()
+                    .is_some_and(|entry| (entry.epoch, entry.start) == (begin.epoch, begin.from));
+                if begun { Ok(()) } else { Err(wrong) }
+            }
             Some(begin) => {
                 if begin.epoch.number <= self.epoch || begin.previous.number > self.epoch {
                     return Err(wrong);
@@ -164,8 +175,6 @@ impl Chain {
                 });
                 Ok(())
             }
-            // A head may be sealed by the epoch that begins right behind it.
-            None if block.kind() == Kind::SegmentHead && block.epoch() >= self.epoch => Ok(()),
             None if block.epoch() == self.epoch => Ok(()),
             None => Err(wrong),
         }
@@ -204,12 +213,10 @@ pub(crate) fn read_block(
 }
 
 fn too_short(bytes: &LogBytes, at: Lsn) -> Break {
-    bytes
-        .file_len(at)
-        .map_or(Break::Missing, |found| Break::Short {
-            found,
-            segment_bytes: bytes.segment_bytes(),
-        })
+    bytes.file_len(at).map_or(Break::Missing, |found| Break::Short {
+        found,
+        segment_bytes: bytes.segment_bytes(),
+    })
 }
 
 /// The header that `page` begins with, wherever it says it belongs.
@@ -223,18 +230,11 @@ pub(crate) fn header_at(
     file: FileId,
 ) -> Result<Result<BlockHeader, BlockError>, Error> {
     match BlockHeader::decode(page, log) {
-        Err(BlockError::Version { found }) => Err(Error::NewerFormat {
-            file,
-            lsn,
-            found,
-            known: VERSION,
-        }),
+        Err(BlockError::Version { found }) => {
+            Err(Error::NewerFormat { file, lsn, found, known: VERSION })
+        }
         Err(cause @ (BlockError::UnknownFlags | BlockError::Compression)) => {
-            Err(Error::UnknownFeature {
-                file,
-                lsn,
-                cause: cause.to_string(),
-            })
+            Err(Error::UnknownFeature { file, lsn, cause: cause.to_string() })
         }
         // Shorter than a header, or than the longer header of a newer version cut off by its file.
         Err(BlockError::TooShort { .. }) if page.len() >= HEADER_BYTES => {

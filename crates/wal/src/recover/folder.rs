@@ -137,12 +137,9 @@ fn read_mark(disk: &mut Blocking<'_>) -> Result<Mark, Error> {
     let bytes = disk.read(file, 0, MARK_BYTES)?;
     match CleanMark::decode(&bytes) {
         Ok(mark) => Ok(Mark::Whole(mark)),
-        Err(CleanMarkError::Version { found }) => Err(Error::NewerFormat {
-            file,
-            lsn: Lsn::ZERO,
-            found,
-            known: VERSION,
-        }),
+        Err(CleanMarkError::Version { found }) => {
+            Err(Error::NewerFormat { file, lsn: Lsn::ZERO, found, known: VERSION })
+        }
         Err(cause) => Ok(Mark::Unreadable(cause.to_string())),
     }
 }

@@ -85,12 +85,7 @@ fn save(
         }
         return Err(fault);
     }
-    Ok(Saved {
-        from,
-        to,
-        bytes: to.since(from),
-        file,
-    })
+    Ok(Saved { from, to, bytes: to.since(from), file })
 }
 
 fn fill(
@@ -103,10 +98,7 @@ fn fill(
     disk.run(Io::Create(file))?;
     let mut at = from;
     while at < to {
-        let next = at
-            .saturating_add(CHUNK_BYTES)
-            .min(to)
-            .min(bytes.segment_end(at));
+        let next = at.saturating_add(CHUNK_BYTES).min(to).min(bytes.segment_end(at));
         let chunk = bytes.at(disk, at, next.since(at))?;
         // The file's last byte is not zero, so leaving zeros out keeps its length.
         if !is_zero(&chunk) {
@@ -142,11 +134,7 @@ fn rewrite(
         write(disk, fresh, done, chunk)?;
         done += got;
     }
-    disk.run(Io::Zero {
-        file: fresh,
-        at: done,
-        len: size - done,
-    })?;
+    disk.run(Io::Zero { file: fresh, at: done, len: size - done })?;
     // ORDER: the bytes before the name, the name before anybody is told.
     disk.run(Io::Sync(fresh))?;
     disk.run(Io::Rename(fresh, FileId::Segment(number)))?;
@@ -155,11 +143,6 @@ fn rewrite(
 }
 
 fn write(disk: &mut Blocking<'_>, file: FileId, at: u64, part: Bytes) -> Result<(), IoFault> {
-    disk.run(Io::Write {
-        file,
-        at,
-        parts: vec![part],
-        dsync: false,
-    })?;
+    disk.run(Io::Write { file, at, parts: vec![part], dsync: false })?;
     Ok(())
 }

@@ -150,10 +150,7 @@ pub fn recover(disk: &mut dyn Disk, options: &RecoverOptions) -> Result<Option<R
         epochs: promise::below(&walk.chain.epochs, end),
         commit: verdict.commit,
         floor: verdict.floor,
-        segments: bytes
-            .numbers()
-            .filter(|number| !mending.remove.contains(number))
-            .collect(),
+        segments: bytes.numbers().filter(|number| !mending.remove.contains(number)).collect(),
         prepared,
         index,
         torn: saved.filter(|_| !verdict.is_cut),
@@ -169,11 +166,9 @@ fn identify(folder: &Folder, options: &RecoverOptions) -> Result<Option<Identity
     }
     let known = folder.identity();
     let told = match (options.log, options.content, options.segment_bytes) {
-        (Some(log), Some(content), Some(segment_bytes)) => Some(Identity {
-            log,
-            content,
-            segment_bytes,
-        }),
+        (Some(log), Some(content), Some(segment_bytes)) => {
+            Some(Identity { log, content, segment_bytes })
+        }
         _ => None,
     };
     let Some(identity) = known.or(told) else {
@@ -186,23 +181,13 @@ fn identify(folder: &Folder, options: &RecoverOptions) -> Result<Option<Identity
         });
     };
     let log = options.log.unwrap_or(identity.log);
-    let marked = folder
-        .mark
-        .whole()
-        .map(|mark| (FileId::CleanMark, mark.log));
+    let marked = folder.mark.whole().map(|mark| (FileId::CleanMark, mark.log));
     let other = folder.other_log(log);
     if let Some((file, found)) = other.or(marked.filter(|(_, found)| *found != log)) {
-        return Err(Error::WrongLog {
-            file,
-            expected: log,
-            found,
-        });
+        return Err(Error::WrongLog { file, expected: log, found });
     }
     if let Some(expected) = options.content.filter(|id| *id != identity.content) {
-        return Err(Error::WrongContent {
-            expected,
-            found: identity.content,
-        });
+        return Err(Error::WrongContent { expected, found: identity.content });
     }
     let size = identity.segment_bytes;
     if let Some(expected) = options.segment_bytes.filter(|bytes| *bytes != size) {
@@ -212,10 +197,7 @@ fn identify(folder: &Folder, options: &RecoverOptions) -> Result<Option<Identity
         });
     }
     if let Some((file, cause)) = folder.impossible(size) {
-        return Err(Error::Foreign {
-            name: file.name(),
-            cause,
-        });
+        return Err(Error::Foreign { name: file.name(), cause });
     }
     Ok(Some(identity))
 }
@@ -287,14 +269,7 @@ impl Walk {
                 Step::Stop(why) => break why,
             }
         };
-        Ok(Self {
-            chain,
-            start,
-            why,
-            index,
-            carried,
-            at_cut,
-        })
+        Ok(Self { chain, start, why, index, carried, at_cut })
     }
 
     /// Decides what is kept, or refuses.
@@ -364,15 +339,9 @@ impl Walk {
         }
         // The first segment's head must stay: what came before it is known from nowhere else.
         if self.start > Lsn::ZERO && cut <= self.start {
-            return Err(Error::Recycled {
-                lsn: cut,
-                start: self.start,
-            });
+            return Err(Error::Recycled { lsn: cut, start: self.start });
         }
-        self.at_cut.ok_or(Error::NotABoundary {
-            lsn: cut,
-            what: "block",
-        })
+        self.at_cut.ok_or(Error::NotABoundary { lsn: cut, what: "block" })
     }
 
     /// Refuses a segment that is missing before one that holds blocks: a segment's name is durable
@@ -421,9 +390,8 @@ fn plan(verdict: &Verdict, folder: &Folder, bytes: &LogBytes) -> Mending {
         .filter(|number| *number >= last)
         .zip(last..)
         .all(|(number, expected)| number == expected);
-    let holds = later
-        .iter()
-        .any(|number| is_short(number) || verdict.behind.torn_to > Lsn(number * size));
+    let holds =
+        later.iter().any(|number| is_short(number) || verdict.behind.torn_to > Lsn(number * size));
     let remove = if continue_on && !(holds && torn.is_some()) && !later.iter().any(is_short) {
         Vec::new()
     } else {

@@ -9,7 +9,7 @@ use crate::format::EpochEntry;
 use crate::lsn::{InstanceId, Lsn};
 
 /// A position that was durable or committed in a reign.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
 pub struct Promise {
     /// The number of the epoch it was made in.
     pub epoch: u64,
@@ -57,10 +57,7 @@ impl Ledger<'_> {
     /// The highest promise that counts.
     pub(crate) fn floor(&self) -> Counted {
         let control = "this copy's control file";
-        let mut best = Counted {
-            lsn: Lsn::ZERO,
-            who: "nobody",
-        };
+        let mut best = Counted { lsn: Lsn::ZERO, who: "nobody" };
         let mut count = |lsn: Lsn, who| {
             let lsn = self.cut.map_or(lsn, |cut| lsn.min(cut));
             if lsn > best.lsn {
@@ -79,10 +76,7 @@ impl Ledger<'_> {
         for (epoch, carried) in self.carried.iter().chain(&self.behind.carried) {
             let cap = |lsn| self.cap(Promise { epoch: *epoch, lsn });
             if self.sealed_here(*epoch) {
-                count(
-                    cap(carried.durable),
-                    "the durable LSN in a block that this instance sealed",
-                );
+                count(cap(carried.durable), "the durable LSN in a block that this instance sealed");
             }
             if self.promises.in_sync {
                 count(
@@ -96,10 +90,10 @@ impl Ledger<'_> {
 
     /// What is known to be committed, by the valid chain and the control file.
     pub(crate) fn commit(&self) -> Lsn {
-        let carried = self.carried.iter().map(|(epoch, carried)| Promise {
-            epoch: *epoch,
-            lsn: carried.commit,
-        });
+        let carried = self
+            .carried
+            .iter()
+            .map(|(epoch, carried)| Promise { epoch: *epoch, lsn: carried.commit });
         carried
             .chain(self.promises.commit)
             .map(|promise| self.cap(promise))
@@ -112,10 +106,7 @@ impl Ledger<'_> {
     pub(crate) fn uncuttable(&self) -> Lsn {
         let carried = self.carried.iter().chain(&self.behind.carried);
         carried
-            .map(|(epoch, carried)| Promise {
-                epoch: *epoch,
-                lsn: carried.commit,
-            })
+            .map(|(epoch, carried)| Promise { epoch: *epoch, lsn: carried.commit })
             .chain(self.promises.commit)
             .map(|promise| cap(promise, self.chain.iter()))
             .max()
@@ -128,9 +119,7 @@ impl Ledger<'_> {
 
     fn sealed_here(&self, epoch: u64) -> bool {
         let listed = self.chain.iter().chain(&self.promises.epochs);
-        let mut reigned = listed
-            .filter(|entry| entry.epoch.number == epoch)
-            .peekable();
+        let mut reigned = listed.filter(|entry| entry.epoch.number == epoch).peekable();
         if reigned.peek().is_some() {
             reigned.any(|entry| entry.instance == self.instance)
         } else {
@@ -149,11 +138,7 @@ pub(crate) fn cap<'a>(promise: Promise, epochs: impl Iterator<Item = &'a EpochEn
 
 /// The epochs of the chain that start below `end`.
 pub(crate) fn below(chain: &[EpochEntry], end: Lsn) -> Vec<EpochEntry> {
-    chain
-        .iter()
-        .filter(|entry| entry.start < end)
-        .copied()
-        .collect()
+    chain.iter().filter(|entry| entry.start < end).copied().collect()
 }
 
 #[cfg(test)]
@@ -166,11 +151,7 @@ mod tests {
 
     fn entry(number: u64, start: u64, instance: InstanceId) -> EpochEntry {
         let epoch = Epoch { number, nonce: 9 };
-        EpochEntry {
-            epoch,
-            start: Lsn(start),
-            instance,
-        }
+        EpochEntry { epoch, start: Lsn(start), instance }
     }
 
     fn floor(promises: &Promises, chain: &[EpochEntry], behind: &Behind, cut: Option<Lsn>) -> Lsn {
@@ -189,10 +170,7 @@ mod tests {
     #[test]
     fn a_promise_counts_up_to_the_next_epoch_and_up_to_a_cut() {
         let promises = Promises {
-            durable: Some(Promise {
-                epoch: 3,
-                lsn: Lsn(90),
-            }),
+            durable: Some(Promise { epoch: 3, lsn: Lsn(90) }),
             epochs: vec![entry(5, 70, THERE)],
             ..Promises::default()
         };
@@ -206,10 +184,7 @@ mod tests {
     #[test]
     fn a_durable_lsn_in_a_block_counts_for_its_sealer_alone() {
         let mut behind = Behind::default();
-        let carried = super::super::tail::Carried {
-            durable: Lsn(50),
-            commit: Lsn(40),
-        };
+        let carried = super::super::tail::Carried { durable: Lsn(50), commit: Lsn(40) };
         behind.carried.insert(3, carried);
         let mut promises = Promises::default();
         let there = [entry(3, 0, THERE)];

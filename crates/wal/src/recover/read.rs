@@ -24,12 +24,7 @@ pub(crate) struct LogBytes {
 
 impl LogBytes {
     pub(crate) const fn new(segment_bytes: u64, files: BTreeMap<u64, u64>) -> Self {
-        Self {
-            segment_bytes,
-            files,
-            at: Lsn::ZERO,
-            window: Bytes::new(),
-        }
+        Self { segment_bytes, files, at: Lsn::ZERO, window: Bytes::new() }
     }
 
     pub(crate) const fn segment_bytes(&self) -> u64 {
@@ -101,7 +96,5 @@ impl LogBytes {
 /// Whether all bytes are zero.
 pub(crate) fn is_zero(bytes: &[u8]) -> bool {
     const ZEROS: [u8; 4096] = [0; 4096];
-    bytes
-        .chunks(ZEROS.len())
-        .all(|chunk| ZEROS.get(..chunk.len()) == Some(chunk))
+    bytes.chunks(ZEROS.len()).all(|chunk| ZEROS.get(..chunk.len()) == Some(chunk))
 }

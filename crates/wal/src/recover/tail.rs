@@ -58,10 +58,7 @@ pub(crate) fn look_behind(
     log: LogId,
 ) -> Result<Behind, Error> {
     let mut behind = Behind::default();
-    let numbers: Vec<u64> = bytes
-        .numbers()
-        .filter(|n| *n >= bytes.segment(end))
-        .collect();
+    let numbers: Vec<u64> = bytes.numbers().filter(|n| *n >= bytes.segment(end)).collect();
     for number in numbers {
         let start = Lsn(number.saturating_mul(bytes.segment_bytes()));
         let mut at = start.max(end);
@@ -103,9 +100,7 @@ impl Behind {
         let Ok(header) = header_at(&page, at, log, bytes.file(at))? else {
             return Ok(at);
         };
-        let end = at
-            .saturating_add(header.extent())
-            .min(bytes.segment_end(at));
+        let end = at.saturating_add(header.extent()).min(bytes.segment_end(at));
         let stored = bytes.at(disk, at, u64::from(header.stored_len))?;
         let block = Block::open(stored, header.lsn, log);
         if header.lsn != at {
@@ -125,10 +120,7 @@ impl Behind {
 
     fn tear(&mut self, at: Lsn, page: &[u8]) {
         self.torn_from.get_or_insert(at);
-        let used = page
-            .iter()
-            .rposition(|byte| *byte != 0)
-            .map_or(0, |n| n + 1);
+        let used = page.iter().rposition(|byte| *byte != 0).map_or(0, |n| n + 1);
         self.torn_to = self.torn_to.max(at.saturating_add(used as u64));
     }
 }

@@ -133,10 +133,7 @@ fn first_break(
         carried
             .iter()
             .chain(&behind.carried)
-            .map(|(epoch, carried)| Promise {
-                epoch: *epoch,
-                lsn: of(carried),
-            })
+            .map(|(epoch, carried)| Promise { epoch: *epoch, lsn: of(carried) })
             .map(|promise| cap(promise, chain.epochs.iter()))
             .max()
             .unwrap_or_default()

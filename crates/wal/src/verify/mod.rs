@@ -95,11 +95,7 @@ impl Report {
     }
 
     fn find(&mut self, file: FileId, lsn: Lsn, cause: impl ToString) {
-        self.findings.push(Finding {
-            file,
-            lsn,
-            cause: cause.to_string(),
-        });
+        self.findings.push(Finding { file, lsn, cause: cause.to_string() });
     }
 }
 
@@ -118,9 +114,7 @@ pub fn verify(disk: &mut dyn Disk, options: &VerifyOptions) -> Result<Report, Er
         ..Report::default()
     };
     if folder.segments.is_empty() && folder.mark == Mark::Absent {
-        return Err(Error::NoLog {
-            folder: "the folder".to_owned(),
-        });
+        return Err(Error::NoLog { folder: "the folder".to_owned() });
     }
     if let Mark::Unreadable(cause) = &folder.mark {
         report.find(FileId::CleanMark, Lsn::ZERO, cause);

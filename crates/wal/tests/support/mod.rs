@@ -1,8 +1,5 @@
 //! Making logs block by block, so that a test can leave out, tear or flip what it likes.
-#![allow(
-    dead_code,
-    reason = "each test file includes this module and uses a part of it"
-)]
+#![allow(dead_code, reason = "each test file includes this module and uses a part of it")]
 
 use std::collections::BTreeMap;
 
@@ -93,26 +90,14 @@ impl Sealer {
         let nonce = u128::from(number) << 64 | instance.0;
         self.epoch = Epoch { number, nonce };
         self.head();
-        let begin = EpochBegin {
-            epoch: self.epoch,
-            instance,
-            from: self.at,
-            previous,
-        };
-        self.epochs.push(EpochEntry {
-            epoch: self.epoch,
-            start: self.at,
-            instance,
-        });
+        let begin = EpochBegin { epoch: self.epoch, instance, from: self.at, previous };
+        self.epochs.push(EpochEntry { epoch: self.epoch, start: self.at, instance });
         self.push(Block::epoch_begin(&begin, &self.seal()))
     }
 
     pub(crate) fn open(&mut self, instance: InstanceId) -> Block {
         self.head();
-        let open = Open {
-            epoch: self.epoch,
-            instance,
-        };
+        let open = Open { epoch: self.epoch, instance };
         self.push(Block::open_mark(&open, &self.seal()))
     }
 
@@ -152,11 +137,7 @@ impl Sealer {
     }
 
     pub(crate) fn mark(&self) -> CleanMark {
-        CleanMark {
-            log: LOG,
-            end: self.at,
-            hash: self.hash,
-        }
+        CleanMark { log: LOG, end: self.at, hash: self.hash }
     }
 
     /// Writes all blocks and syncs them, in as many prepared segments as are needed and one more.
@@ -173,10 +154,7 @@ impl Sealer {
     }
 
     pub(crate) fn control(&self) -> Promises {
-        Promises {
-            epochs: self.epochs.clone(),
-            ..Promises::default()
-        }
+        Promises { epochs: self.epochs.clone(), ..Promises::default() }
     }
 }
 
@@ -197,15 +175,7 @@ pub(crate) fn run(disk: &mut dyn Disk, io: Io) {
 }
 
 pub(crate) fn write_at(disk: &mut dyn Disk, file: FileId, at: u64, bytes: &[u8]) {
-    run(
-        disk,
-        Io::Write {
-            file,
-            at,
-            parts: vec![Bytes::copy_from_slice(bytes)],
-            dsync: false,
-        },
-    );
+    run(disk, Io::Write { file, at, parts: vec![Bytes::copy_from_slice(bytes)], dsync: false });
 }
 
 /// Writes a block in its place, its padding too.
@@ -217,12 +187,7 @@ pub(crate) fn write_block(disk: &mut dyn Disk, block: &Block) {
 
 /// Writes bytes at an LSN.
 pub(crate) fn write_bytes(disk: &mut dyn Disk, lsn: Lsn, bytes: &[u8]) {
-    write_at(
-        disk,
-        FileId::Segment(lsn.0 / SEGMENT),
-        lsn.0 % SEGMENT,
-        bytes,
-    );
+    write_at(disk, FileId::Segment(lsn.0 / SEGMENT), lsn.0 % SEGMENT, bytes);
 }
 
 pub(crate) fn write_mark(disk: &mut dyn Disk, bytes: &[u8]) {
@@ -234,11 +199,7 @@ pub(crate) fn write_mark(disk: &mut dyn Disk, bytes: &[u8]) {
 
 /// Zeros from `from` up to `to`.
 pub(crate) fn zero(disk: &mut dyn Disk, from: Lsn, to: Lsn) {
-    write_bytes(
-        disk,
-        from,
-        &vec![0; usize::try_from(to.since(from)).unwrap()],
-    );
+    write_bytes(disk, from, &vec![0; usize::try_from(to.since(from)).unwrap()]);
 }
 
 pub(crate) fn flip(disk: &mut dyn Disk, lsn: Lsn, bit: u8) {

@@ -51,10 +51,7 @@ fn a_failed_durable_write_leaves_any_beginning_and_no_promise() {
     for seed in 0..100 {
         let mut disk = with_file(seed);
         disk.fail_nth(OpKind::Write, 1);
-        assert!(is_failed(&run(
-            &mut disk,
-            write_io(0, vec![2; 4 * 4096], true)
-        )));
+        assert!(is_failed(&run(&mut disk, write_io(0, vec![2; 4 * 4096], true))));
         let written = content(&disk).iter().position(|byte| *byte == 1).unwrap();
         visible += u32::from(written > 0);
         done(&mut disk, Io::Sync(FILE));
@@ -65,10 +62,7 @@ fn a_failed_durable_write_leaves_any_beginning_and_no_promise() {
         assert_eq!(content(&disk), after);
         durable += u32::from(after.contains(&2));
     }
-    assert!(
-        visible > 50 && durable > 10 && durable < visible,
-        "{visible} {durable}"
-    );
+    assert!(visible > 50 && durable > 10 && durable < visible, "{visible} {durable}");
 }
 
 #[test]
@@ -91,11 +85,7 @@ fn the_nth_operation_of_a_kind_fails_and_no_other() {
     let mut disk = with_file(1);
     disk.fail_nth(OpKind::Read, 2);
     disk.fail_nth(OpKind::Name, 1);
-    let read = || Io::Read {
-        file: FILE,
-        at: 0,
-        len: 1,
-    };
+    let read = || Io::Read { file: FILE, at: 0, len: 1 };
     assert!(run(&mut disk, read()).is_ok());
     fill(&mut disk, 0, 1, 9);
     assert!(is_failed(&run(&mut disk, read())));
@@ -108,35 +98,13 @@ fn the_nth_operation_of_a_kind_fails_and_no_other() {
 #[test]
 fn random_faults_come_as_often_as_they_are_set() {
     let mut disk = with_file(3);
-    disk.set_faults(FaultRates {
-        read_per_mille: 100,
-        ..FaultRates::default()
-    });
+    disk.set_faults(FaultRates { read_per_mille: 100, ..FaultRates::default() });
     let failed = (0..1000)
-        .filter(|_| {
-            is_failed(&run(
-                &mut disk,
-                Io::Read {
-                    file: FILE,
-                    at: 0,
-                    len: 1,
-                },
-            ))
-        })
+        .filter(|_| is_failed(&run(&mut disk, Io::Read { file: FILE, at: 0, len: 1 })))
         .count();
     assert!((60..140).contains(&failed), "{failed}");
     disk.set_faults(FaultRates::default());
-    assert!((0..100).all(|_| {
-        run(
-            &mut disk,
-            Io::Read {
-                file: FILE,
-                at: 0,
-                len: 1,
-            },
-        )
-        .is_ok()
-    }));
+    assert!((0..100).all(|_| { run(&mut disk, Io::Read { file: FILE, at: 0, len: 1 },).is_ok() }));
 }
 
 #[test]
@@ -146,53 +114,19 @@ fn a_full_disk_refuses_growth_and_nothing_else() {
     assert_eq!(disk.used_bytes(), PAGES * 4096);
     let no_space = |result| matches!(result, Err(IoFault::NoSpace { .. }));
     let end = PAGES * 4096;
-    assert!(no_space(run(
-        &mut disk,
-        Io::Zero {
-            file: FILE,
-            at: end,
-            len: 3 * 4096
-        }
-    )));
+    assert!(no_space(run(&mut disk, Io::Zero { file: FILE, at: end, len: 3 * 4096 })));
     assert_eq!(content(&disk).len() as u64, end);
-    done(
-        &mut disk,
-        Io::Zero {
-            file: FILE,
-            at: end,
-            len: 2 * 4096,
-        },
-    );
-    assert!(no_space(run(
-        &mut disk,
-        write_io(end + 2 * 4096, "x", true)
-    )));
+    done(&mut disk, Io::Zero { file: FILE, at: end, len: 2 * 4096 });
+    assert!(no_space(run(&mut disk, write_io(end + 2 * 4096, "x", true))));
     assert!(no_space(run(&mut disk, Io::Create(FileId::Prepared(0)))));
     done(&mut disk, write_io(0, vec![7; 4096], true));
-    assert!(
-        run(
-            &mut disk,
-            Io::Read {
-                file: FILE,
-                at: 0,
-                len: 1
-            }
-        )
-        .is_ok()
-    );
+    assert!(run(&mut disk, Io::Read { file: FILE, at: 0, len: 1 }).is_ok());
     disk.set_capacity(None);
     done(&mut disk, Io::Create(FileId::Prepared(0)));
     // Removing makes room.
     disk.set_capacity(Some((PAGES + 2) * 4096));
     done(&mut disk, Io::Remove(FILE));
-    done(
-        &mut disk,
-        Io::Zero {
-            file: FileId::Prepared(0),
-            at: 0,
-            len: 4096,
-        },
-    );
+    done(&mut disk, Io::Zero { file: FileId::Prepared(0), at: 0, len: 4096 });
 }
 
 #[test]
@@ -212,45 +146,11 @@ fn a_flipped_bit_stays_flipped() {
 fn a_broken_sector_cannot_be_read_until_it_is_written() {
     let mut disk = with_file(1);
     assert!(disk.break_sector(FILE, 1000));
-    assert!(is_failed(&run(
-        &mut disk,
-        Io::Read {
-            file: FILE,
-            at: 0,
-            len: 4096
-        }
-    )));
-    assert!(is_failed(&run(
-        &mut disk,
-        Io::Read {
-            file: FILE,
-            at: 1023,
-            len: 1
-        }
-    )));
-    assert!(
-        run(
-            &mut disk,
-            Io::Read {
-                file: FILE,
-                at: 1024,
-                len: 4096
-            }
-        )
-        .is_ok()
-    );
+    assert!(is_failed(&run(&mut disk, Io::Read { file: FILE, at: 0, len: 4096 })));
+    assert!(is_failed(&run(&mut disk, Io::Read { file: FILE, at: 1023, len: 1 })));
+    assert!(run(&mut disk, Io::Read { file: FILE, at: 1024, len: 4096 }).is_ok());
     fill(&mut disk, 512, 512, 5);
-    assert!(
-        run(
-            &mut disk,
-            Io::Read {
-                file: FILE,
-                at: 0,
-                len: 4096
-            }
-        )
-        .is_ok()
-    );
+    assert!(run(&mut disk, Io::Read { file: FILE, at: 0, len: 4096 }).is_ok());
 }
 
 #[test]

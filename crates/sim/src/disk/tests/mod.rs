@@ -21,20 +21,12 @@ fn done(disk: &mut SimDisk, io: Io) {
 }
 
 fn write_io(at: u64, bytes: impl Into<Bytes>, dsync: bool) -> Io {
-    Io::Write {
-        file: FILE,
-        at,
-        parts: vec![bytes.into()],
-        dsync,
-    }
+    Io::Write { file: FILE, at, parts: vec![bytes.into()], dsync }
 }
 
 /// Fills so many bytes with one value.
 fn fill(disk: &mut SimDisk, at: u64, len: u64, value: u8) {
-    done(
-        disk,
-        write_io(at, vec![value; usize::try_from(len).unwrap()], false),
-    );
+    done(disk, write_io(at, vec![value; usize::try_from(len).unwrap()], false));
 }
 
 /// A disk with one file of `PAGES` pages of ones, durable.
@@ -53,10 +45,7 @@ fn sectors(disk: &SimDisk) -> Vec<u8> {
     content(disk)
         .chunks(512)
         .map(|sector| {
-            assert!(
-                sector.iter().all(|byte| *byte == sector[0]),
-                "a sector is torn"
-            );
+            assert!(sector.iter().all(|byte| *byte == sector[0]), "a sector is torn");
             sector[0]
         })
         .collect()

@@ -19,12 +19,7 @@ fn synced_bytes_survive_a_power_cut() {
         let sectors = sectors(&disk);
         assert!(sectors[..24].iter().all(|value| *value == 2));
         assert!(sectors[64..72].iter().all(|value| *value == 3));
-        assert!(
-            sectors[24..64]
-                .iter()
-                .chain(&sectors[72..96])
-                .all(|value| *value == 1)
-        );
+        assert!(sectors[24..64].iter().chain(&sectors[72..96]).all(|value| *value == 1));
     }
 }
 
@@ -36,21 +31,14 @@ fn unsynced_bytes_may_survive_in_any_subset() {
         let mut disk = with_file(seed);
         fill(&mut disk, 0, PAGES * 4096, 2);
         let report = disk.power_cut();
-        assert_eq!(
-            report.pages_kept + report.pages_lost + report.pages_torn,
-            PAGES
-        );
+        assert_eq!(report.pages_kept + report.pages_lost + report.pages_torn, PAGES);
         let sectors = sectors(&disk);
         let new: Vec<bool> = sectors.iter().map(|value| *value == 2).collect();
         let pages: Vec<&[bool]> = new.chunks(8).collect();
         let count = new.iter().filter(|new| **new).count();
         all += u32::from(count == new.len());
         none += u32::from(count == 0);
-        torn += u32::from(
-            pages
-                .iter()
-                .any(|page| page.contains(&true) && page.contains(&false)),
-        );
+        torn += u32::from(pages.iter().any(|page| page.contains(&true) && page.contains(&false)));
         let partial = count > 0 && count < new.len();
         beginning += u32::from(partial && new.is_sorted_by(|a, b| a >= b));
         end += u32::from(partial && new.is_sorted());
@@ -123,11 +111,7 @@ fn a_kill_keeps_the_page_cache_and_any_part_of_what_was_in_flight() {
         assert_eq!(report.in_flight, 1);
         let content = content(&disk);
         assert!(content[..4096].iter().all(|byte| *byte == 2));
-        match content[4096..8192]
-            .iter()
-            .filter(|byte| **byte == 3)
-            .count()
-        {
+        match content[4096..8192].iter().filter(|byte| **byte == 3).count() {
             4096 => wholly += 1,
             0 => not += 1,
             _ => partly += 1,
@@ -137,10 +121,7 @@ fn a_kill_keeps_the_page_cache_and_any_part_of_what_was_in_flight() {
         disk.reap(Some(Micros(0)), &mut completions);
         assert_eq!(completions, []);
     }
-    assert!(
-        wholly > 20 && partly > 20 && not > 20,
-        "{wholly} {partly} {not}"
-    );
+    assert!(wholly > 20 && partly > 20 && not > 20, "{wholly} {partly} {not}");
 }
 
 #[test]
@@ -175,14 +156,7 @@ fn the_size_of_a_file_is_durable_only_after_a_sync() {
     let mut sizes = BTreeSet::new();
     for seed in 0..100 {
         let mut disk = with_file(seed);
-        done(
-            &mut disk,
-            Io::Zero {
-                file: FILE,
-                at: PAGES * 4096,
-                len: 4 * 4096,
-            },
-        );
+        done(&mut disk, Io::Zero { file: FILE, at: PAGES * 4096, len: 4 * 4096 });
         disk.power_cut();
         sizes.insert(content(&disk).len());
     }
@@ -191,14 +165,7 @@ fn the_size_of_a_file_is_durable_only_after_a_sync() {
     assert_eq!(sizes.last(), Some(&(20 * 4096)));
     for seed in 0..100 {
         let mut disk = with_file(seed);
-        done(
-            &mut disk,
-            Io::Zero {
-                file: FILE,
-                at: PAGES * 4096,
-                len: 4 * 4096,
-            },
-        );
+        done(&mut disk, Io::Zero { file: FILE, at: PAGES * 4096, len: 4 * 4096 });
         done(&mut disk, Io::Sync(FILE));
         disk.power_cut();
         assert_eq!(content(&disk).len(), 20 * 4096);
@@ -266,14 +233,7 @@ fn a_name_may_survive_without_its_bytes() {
         let mut disk = with_file(*seed);
         let fresh = FileId::Fresh(1);
         done(&mut disk, Io::Create(fresh));
-        done(
-            &mut disk,
-            Io::Zero {
-                file: fresh,
-                at: 0,
-                len: 100,
-            },
-        );
+        done(&mut disk, Io::Zero { file: fresh, at: 0, len: 100 });
         done(&mut disk, Io::Rename(fresh, FILE));
         done(&mut disk, Io::SyncDir(Dir::Log));
         disk.power_cut();
@@ -291,9 +251,7 @@ fn a_replaced_file_is_old_or_new_after_a_crash_at_any_step() {
             let mut disk = SimDisk::new(SimDiskOptions::immediate(seed));
             disk.set_file(file, b"old");
             disk.crash_after(steps);
-            let replaced = disk
-                .blocking()
-                .replace(FileId::ControlNew, file, "new".into());
+            let replaced = disk.blocking().replace(FileId::ControlNew, file, "new".into());
             assert_eq!(replaced.is_ok(), steps >= 5);
             assert_eq!(disk.is_crashed(), steps < 5);
             if seed % 2 == 0 {

@@ -13,11 +13,7 @@ use crate::rng::Rng;
 fn operations_take_the_time_they_are_given() {
     let mut disk = with_file(1);
     disk.set_immediate(false);
-    let latency = Latency {
-        sync_micros: 500..501,
-        slow_per_mille: 0,
-        ..Latency::default()
-    };
+    let latency = Latency { sync_micros: 500..501, slow_per_mille: 0, ..Latency::default() };
     disk.set_latency(latency);
     disk.advance(Micros(1000));
     assert_eq!(disk.next_due(), None);
@@ -48,12 +44,7 @@ fn operations_in_flight_complete_in_any_order() {
             disk.advance(Micros(1_000_000));
             let mut completions = Vec::new();
             disk.reap(None, &mut completions);
-            orders.insert(
-                completions
-                    .into_iter()
-                    .map(|(op, _)| op)
-                    .collect::<Vec<_>>(),
-            );
+            orders.insert(completions.into_iter().map(|(op, _)| op).collect::<Vec<_>>());
         }
         assert_eq!(orders.len(), 6);
     }
@@ -84,24 +75,11 @@ fn random_run(seed: u64) -> SimDisk {
             3 => Io::Remove(file),
             4 => Io::SyncDir(outrigger_wal::disk::Dir::Log),
             5 => Io::Sync(file),
-            6 => Io::Zero {
-                file,
-                at,
-                len: rng.below(40_000),
-            },
-            7 => Io::Read {
-                file,
-                at,
-                len: 4096,
-            },
+            6 => Io::Zero { file, at, len: rng.below(40_000) },
+            7 => Io::Read { file, at, len: 4096 },
             _ => {
                 let parts = vec![rng.u128().to_le_bytes().repeat(100).into()];
-                Io::Write {
-                    file,
-                    at,
-                    parts,
-                    dsync: rng.chance(500),
-                }
+                Io::Write { file, at, parts, dsync: rng.chance(500) }
             }
         };
         disk.submit(OpId(op), io);

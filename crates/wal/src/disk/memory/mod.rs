@@ -35,10 +35,7 @@ impl MemoryDisk {
 
 impl Clone for MemoryDisk {
     fn clone(&self) -> Self {
-        Self {
-            files: Arc::clone(&self.files),
-            done: Vec::new(),
-        }
+        Self { files: Arc::clone(&self.files), done: Vec::new() }
     }
 }
 
@@ -55,16 +52,10 @@ impl Disk for MemoryDisk {
 
 fn carry_out(files: &mut BTreeMap<FileId, SparseBytes>, io: Io) -> Result<IoDone, IoFault> {
     match io {
-        Io::Write {
-            file,
-            at,
-            parts,
-            dsync: _,
-        } => {
+        Io::Write { file, at, parts, dsync: _ } => {
             let bytes = find(files, file)?;
-            let total = parts
-                .iter()
-                .try_fold(0_u64, |sum, part| sum.checked_add(part.len() as u64));
+            let total =
+                parts.iter().try_fold(0_u64, |sum, part| sum.checked_add(part.len() as u64));
             check_end(file, "write", at, total)?;
             let mut at = at;
             for part in &parts {
@@ -90,24 +81,16 @@ fn carry_out(files: &mut BTreeMap<FileId, SparseBytes>, io: Io) -> Result<IoDone
             });
         }
         Io::Rename(from, to) => {
-            let bytes = files
-                .remove(&from)
-                .ok_or_else(|| IoFault::NotFound { file: from.name() })?;
+            let bytes =
+                files.remove(&from).ok_or_else(|| IoFault::NotFound { file: from.name() })?;
             files.insert(to, bytes);
         }
         Io::Remove(file) => drop(files.remove(&file)),
         Io::SyncDir(_) => {}
         Io::Len(file) => return Ok(IoDone::Len(files.get(&file).map(SparseBytes::len))),
         Io::List(dir) => {
-            let ours = files
-                .keys()
-                .copied()
-                .filter(|file| file.dir() == dir)
-                .collect();
-            return Ok(IoDone::Files {
-                ours,
-                foreign: Vec::new(),
-            });
+            let ours = files.keys().copied().filter(|file| file.dir() == dir).collect();
+            return Ok(IoDone::Files { ours, foreign: Vec::new() });
         }
     }
     Ok(IoDone::Done)
@@ -117,9 +100,7 @@ fn find(
     files: &mut BTreeMap<FileId, SparseBytes>,
     file: FileId,
 ) -> Result<&mut SparseBytes, IoFault> {
-    files
-        .get_mut(&file)
-        .ok_or_else(|| IoFault::NotFound { file: file.name() })
+    files.get_mut(&file).ok_or_else(|| IoFault::NotFound { file: file.name() })
 }
 
 /// The largest file, as on common file systems: signed 64-bit offsets.
@@ -151,15 +132,10 @@ mod tests {
     fn files_outlive_the_handle_that_wrote_them() {
         let mut disk = MemoryDisk::new();
         let again = disk.clone();
-        disk.blocking()
-            .replace(FileId::ControlNew, FileId::Control(1), "kept".into())
-            .unwrap();
+        disk.blocking().replace(FileId::ControlNew, FileId::Control(1), "kept".into()).unwrap();
         drop(disk);
         let mut disk = again;
-        assert_eq!(
-            disk.blocking().read(FileId::Control(1), 0, 9).unwrap(),
-            "kept"
-        );
+        assert_eq!(disk.blocking().read(FileId::Control(1), 0, 9).unwrap(), "kept");
         assert_eq!(disk.blocking().len(FileId::ControlNew).unwrap(), None);
     }
 
@@ -181,25 +157,10 @@ mod tests {
         let file = FileId::Segment(0);
         disk.blocking().run(Io::Create(file)).unwrap();
         let parts = vec![Bytes::from_static(b"x")];
-        let write = Io::Write {
-            file,
-            at: u64::MAX,
-            parts,
-            dsync: true,
-        };
-        assert!(matches!(
-            disk.blocking().run(write),
-            Err(IoFault::Failed { .. })
-        ));
-        let zero = Io::Zero {
-            file,
-            at: 1,
-            len: u64::MAX,
-        };
-        assert!(matches!(
-            disk.blocking().run(zero),
-            Err(IoFault::Failed { .. })
-        ));
+        let write = Io::Write { file, at: u64::MAX, parts, dsync: true };
+        assert!(matches!(disk.blocking().run(write), Err(IoFault::Failed { .. })));
+        let zero = Io::Zero { file, at: 1, len: u64::MAX };
+        assert!(matches!(disk.blocking().run(zero), Err(IoFault::Failed { .. })));
         assert_eq!(disk.blocking().len(file).unwrap(), Some(0));
     }
 }

@@ -56,10 +56,8 @@ impl SparseBytes {
         while !rest.is_empty() {
             let inside = offset_in_page(at);
             let (piece, later) = rest.split_at(rest.len().min(PAGE_USIZE - inside));
-            let page = self
-                .pages
-                .entry(at / PAGE_BYTES)
-                .or_insert_with(|| Arc::new([0; PAGE_USIZE]));
+            let page =
+                self.pages.entry(at / PAGE_BYTES).or_insert_with(|| Arc::new([0; PAGE_USIZE]));
             Arc::make_mut(page)[inside..inside + piece.len()].copy_from_slice(piece);
             at = at.saturating_add(piece.len() as u64);
             rest = later;
@@ -70,20 +68,15 @@ impl SparseBytes {
     /// Writes `len` zeros from byte `at`; grows when they end behind the end.
     pub fn zero(&mut self, at: u64, len: u64) {
         let end = at.saturating_add(len);
-        let touched: Vec<u64> = self
-            .pages
-            .range(at / PAGE_BYTES..end.div_ceil(PAGE_BYTES))
-            .map(|(n, _)| *n)
-            .collect();
+        let touched: Vec<u64> =
+            self.pages.range(at / PAGE_BYTES..end.div_ceil(PAGE_BYTES)).map(|(n, _)| *n).collect();
         for number in touched {
             let start = number.saturating_mul(PAGE_BYTES);
             if at <= start && start.saturating_add(PAGE_BYTES) <= end {
                 self.pages.remove(&number);
             } else if let Some(page) = self.pages.get_mut(&number) {
                 let from = offset_in_page(at.max(start));
-                let to = usize::try_from(end - start)
-                    .unwrap_or(PAGE_USIZE)
-                    .min(PAGE_USIZE);
+                let to = usize::try_from(end - start).unwrap_or(PAGE_USIZE).min(PAGE_USIZE);
                 Arc::make_mut(page)[from..to].fill(0);
             }
         }
@@ -98,9 +91,7 @@ impl SparseBytes {
         let mut at = at;
         while at < end {
             let inside = offset_in_page(at);
-            let piece = usize::try_from(end - at)
-                .unwrap_or(PAGE_USIZE)
-                .min(PAGE_USIZE - inside);
+            let piece = usize::try_from(end - at).unwrap_or(PAGE_USIZE).min(PAGE_USIZE - inside);
             match self.pages.get(&(at / PAGE_BYTES)) {
                 Some(page) => got.extend_from_slice(&page[inside..inside + piece]),
                 None => got.resize(got.len() + piece, 0),
@@ -139,9 +130,7 @@ mod tests {
         let mut plain: Vec<u8> = Vec::new();
         let mut state = 7_u64;
         for round in 0..400_u64 {
-            state = state
-                .wrapping_mul(6_364_136_223_846_793_005)
-                .wrapping_add(round | 1);
+            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(round | 1);
             let at = usize::try_from((state >> 33) % 20_000).unwrap();
             let len = usize::try_from((state >> 17) % 9_000).unwrap();
             match state >> 61 {
@@ -165,9 +154,7 @@ mod tests {
             }
             assert_eq!(sparse.len(), plain.len() as u64);
             assert_eq!(sparse.read(0, u64::MAX), plain);
-            let middle = plain
-                .get(at..(at + len).min(plain.len()))
-                .unwrap_or_default();
+            let middle = plain.get(at..(at + len).min(plain.len())).unwrap_or_default();
             assert_eq!(sparse.read(at as u64, len as u64), middle);
         }
     }

@@ -45,12 +45,7 @@ impl PlainOptions {
     /// The defaults, for a log in this folder.
     #[must_use]
     pub fn new(log_dir: impl Into<PathBuf>) -> Self {
-        Self {
-            log_dir: log_dir.into(),
-            instance_dir: None,
-            threads: 3,
-            create: false,
-        }
+        Self { log_dir: log_dir.into(), instance_dir: None, threads: 3, create: false }
     }
 }
 
@@ -83,10 +78,7 @@ impl PlainDisk {
         let threads = options.threads.max(1);
         let files = Files::open(options)?;
         let pool = Pool::start(threads, files)?;
-        Ok(Self {
-            _owner: Arc::new(Owner(Arc::clone(&pool))),
-            pool,
-        })
+        Ok(Self { _owner: Arc::new(Owner(Arc::clone(&pool))), pool })
     }
 
     /// Calls `hook` after each completion from now on, on the thread that carried it out, with

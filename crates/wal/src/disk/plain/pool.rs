@@ -109,10 +109,7 @@ impl Pool {
     fn is_left_for_this_thread(&self) -> bool {
         IN_HOOK.with(|cell| match cell.get() {
             Some(in_hook) if in_hook.pool == self.address() && !in_hook.has_next => {
-                cell.set(Some(InHook {
-                    has_next: true,
-                    ..in_hook
-                }));
+                cell.set(Some(InHook { has_next: true, ..in_hook }));
                 true
             }
             _ => false,
@@ -176,10 +173,7 @@ impl Pool {
             let result = self.files.carry_out(&io);
             drop(io);
             if let Some(hook) = self.complete(op, result) {
-                IN_HOOK.set(Some(InHook {
-                    pool: self.address(),
-                    has_next: false,
-                }));
+                IN_HOOK.set(Some(InHook { pool: self.address(), has_next: false }));
                 hook();
                 IN_HOOK.set(None);
             }

@@ -33,14 +33,7 @@ fn mode(path: &Path) -> u32 {
 
 fn write(disk: &mut PlainDisk, file: FileId, bytes: &'static str, dsync: bool) {
     let parts = vec![Bytes::from_static(bytes.as_bytes())];
-    disk.blocking()
-        .run(Io::Write {
-            file,
-            at: 0,
-            parts,
-            dsync,
-        })
-        .unwrap();
+    disk.blocking().run(Io::Write { file, at: 0, parts, dsync }).unwrap();
 }
 
 #[test]
@@ -51,29 +44,17 @@ fn files_and_folders_are_for_their_owner_alone() {
     assert_eq!(mode(&dir.path().join("instance")), 0o700);
     assert_eq!(mode(&dir.path().join("instance/wal")), 0o700);
     assert_eq!(mode(&dir.path().join("instance/wal/saved")), 0o700);
-    assert_eq!(
-        mode(&dir.path().join("instance/wal").join(SEGMENT.name())),
-        0o600
-    );
+    assert_eq!(mode(&dir.path().join("instance/wal").join(SEGMENT.name())), 0o600);
 }
 
 #[test]
 fn a_missing_folder_is_made_only_when_asked() {
     let dir = tempfile::tempdir().unwrap();
-    let without = PlainOptions {
-        create: false,
-        ..options(dir.path())
-    };
-    assert!(matches!(
-        PlainDisk::open(without).map(drop),
-        Err(IoFault::NotFound { .. })
-    ));
+    let without = PlainOptions { create: false, ..options(dir.path()) };
+    assert!(matches!(PlainDisk::open(without).map(drop), Err(IoFault::NotFound { .. })));
     std::fs::write(dir.path().join("file"), "").unwrap();
     let through_a_file = PlainOptions::new(dir.path().join("file"));
-    assert!(matches!(
-        PlainDisk::open(through_a_file).map(drop),
-        Err(IoFault::Failed { .. })
-    ));
+    assert!(matches!(PlainDisk::open(through_a_file).map(drop), Err(IoFault::Failed { .. })));
 }
 
 #[test]
@@ -88,14 +69,8 @@ fn foreign_names_are_reported_and_our_own_helpers_are_not() {
     std::os::unix::fs::symlink("/etc/passwd", wal.join("0000000000000008.seg")).unwrap();
     let (ours, foreign) = disk.blocking().list(Dir::Log).unwrap();
     assert_eq!(ours, [SEGMENT]);
-    assert_eq!(
-        foreign,
-        ["0000000000000008.seg", "0000000000000009.seg", "notes.txt"]
-    );
-    assert_eq!(
-        disk.blocking().list(Dir::Instance).unwrap(),
-        (vec![], vec![])
-    );
+    assert_eq!(foreign, ["0000000000000008.seg", "0000000000000009.seg", "notes.txt"]);
+    assert_eq!(disk.blocking().list(Dir::Instance).unwrap(), (vec![], vec![]));
     drop(lock);
 }
 
@@ -105,11 +80,8 @@ fn symbolic_links_are_not_followed() {
     let mut disk = open(dir.path());
     let secret = dir.path().join("secret");
     std::fs::write(&secret, "untouched").unwrap();
-    std::os::unix::fs::symlink(
-        &secret,
-        dir.path().join("instance/wal").join(SEGMENT.name()),
-    )
-    .unwrap();
+    std::os::unix::fs::symlink(&secret, dir.path().join("instance/wal").join(SEGMENT.name()))
+        .unwrap();
     assert!(disk.blocking().run(Io::Create(SEGMENT)).is_err());
     assert!(disk.blocking().read(SEGMENT, 0, 9).is_err());
     assert_eq!(std::fs::read(&secret).unwrap(), b"untouched");
@@ -119,10 +91,7 @@ fn symbolic_links_are_not_followed() {
 fn a_lone_log_opens_without_its_instance() {
     let dir = tempfile::tempdir().unwrap();
     let mut disk = PlainDisk::open(PlainOptions::new(dir.path())).unwrap();
-    assert_eq!(
-        disk.blocking().list(Dir::Instance).unwrap(),
-        (vec![], vec![])
-    );
+    assert_eq!(disk.blocking().list(Dir::Instance).unwrap(), (vec![], vec![]));
     assert_eq!(disk.blocking().list(Dir::Saved).unwrap(), (vec![], vec![]));
     assert_eq!(disk.blocking().len(FileId::Control(0)).unwrap(), None);
     let read = disk.blocking().read(FileId::Control(0), 0, 1);
@@ -130,10 +99,7 @@ fn a_lone_log_opens_without_its_instance() {
     // The folder of saved bytes is made when there is something to save.
     let cut = FileId::Saved(Lsn(4096), 0);
     disk.blocking().run(Io::Create(cut)).unwrap();
-    assert_eq!(
-        disk.blocking().list(Dir::Saved).unwrap(),
-        (vec![cut], vec![])
-    );
+    assert_eq!(disk.blocking().list(Dir::Saved).unwrap(), (vec![cut], vec![]));
     assert_eq!(disk.blocking().list(Dir::Log).unwrap(), (vec![], vec![]));
 }
 
@@ -145,19 +111,11 @@ fn open_files_follow_their_names() {
         disk.blocking().run(Io::Create(file)).unwrap();
         write(&mut disk, file, bytes, true);
     }
-    disk.blocking()
-        .run(Io::Rename(FileId::Fresh(3), SEGMENT))
-        .unwrap();
+    disk.blocking().run(Io::Rename(FileId::Fresh(3), SEGMENT)).unwrap();
     assert_eq!(disk.blocking().read(SEGMENT, 0, 9).unwrap(), "new");
-    assert!(matches!(
-        disk.blocking().read(FileId::Fresh(3), 0, 9),
-        Err(IoFault::NotFound { .. })
-    ));
+    assert!(matches!(disk.blocking().read(FileId::Fresh(3), 0, 9), Err(IoFault::NotFound { .. })));
     disk.blocking().run(Io::Remove(SEGMENT)).unwrap();
-    assert!(matches!(
-        disk.blocking().read(SEGMENT, 0, 9),
-        Err(IoFault::NotFound { .. })
-    ));
+    assert!(matches!(disk.blocking().read(SEGMENT, 0, 9), Err(IoFault::NotFound { .. })));
 }
 
 #[test]
@@ -169,11 +127,7 @@ fn open_files_are_bounded_but_those_with_unsynced_writes_stay_open() {
     for number in 0..total {
         let file = FileId::Segment(number);
         run(&Io::Create(file));
-        run(&Io::Zero {
-            file,
-            at: 0,
-            len: 8,
-        });
+        run(&Io::Zero { file, at: 0, len: 8 });
         if number % 2 == 0 {
             run(&Io::Sync(file));
         }
@@ -202,10 +156,7 @@ fn a_length_that_is_not_there_takes_no_memory() {
     disk.blocking().run(Io::Create(SEGMENT)).unwrap();
     write(&mut disk, SEGMENT, "four", false);
     assert_eq!(disk.blocking().read(SEGMENT, 2, u32::MAX).unwrap(), "ur");
-    assert_eq!(
-        disk.blocking().read(SEGMENT, u64::MAX, u32::MAX).unwrap(),
-        ""
-    );
+    assert_eq!(disk.blocking().read(SEGMENT, u64::MAX, u32::MAX).unwrap(), "");
 }
 
 /// An owner that is stepped in the hook: each completion makes it write the next block.
@@ -229,15 +180,8 @@ impl Owner {
             } else {
                 let parts = vec![Bytes::from(self.wrote.to_le_bytes().to_vec())];
                 let at = self.wrote * 8;
-                self.disk.submit(
-                    OpId(self.wrote),
-                    Io::Write {
-                        file: SEGMENT,
-                        at,
-                        parts,
-                        dsync: false,
-                    },
-                );
+                self.disk
+                    .submit(OpId(self.wrote), Io::Write { file: SEGMENT, at, parts, dsync: false });
             }
         }
     }
@@ -248,12 +192,7 @@ fn a_chain_of_operations_runs_from_the_hook() {
     let dir = tempfile::tempdir().unwrap();
     let disk = open(dir.path());
     let (finished, wait) = mpsc::channel();
-    let owner = Arc::new(Mutex::new(Owner {
-        disk: disk.clone(),
-        wrote: 0,
-        until: 500,
-        finished,
-    }));
+    let owner = Arc::new(Mutex::new(Owner { disk: disk.clone(), wrote: 0, until: 500, finished }));
     let weak: Weak<Mutex<Owner>> = Arc::downgrade(&owner);
     disk.set_on_done(Arc::new(move || {
         if let Some(owner) = weak.upgrade() {
@@ -302,14 +241,7 @@ fn everything_submitted_is_answered_also_when_the_disk_closes() {
     let mut disk = open(dir.path());
     disk.blocking().run(Io::Create(SEGMENT)).unwrap();
     for op in 0..200 {
-        disk.submit(
-            OpId(op),
-            Io::Zero {
-                file: SEGMENT,
-                at: op * 4096,
-                len: 4096,
-            },
-        );
+        disk.submit(OpId(op), Io::Zero { file: SEGMENT, at: op * 4096, len: 4096 });
     }
     disk.close();
     disk.submit(OpId(200), Io::Len(SEGMENT));
@@ -319,15 +251,9 @@ fn everything_submitted_is_answered_also_when_the_disk_closes() {
     assert_eq!(done.len(), 201);
     for (index, (op, result)) in done.iter().enumerate() {
         assert_eq!(op.0, index as u64);
-        assert!(
-            matches!(result, Ok(IoDone::Done) | Err(IoFault::Closed)),
-            "{result:?}"
-        );
+        assert!(matches!(result, Ok(IoDone::Done) | Err(IoFault::Closed)), "{result:?}");
     }
-    assert_eq!(
-        done.last().map(|(_, result)| result.clone()),
-        Some(Err(IoFault::Closed))
-    );
+    assert_eq!(done.last().map(|(_, result)| result.clone()), Some(Err(IoFault::Closed)));
 }
 
 #[test]

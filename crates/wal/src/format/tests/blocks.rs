@@ -42,10 +42,7 @@ fn zeros_are_never_a_block() {
     for length in [96, 97, 512, 4096, 8192] {
         for log in [LogId(0), LOG] {
             let zeros = Bytes::from(vec![0; length]);
-            assert_eq!(
-                Block::open(zeros, Lsn(0), log).unwrap_err(),
-                BlockError::Zeros
-            );
+            assert_eq!(Block::open(zeros, Lsn(0), log).unwrap_err(), BlockError::Zeros);
         }
         assert_eq!(SegmentHead::peek(&vec![0; length]), Err(BlockError::Zeros));
     }
@@ -55,12 +52,7 @@ fn zeros_are_never_a_block() {
 fn a_block_at_another_place_is_stale() {
     for block in one_of_each() {
         let found = open(block.stored().clone(), SEGMENT + 4096).unwrap_err();
-        assert_eq!(
-            found,
-            BlockError::Stale {
-                found: Lsn(SEGMENT)
-            }
-        );
+        assert_eq!(found, BlockError::Stale { found: Lsn(SEGMENT) });
     }
 }
 
@@ -68,11 +60,7 @@ fn a_block_at_another_place_is_stale() {
 fn a_block_that_is_cut_short_names_what_it_needs() {
     for block in one_of_each() {
         for length in 0..block.stored().len() {
-            let need = if length < HEADER_BYTES {
-                HEADER_BYTES
-            } else {
-                block.stored().len()
-            };
+            let need = if length < HEADER_BYTES { HEADER_BYTES } else { block.stored().len() };
             let found = open(block.stored().slice(..length), SEGMENT).unwrap_err();
             assert_eq!(found, BlockError::TooShort { need: need as u64 });
         }
@@ -94,21 +82,12 @@ fn a_newer_version_is_told_apart_from_garbage() {
         newer.resize(600, 0xAB);
         newer[8..10].copy_from_slice(&version.to_le_bytes());
         newer[10..12].copy_from_slice(&length.to_le_bytes());
-        assert_eq!(
-            open(newer.clone(), 0).unwrap_err(),
-            BlockError::HeaderChecksum
-        );
+        assert_eq!(open(newer.clone(), 0).unwrap_err(), BlockError::HeaderChecksum);
         let newer = with_checksum(newer, LOG);
-        assert_eq!(
-            open(newer.clone(), 0).unwrap_err(),
-            BlockError::Version { found: version }
-        );
+        assert_eq!(open(newer.clone(), 0).unwrap_err(), BlockError::Version { found: version });
         if length > 96 {
             let need = u64::from(length);
-            assert_eq!(
-                open(newer[..100].to_vec(), 0).unwrap_err(),
-                BlockError::TooShort { need }
-            );
+            assert_eq!(open(newer[..100].to_vec(), 0).unwrap_err(), BlockError::TooShort { need });
         }
     }
     for length in [0_u16, 63, 513, u16::MAX] {
@@ -128,21 +107,8 @@ fn unknown_flags_are_skipped_or_refused_as_they_demand() {
         open(with_checksum(bytes, LOG), 0)
     };
     assert_eq!(set(13, 0xFF).unwrap().header().skip_flags, 0xFF);
-    for (at, value) in [
-        (12, 0),
-        (12, 7),
-        (14, 1),
-        (14, 0x80),
-        (15, 0),
-        (15, 2),
-        (17, 1),
-        (19, 9),
-    ] {
-        assert_eq!(
-            set(at, value).unwrap_err(),
-            BlockError::UnknownFlags,
-            "byte {at} = {value}"
-        );
+    for (at, value) in [(12, 0), (12, 7), (14, 1), (14, 0x80), (15, 0), (15, 2), (17, 1), (19, 9)] {
+        assert_eq!(set(at, value).unwrap_err(), BlockError::UnknownFlags, "byte {at} = {value}");
     }
     assert_eq!(set(16, 2).unwrap_err(), BlockError::Compression);
 }
@@ -152,20 +118,13 @@ fn the_running_hash_depends_on_all_history() {
     let (first, other) = (data(0, &[b"a"]), data(0, &[b"b"]));
     assert_ne!(first.hash_after(), other.hash_after());
     let follow = |before: &Block| {
-        Block::watermark(&Seal {
-            hash_before: before.hash_after(),
-            ..seal_at(4096)
-        })
-        .hash_after()
+        Block::watermark(&Seal { hash_before: before.hash_after(), ..seal_at(4096) }).hash_after()
     };
     assert_ne!(follow(&first), follow(&other));
     let header = first.stored().slice(..HEADER_BYTES);
     assert_eq!(first.hash_after().0, xxhash_rust::xxh3::xxh3_128(&header));
     let head = Block::segment_head(&head_at(0, 1), &seal_at(0));
-    assert_eq!(
-        head.hash_after().0,
-        xxhash_rust::xxh3::xxh3_128(head.stored())
-    );
+    assert_eq!(head.hash_after().0, xxhash_rust::xxh3::xxh3_128(head.stored()));
 }
 
 #[test]

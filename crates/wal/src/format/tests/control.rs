@@ -7,19 +7,11 @@ use super::*;
 #[test]
 fn a_segment_head_tells_whose_it_is_without_being_asked_for() {
     let head = head_at(SEGMENT, 3);
-    let mut page = Block::segment_head(&head, &seal_at(SEGMENT))
-        .stored()
-        .to_vec();
+    let mut page = Block::segment_head(&head, &seal_at(SEGMENT)).stored().to_vec();
     page.resize(4096, 0);
     assert_eq!(SegmentHead::peek(&page), Ok(head.clone()));
-    let foreign = SegmentHead {
-        log: OTHER_LOG,
-        ..head
-    };
-    let seal = Seal {
-        log: OTHER_LOG,
-        ..seal_at(SEGMENT)
-    };
+    let foreign = SegmentHead { log: OTHER_LOG, ..head };
+    let seal = Seal { log: OTHER_LOG, ..seal_at(SEGMENT) };
     let page = Block::segment_head(&foreign, &seal).stored().clone();
     assert_eq!(SegmentHead::peek(&page), Ok(foreign));
 }
@@ -28,16 +20,9 @@ fn a_segment_head_tells_whose_it_is_without_being_asked_for() {
 fn peeking_at_anything_else_says_why() {
     for block in one_of_each() {
         let peeked = SegmentHead::peek(block.stored());
-        assert_eq!(
-            peeked.is_ok(),
-            block.kind() == Kind::SegmentHead,
-            "{}",
-            block.kind()
-        );
+        assert_eq!(peeked.is_ok(), block.kind() == Kind::SegmentHead, "{}", block.kind());
     }
-    let page = Block::segment_head(&head_at(0, 1), &seal_at(0))
-        .stored()
-        .to_vec();
+    let page = Block::segment_head(&head_at(0, 1), &seal_at(0)).stored().to_vec();
     for bit in 0..page.len() * 8 {
         let mut page = page.clone();
         page[bit / 8] ^= 1 << (bit % 8);
@@ -46,14 +31,8 @@ fn peeking_at_anything_else_says_why() {
     let mut newer = page.clone();
     newer[8] = 2;
     let newer = with_checksum(newer, LOG);
-    assert_eq!(
-        SegmentHead::peek(&newer),
-        Err(BlockError::Version { found: 2 })
-    );
-    assert_eq!(
-        SegmentHead::peek(&[]),
-        Err(BlockError::TooShort { need: 96 })
-    );
+    assert_eq!(SegmentHead::peek(&newer), Err(BlockError::Version { found: 2 }));
+    assert_eq!(SegmentHead::peek(&[]), Err(BlockError::TooShort { need: 96 }));
     assert_eq!(SegmentHead::peek(&[0xFF; 4096]), Err(BlockError::NotABlock));
 }
 
@@ -62,10 +41,7 @@ fn a_segment_head_keeps_the_latest_epochs_and_fits_its_page() {
     let head = head_at(0, MAX_EPOCH_ENTRIES + 6);
     let block = Block::segment_head(&head, &seal_at(0));
     assert!(block.stored().len() <= 4096);
-    let read = open(block.stored().clone(), 0)
-        .unwrap()
-        .segment_head_entry()
-        .unwrap();
+    let read = open(block.stored().clone(), 0).unwrap().segment_head_entry().unwrap();
     assert_eq!(read.epochs, head.epochs[6..]);
 }
 
@@ -73,66 +49,17 @@ fn a_segment_head_keeps_the_latest_epochs_and_fits_its_page() {
 fn a_control_block_that_contradicts_itself_is_refused() {
     let seal = seal_at(SEGMENT);
     let head = head_at(SEGMENT, 1);
-    let begin = EpochBegin {
-        epoch: EPOCH,
-        instance: INSTANCE,
-        from: seal.lsn,
-        previous: Epoch::NONE,
-    };
-    let other_epoch = Epoch {
-        number: EPOCH.number + 1,
-        nonce: 0,
-    };
+    let begin =
+        EpochBegin { epoch: EPOCH, instance: INSTANCE, from: seal.lsn, previous: Epoch::NONE };
+    let other_epoch = Epoch { number: EPOCH.number + 1, nonce: 0 };
     let wrong = [
-        Block::segment_head(
-            &SegmentHead {
-                log: OTHER_LOG,
-                ..head.clone()
-            },
-            &seal,
-        ),
-        Block::segment_head(
-            &SegmentHead {
-                start: Lsn(0),
-                ..head.clone()
-            },
-            &seal,
-        ),
-        Block::segment_head(
-            &SegmentHead {
-                segment_bytes: 3 << 20,
-                ..head.clone()
-            },
-            &seal,
-        ),
-        Block::segment_head(
-            &SegmentHead {
-                segment_bytes: 2 * SEGMENT,
-                ..head.clone()
-            },
-            &seal,
-        ),
-        Block::epoch_begin(
-            &EpochBegin {
-                from: Lsn(0),
-                ..begin
-            },
-            &seal,
-        ),
-        Block::epoch_begin(
-            &EpochBegin {
-                epoch: other_epoch,
-                ..begin
-            },
-            &seal,
-        ),
-        Block::open_mark(
-            &Open {
-                epoch: other_epoch,
-                instance: INSTANCE,
-            },
-            &seal,
-        ),
+        Block::segment_head(&SegmentHead { log: OTHER_LOG, ..head.clone() }, &seal),
+        Block::segment_head(&SegmentHead { start: Lsn(0), ..head.clone() }, &seal),
+        Block::segment_head(&SegmentHead { segment_bytes: 3 << 20, ..head.clone() }, &seal),
+        Block::segment_head(&SegmentHead { segment_bytes: 2 * SEGMENT, ..head.clone() }, &seal),
+        Block::epoch_begin(&EpochBegin { from: Lsn(0), ..begin }, &seal),
+        Block::epoch_begin(&EpochBegin { epoch: other_epoch, ..begin }, &seal),
+        Block::open_mark(&Open { epoch: other_epoch, instance: INSTANCE }, &seal),
     ];
     for block in wrong {
         let found = open(block.stored().clone(), SEGMENT).unwrap_err();
@@ -151,10 +78,7 @@ fn a_control_payload_of_another_length_is_refused() {
                 continue;
             }
             let true_len = u32::try_from(HEADER_BYTES + wrong.len()).unwrap();
-            let header = BlockHeader {
-                true_len,
-                ..*block.header()
-            };
+            let header = BlockHeader { true_len, ..*block.header() };
             let found = open(stored_as(header, wrong), SEGMENT).unwrap_err();
             assert_eq!(found, BlockError::Payload, "{}", block.kind());
         }
@@ -163,21 +87,13 @@ fn a_control_payload_of_another_length_is_refused() {
 
 #[test]
 fn a_clean_mark_is_whole_or_refused() {
-    let mark = CleanMark {
-        log: LOG,
-        end: Lsn(123 * 4096),
-        hash: RunningHash(5),
-    };
+    let mark = CleanMark { log: LOG, end: Lsn(123 * 4096), hash: RunningHash(5) };
     let bytes = mark.encode();
     assert_eq!(CleanMark::decode(&bytes), Ok(mark));
     for bit in 0..bytes.len() * 8 {
         let mut flipped = bytes;
         flipped[bit / 8] ^= 1 << (bit % 8);
-        let expected = if bit < 64 {
-            CleanMarkError::NotAMark
-        } else {
-            CleanMarkError::Checksum
-        };
+        let expected = if bit < 64 { CleanMarkError::NotAMark } else { CleanMarkError::Checksum };
         assert_eq!(CleanMark::decode(&flipped), Err(expected), "bit {bit}");
     }
     for length in (0..64).chain([65, 4096]) {
@@ -190,10 +106,7 @@ fn a_clean_mark_is_whole_or_refused() {
     newer[12..16].fill(0);
     let checksum = crc32fast::hash(&newer);
     newer[12..16].copy_from_slice(&checksum.to_le_bytes());
-    assert_eq!(
-        CleanMark::decode(&newer),
-        Err(CleanMarkError::Version { found: 2 })
-    );
+    assert_eq!(CleanMark::decode(&newer), Err(CleanMarkError::Version { found: 2 }));
 }
 
 fn epoch() -> impl Strategy<Value = Epoch> {

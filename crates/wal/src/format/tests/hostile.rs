@@ -5,10 +5,7 @@ use proptest::prelude::*;
 use super::*;
 
 fn refused(header: BlockHeader) {
-    assert_eq!(
-        BlockHeader::decode(&header.encode(LOG), LOG),
-        Err(BlockError::Lengths)
-    );
+    assert_eq!(BlockHeader::decode(&header.encode(LOG), LOG), Err(BlockError::Lengths));
 }
 
 #[test]
@@ -16,109 +13,39 @@ fn lengths_that_cannot_be_are_refused_from_the_header_alone() {
     let block = data(4096, &[b"some record"]);
     let header = *block.header();
     let largest = MAX_BLOCK_BYTES;
-    for true_len in [
-        0,
-        95,
-        header.true_len - 1,
-        header.true_len + 1,
-        largest + 1,
-        u32::MAX,
-    ] {
+    for true_len in [0, 95, header.true_len - 1, header.true_len + 1, largest + 1, u32::MAX] {
         refused(BlockHeader { true_len, ..header });
     }
-    for stored_len in [
-        0,
-        95,
-        header.stored_len - 1,
-        header.stored_len + 1,
-        u32::MAX,
-    ] {
-        refused(BlockHeader {
-            stored_len,
-            ..header
-        });
+    for stored_len in [0, 95, header.stored_len - 1, header.stored_len + 1, u32::MAX] {
+        refused(BlockHeader { stored_len, ..header });
     }
-    refused(BlockHeader {
-        true_len: largest + 1,
-        stored_len: largest + 1,
-        ..header
-    });
-    refused(BlockHeader {
-        record_count: (header.true_len - 96) / 2 + 1,
-        ..header
-    });
-    refused(BlockHeader {
-        record_count: u32::MAX,
-        ..header
-    });
+    refused(BlockHeader { true_len: largest + 1, stored_len: largest + 1, ..header });
+    refused(BlockHeader { record_count: (header.true_len - 96) / 2 + 1, ..header });
+    refused(BlockHeader { record_count: u32::MAX, ..header });
     for lsn in [1, 4095, 4097, u64::MAX, u64::MAX - 4095] {
-        refused(BlockHeader {
-            lsn: Lsn(lsn),
-            ..header
-        });
+        refused(BlockHeader { lsn: Lsn(lsn), ..header });
     }
-    let packed = BlockHeader {
-        compression: COMPRESSION_ZSTD,
-        ..header
-    };
+    let packed = BlockHeader { compression: COMPRESSION_ZSTD, ..header };
     for stored_len in [0, 95, 4097, u32::MAX] {
-        refused(BlockHeader {
-            stored_len,
-            ..packed
-        });
+        refused(BlockHeader { stored_len, ..packed });
     }
-    refused(BlockHeader {
-        true_len: largest + 1,
-        ..packed
-    });
-    refused(BlockHeader {
-        true_len: u32::MAX,
-        stored_len: u32::MAX,
-        ..packed
-    });
+    refused(BlockHeader { true_len: largest + 1, ..packed });
+    refused(BlockHeader { true_len: u32::MAX, stored_len: u32::MAX, ..packed });
 }
 
 #[test]
 fn control_blocks_and_pads_have_no_lengths_but_their_own() {
-    for block in one_of_each()
-        .iter()
-        .filter(|block| block.kind() != Kind::Data)
-    {
+    for block in one_of_each().iter().filter(|block| block.kind() != Kind::Data) {
         let header = *block.header();
-        refused(BlockHeader {
-            record_count: 1,
-            ..header
-        });
-        refused(BlockHeader {
-            stored_len: header.stored_len + 1,
-            ..header
-        });
-        refused(BlockHeader {
-            stored_len: 4097,
-            true_len: 4097,
-            ..header
-        });
-        refused(BlockHeader {
-            true_len: u32::MAX,
-            ..header
-        });
-        let packed = BlockHeader {
-            compression: COMPRESSION_ZSTD,
-            ..header
-        };
-        assert_eq!(
-            BlockHeader::decode(&packed.encode(LOG), LOG),
-            Err(BlockError::Compression)
-        );
+        refused(BlockHeader { record_count: 1, ..header });
+        refused(BlockHeader { stored_len: header.stored_len + 1, ..header });
+        refused(BlockHeader { stored_len: 4097, true_len: 4097, ..header });
+        refused(BlockHeader { true_len: u32::MAX, ..header });
+        let packed = BlockHeader { compression: COMPRESSION_ZSTD, ..header };
+        assert_eq!(BlockHeader::decode(&packed.encode(LOG), LOG), Err(BlockError::Compression));
     }
-    refused(BlockHeader {
-        true_len: 4097,
-        ..*Block::pad(4096, &seal_at(0)).header()
-    });
-    refused(BlockHeader {
-        true_len: (1 << 30) + 4096,
-        ..*Block::pad(4096, &seal_at(0)).header()
-    });
+    refused(BlockHeader { true_len: 4097, ..*Block::pad(4096, &seal_at(0)).header() });
+    refused(BlockHeader { true_len: (1 << 30) + 4096, ..*Block::pad(4096, &seal_at(0)).header() });
 }
 
 #[test]
@@ -129,12 +56,7 @@ fn the_largest_lengths_that_pass_still_need_their_bytes() {
         ..*data(0, &[]).header()
     };
     let found = open(header.encode(LOG).to_vec(), 0).unwrap_err();
-    assert_eq!(
-        found,
-        BlockError::TooShort {
-            need: u64::from(MAX_BLOCK_BYTES)
-        }
-    );
+    assert_eq!(found, BlockError::TooShort { need: u64::from(MAX_BLOCK_BYTES) });
 }
 
 fn use_all_of(block: &Block) {
@@ -143,11 +65,7 @@ fn use_all_of(block: &Block) {
         assert!(records.count() <= block.header().record_count as usize + 1);
     }
     assert!(block.end() > block.lsn());
-    let _what = (
-        block.segment_head_entry(),
-        block.epoch_begin_entry(),
-        block.open_entry(),
-    );
+    let _what = (block.segment_head_entry(), block.epoch_begin_entry(), block.open_entry());
     let _debug = format!("{block:?}");
 }
 

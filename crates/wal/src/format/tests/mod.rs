@@ -12,10 +12,7 @@ use crate::lsn::{ContentId, Epoch, InstanceId, LogId, Lsn, RunningHash};
 
 const LOG: LogId = LogId(0x0011_2233_4455_6677_8899_AABB_CCDD_EEFF);
 const OTHER_LOG: LogId = LogId(0x0011_2233_4455_6677_8899_AABB_CCDD_EEFE);
-const EPOCH: Epoch = Epoch {
-    number: 3,
-    nonce: 0xA5A5,
-};
+const EPOCH: Epoch = Epoch { number: 3, nonce: 0xA5A5 };
 const INSTANCE: InstanceId = InstanceId(0xBEEF);
 const SEGMENT: u64 = MIN_SEGMENT_BYTES;
 
@@ -41,10 +38,7 @@ fn data(lsn: u64, bodies: &[&[u8]]) -> Block {
 
 fn head_at(start: u64, epochs: usize) -> SegmentHead {
     let entry = |number: usize| EpochEntry {
-        epoch: Epoch {
-            number: number as u64,
-            nonce: number as u128 * 7,
-        },
+        epoch: Epoch { number: number as u64, nonce: number as u128 * 7 },
         start: Lsn(number as u64 * 4096),
         instance: INSTANCE,
     };
@@ -65,10 +59,7 @@ fn one_of_each() -> Vec<Block> {
         epoch: EPOCH,
         instance: INSTANCE,
         from: Lsn(SEGMENT),
-        previous: Epoch {
-            number: 2,
-            nonce: 1,
-        },
+        previous: Epoch { number: 2, nonce: 1 },
     };
     vec![
         data(SEGMENT, &[b"one", b"", b"three"]),
@@ -76,13 +67,7 @@ fn one_of_each() -> Vec<Block> {
         Block::pad(8192, &seal_at(SEGMENT)),
         Block::segment_head(&head_at(SEGMENT, 2), &seal_at(SEGMENT)),
         Block::epoch_begin(&begin, &seal_at(SEGMENT)),
-        Block::open_mark(
-            &Open {
-                epoch: EPOCH,
-                instance: INSTANCE,
-            },
-            &seal_at(SEGMENT),
-        ),
+        Block::open_mark(&Open { epoch: EPOCH, instance: INSTANCE }, &seal_at(SEGMENT)),
         Block::watermark(&seal_at(SEGMENT)),
     ]
 }
@@ -101,10 +86,7 @@ fn stored_as(mut header: BlockHeader, payload: &[u8]) -> Vec<u8> {
 fn compressed(lsn: u64, body: &[u8]) -> Block {
     let plain = data(lsn, &[body]);
     let payload = zstd::bulk::compress(&plain.plain().unwrap(), 3).unwrap();
-    let header = BlockHeader {
-        compression: COMPRESSION_ZSTD,
-        ..*plain.header()
-    };
+    let header = BlockHeader { compression: COMPRESSION_ZSTD, ..*plain.header() };
     open(stored_as(header, &payload), lsn).unwrap()
 }
 

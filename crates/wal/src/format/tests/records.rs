@@ -7,15 +7,8 @@ use super::*;
 /// Opens a block with this payload, whatever it is, that claims `count` records.
 fn payload(bytes: &[u8], count: u32) -> Records {
     let true_len = u32::try_from(HEADER_BYTES + bytes.len()).unwrap();
-    let header = BlockHeader {
-        true_len,
-        record_count: count,
-        ..*data(0, &[]).header()
-    };
-    open(stored_as(header, bytes), 0)
-        .unwrap()
-        .records()
-        .unwrap()
+    let header = BlockHeader { true_len, record_count: count, ..*data(0, &[]).header() };
+    open(stored_as(header, bytes), 0).unwrap().records().unwrap()
 }
 
 fn fails(bytes: &[u8], count: u32) -> RecordError {
@@ -37,13 +30,7 @@ fn an_empty_record_is_not_zeros() {
     let record = block.records().unwrap().next().unwrap().unwrap();
     assert_eq!((record.lsn, record.end), (Lsn(96), Lsn(98)));
     assert_eq!(record.body.len(), 0);
-    assert_eq!(
-        fails(&[0, 0], 1),
-        RecordError::Flag {
-            lsn: Lsn(96),
-            found: 0
-        }
-    );
+    assert_eq!(fails(&[0, 0], 1), RecordError::Flag { lsn: Lsn(96), found: 0 });
 }
 
 #[test]
@@ -57,12 +44,7 @@ fn a_length_that_is_not_in_its_shortest_form_is_refused() {
 
 #[test]
 fn a_record_that_runs_past_its_block_is_refused() {
-    for bytes in [
-        &[2_u8, 1, 9][..],
-        &[1, 1],
-        &[0x80, 0x80],
-        &[0xFF, 0xFF, 0xFF, 0xFF, 0x0F, 1],
-    ] {
+    for bytes in [&[2_u8, 1, 9][..], &[1, 1], &[0x80, 0x80], &[0xFF, 0xFF, 0xFF, 0xFF, 0x0F, 1]] {
         assert_eq!(fails(bytes, 1), RecordError::Length { lsn: Lsn(96) });
     }
 }
@@ -77,17 +59,9 @@ fn records_are_as_many_as_the_header_counts() {
 
 #[test]
 fn a_batch_is_whole_or_refused() {
-    assert_eq!(
-        payload(&[0, 3, 0, 3, 0, 1, 0, 2], 4)
-            .filter(Result::is_ok)
-            .count(),
-        4
-    );
+    assert_eq!(payload(&[0, 3, 0, 3, 0, 1, 0, 2], 4).filter(Result::is_ok).count(), 4);
     assert_eq!(fails(&[0, 3], 1), RecordError::Batch { lsn: Lsn(98) });
-    assert_eq!(
-        fails(&[0, 3, 0, 2, 0, 1], 3),
-        RecordError::Batch { lsn: Lsn(98) }
-    );
+    assert_eq!(fails(&[0, 3, 0, 2, 0, 1], 3), RecordError::Batch { lsn: Lsn(98) });
 }
 
 #[test]
@@ -99,10 +73,7 @@ fn the_largest_record_fits_and_one_byte_more_does_not() {
     assert!(!open_block.fits(4096) && open_block.fits(0));
     let block = open(open_block.seal(&seal_at(0)).stored().clone(), 0).unwrap();
     assert_eq!(block.end(), Lsn(u64::from(MAX_BLOCK_BYTES)));
-    assert_eq!(
-        block.records().unwrap().next().unwrap().unwrap().body.len(),
-        largest
-    );
+    assert_eq!(block.records().unwrap().next().unwrap().unwrap().body.len(), largest);
 }
 
 #[test]
@@ -115,13 +86,7 @@ fn the_largest_record_fits_behind_the_head_of_any_segment() {
     }
     assert_eq!(max_record_bytes(MIN_SEGMENT_BYTES), 256 << 10);
     assert_eq!(max_record_bytes(DEFAULT_SEGMENT_BYTES), MAX_RECORD_BYTES);
-    for odd in [
-        0,
-        MIN_SEGMENT_BYTES / 2,
-        MIN_SEGMENT_BYTES + 1,
-        3 << 20,
-        MAX_SEGMENT_BYTES * 2,
-    ] {
+    for odd in [0, MIN_SEGMENT_BYTES / 2, MIN_SEGMENT_BYTES + 1, 3 << 20, MAX_SEGMENT_BYTES * 2] {
         assert!(!is_segment_bytes(odd));
     }
 }

@@ -26,10 +26,7 @@ impl Handles {
     }
 
     pub(super) fn insert(&mut self, file: FileId, opened: File) -> SharedHandle {
-        let handle = Arc::new(Handle {
-            file: opened,
-            unsynced: AtomicBool::new(false),
-        });
+        let handle = Arc::new(Handle { file: opened, unsynced: AtomicBool::new(false) });
         self.put(file, Arc::clone(&handle));
         self.close_some();
         handle

@@ -79,12 +79,7 @@ impl Files {
 
     pub(super) fn carry_out(&self, io: &Io) -> Result<IoDone, IoFault> {
         match io {
-            Io::Write {
-                file,
-                at,
-                parts,
-                dsync,
-            } => {
+            Io::Write { file, at, parts, dsync } => {
                 self.with(*file, "write", |handle| {
                     if !dsync {
                         handle.unsynced.store(true, Ordering::Relaxed);
@@ -237,9 +232,7 @@ impl Files {
         };
         for entry in entries {
             let entry = entry.map_err(|error| fault(path, "list", &error))?;
-            let kind = entry
-                .file_type()
-                .map_err(|error| fault(path, "list", &error))?;
+            let kind = entry.file_type().map_err(|error| fault(path, "list", &error))?;
             let name = entry.file_name().to_string_lossy().into_owned();
             // Folders in the instance's folder are its log and its store; `saved` is ours.
             let is_known = name == LOCK_NAME
@@ -295,20 +288,12 @@ fn make_dir(path: &Path) -> Result<(), IoFault> {
 
 fn check_dir(path: &Path) -> Result<(), IoFault> {
     let meta = std::fs::metadata(path).map_err(|error| fault(path, "open", &error))?;
-    if meta.is_dir() {
-        Ok(())
-    } else {
-        Err(failed(path, "open", "not a folder".to_owned()))
-    }
+    if meta.is_dir() { Ok(()) } else { Err(failed(path, "open", "not a folder".to_owned())) }
 }
 
 fn read(file: &File, at: u64, len: u32) -> io::Result<Bytes> {
     // Bounded by what is there: a wrong length from the disk must not become memory.
-    let there = file
-        .metadata()?
-        .len()
-        .saturating_sub(at)
-        .min(u64::from(len));
+    let there = file.metadata()?.len().saturating_sub(at).min(u64::from(len));
     let mut bytes = BytesMut::zeroed(usize::try_from(there).unwrap_or(0));
     let mut filled = 0;
     while filled < bytes.len() {
@@ -353,11 +338,7 @@ fn fault(path: &Path, operation: &'static str, error: &io::Error) -> IoFault {
 }
 
 fn failed(path: &Path, operation: &'static str, cause: String) -> IoFault {
-    IoFault::Failed {
-        file: path.display().to_string(),
-        operation,
-        cause,
-    }
+    IoFault::Failed { file: path.display().to_string(), operation, cause }
 }
 
 /// Shared between the cache and whoever uses the file now.

@@ -16,15 +16,9 @@ const MAX_SLICES: usize = 1024;
 /// # Errors
 /// The operating system's; a write that takes nothing is one too.
 pub(super) fn write_all(file: &File, at: u64, parts: &[Bytes], dsync: bool) -> io::Result<()> {
-    let total = parts
-        .iter()
-        .fold(0_u64, |sum, part| sum.saturating_add(part.len() as u64));
+    let total = parts.iter().fold(0_u64, |sum, part| sum.saturating_add(part.len() as u64));
     super::end_of_write(at, total)?;
-    let flags = if dsync {
-        ReadWriteFlags::DSYNC
-    } else {
-        ReadWriteFlags::empty()
-    };
+    let flags = if dsync { ReadWriteFlags::DSYNC } else { ReadWriteFlags::empty() };
     match write_pieces(at, parts, |slices, at| pwritev2(file, slices, at, flags)) {
         // File systems and kernels without RWF_DSYNC say so before they write anything.
         Err(Errno::OPNOTSUPP | Errno::NOSYS) if dsync => {
@@ -41,11 +35,8 @@ fn write_pieces(
     parts: &[Bytes],
     mut write: impl FnMut(&[IoSlice<'_>], u64) -> Result<usize, Errno>,
 ) -> Result<(), Errno> {
-    let mut slices: Vec<IoSlice<'_>> = parts
-        .iter()
-        .filter(|part| !part.is_empty())
-        .map(|part| IoSlice::new(part))
-        .collect();
+    let mut slices: Vec<IoSlice<'_>> =
+        parts.iter().filter(|part| !part.is_empty()).map(|part| IoSlice::new(part)).collect();
     let mut rest = slices.as_mut_slice();
     let mut at = at;
     while !rest.is_empty() {
@@ -82,10 +73,7 @@ mod tests {
             }
             assert_eq!(at, written.len() as u64);
             assert!(slices.len() <= MAX_SLICES);
-            let all: Vec<u8> = slices
-                .iter()
-                .flat_map(|slice| slice.iter().copied())
-                .collect();
+            let all: Vec<u8> = slices.iter().flat_map(|slice| slice.iter().copied()).collect();
             let took = all.len().min(most);
             written.extend_from_slice(&all[..took]);
             Ok(took)
@@ -105,10 +93,7 @@ mod tests {
     #[test]
     fn a_write_that_takes_nothing_is_an_error() {
         assert_eq!(write_in_pieces(&[b"abcdef"], 1, Ok(0)), Err(Errno::IO));
-        assert_eq!(
-            write_in_pieces(&[b"abcdef"], 1, Err(Errno::NOSPC)),
-            Err(Errno::NOSPC)
-        );
+        assert_eq!(write_in_pieces(&[b"abcdef"], 1, Err(Errno::NOSPC)), Err(Errno::NOSPC));
     }
 
     #[test]
