@@ -27,7 +27,7 @@ fn the_store_on_disk_conforms() {
 #[test]
 fn the_store_on_disk_conforms_when_it_flushes_all_the_time() {
     passes(&mut Lsm::new(LsmOptions {
-        memtable_bytes: 2000,
+        memtable_bytes: 6000,
         ..LsmOptions::default()
     }));
 }

@@ -93,6 +93,7 @@ enum Applied {
 
 impl LsmStore {
     /// Opens the store in a directory, made when it is missing; what is there is its latest checkpoint.
+    /// No snapshot of an earlier opening can be read any more: files that only it needs are deleted.
     ///
     /// # Errors
     /// When the directory cannot be read or made, was written by a newer release, or is damaged.

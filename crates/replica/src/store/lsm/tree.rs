@@ -29,13 +29,14 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use bytes::Bytes;
+use bytes::{Buf as _, Bytes};
 use lsm_tree::compaction::Leveled;
 use lsm_tree::{
     AbstractTree, AnyTree, Cache, Config, DescriptorTable, Guard, SeqNo, SequenceNumberCounter,
 };
 use outrigger_wal::Lsn;
 use parking_lot::RwLock;
+use xxhash_rust::xxh3::xxh3_128;
 
 use crate::store::kv::MAX_KEY_BYTES;
 use crate::store::{Pair, StoreError};
@@ -92,6 +93,7 @@ impl Tree {
                 synced.map_err(|cause| files("syncing the directory above", cause))?;
             }
         }
+        check_version_file(path)?;
         let versions = SequenceNumberCounter::default();
         let config = Config::new(path, versions.clone(), SequenceNumberCounter::default())
             .use_cache(Arc::new(Cache::with_capacity_bytes(cache_bytes)))
@@ -266,6 +268,53 @@ impl Tree {
         run: impl FnOnce() -> lsm_tree::Result<T>,
     ) -> Result<T, StoreError> {
         guarded(&self.path, operation, run)
+    }
+}
+
+/// Checks the file that lists the tables against the checksum kept in `current`: the crate writes that
+/// and does not check it, and deletes every table that the list does not name.
+fn check_version_file(path: &Path) -> Result<(), StoreError> {
+    let files = |operation, cause: std::io::Error| StoreError::Files {
+        path: path.to_owned(),
+        operation,
+        cause: cause.to_string(),
+    };
+    let current = match std::fs::read(path.join("current")) {
+        Ok(current) => current,
+        Err(cause) if cause.kind() == std::io::ErrorKind::NotFound => {
+            let mut tables = std::fs::read_dir(path.join("tables")).into_iter().flatten();
+            return match tables.next() {
+                None => Ok(()),
+                Some(_) => Err(damaged(
+                    path,
+                    "it has tables, and no file `current`".to_owned(),
+                )),
+            };
+        }
+        Err(cause) => return Err(files("reading `current`", cause)),
+    };
+    // Version number `u64`, XXH3-128 of the version's file `u128`, checksum kind `u8` (0).
+    let mut rest = current.as_slice();
+    let fields = (rest.try_get_u64_le(), rest.try_get_u128_le(), rest);
+    let (Ok(number), Ok(expected), [0]) = fields else {
+        return Err(damaged(path, "`current` is malformed".to_owned()));
+    };
+    let name = format!("v{number}");
+    let list = std::fs::read(path.join(&name))
+        .map_err(|cause| files("reading the list of tables", cause))?;
+    if xxh3_128(&list) != expected {
+        return Err(damaged(
+            path,
+            format!("the list of tables, {name}, has a wrong checksum"),
+        ));
+    }
+    Ok(())
+}
+
+fn damaged(path: &Path, what: String) -> StoreError {
+    StoreError::Damaged {
+        place: path.display().to_string(),
+        what,
     }
 }
 
