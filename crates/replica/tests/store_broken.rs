@@ -342,8 +342,10 @@ impl Factory for BrokenStores {
         let found = match self.fault {
             Fault::LosesTheCheckpoint => MemoryStore::default(),
             Fault::KeepsWhatWasNotDurable => {
-                before.checkpoint()?;
-                before.crash()
+                let found = MemoryStore::default();
+                let mut pairs = before.snapshot(&KeyRange::all())?;
+                found.restore(before.checkpointed(), &mut pairs)?;
+                found
             }
             Fault::ForgetsOutcomesInACrash => {
                 let (kept, found) = (before.crash(), MemoryStore::default());

@@ -38,7 +38,11 @@ fn crashes(factory: &mut dyn Factory) -> Result<(), Failure> {
         let told = store.state.checkpointed();
         store = factory.crash(store)?;
         let found = store.state.applied();
-        ensure_eq!(found, told, "applied LSN after a crash");
+        // At least: the store may have made a checkpoint by itself meanwhile.
+        ensure!(
+            found >= told,
+            "after a crash applied is {found}, and {told} was told as durable"
+        );
         ensure_eq!(
             store.state.checkpointed(),
             found,

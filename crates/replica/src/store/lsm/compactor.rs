@@ -1,6 +1,6 @@
 //! The thread that compacts: owned by the store, woken after flushes, joined when the store is dropped.
 //!
-//! Guarantees: never runs in a reader's or writer's thread; a writer waits for it only when level 0
+//! Guarantees: never runs in a reader's or writer's thread; flushing waits for it only when level 0
 //! grew to [`STALL_RUNS`]. An error stops it, and fails the store.
 
 use std::sync::Arc;

@@ -12,9 +12,10 @@
 //! `m` and nothing: the store about itself ([`Meta`]); everything else as in the exported state
 //! ([`super::kv`]).
 //!
-//! Not here: the tree itself (`tree`), compaction (`compactor`).
+//! Not here: the tree itself (`tree`), the threads that flush (`flusher`) and compact (`compactor`).
 
 mod compactor;
+mod flusher;
 mod meta;
 mod tree;
 
@@ -32,6 +33,7 @@ use super::kv::{
 };
 use super::{KeyRange, Pair, Partition, Rows, Snapshot, StateStore, StoreError, run, take_rows};
 use compactor::Compactor;
+use flusher::Flusher;
 use meta::{META_KEY, Meta};
 use tree::{FIRST_SEQNO, Tree, seqno};
 
@@ -41,7 +43,8 @@ const ROWS_END: u8 = ROW_PREFIX + 1;
 /// How much an [`LsmStore`] may hold.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct LsmOptions {
-    /// The memtable is flushed when it has grown to this many bytes (its own count). 16 MiB.
+    /// The memtable is flushed when it has grown to this many bytes (its own count), while the one before
+    /// it may still be in flushing. 12 MiB.
     pub memtable_bytes: u64,
     /// Blocks of tables kept in memory, in bytes. 8 MiB.
     pub cache_bytes: u64,
@@ -52,7 +55,7 @@ pub struct LsmOptions {
 impl Default for LsmOptions {
     fn default() -> Self {
         Self {
-            memtable_bytes: 16 * 1024 * 1024,
+            memtable_bytes: 12 * 1024 * 1024,
             cache_bytes: 8 * 1024 * 1024,
             outcomes: OutcomeLimits::default(),
         }
@@ -61,8 +64,9 @@ impl Default for LsmOptions {
 
 /// A key-value store on disk.
 pub struct LsmStore {
-    // Dropped first: the thread is gone before what it works on.
-    compactor: Compactor,
+    // Dropped in this order: the flushing thread may wait for the compacting one.
+    flusher: Flusher,
+    compactor: Arc<Compactor>,
     shared: Arc<Shared>,
 }
 
@@ -71,8 +75,6 @@ struct Shared {
     options: LsmOptions,
     tree: Tree,
     writer: Mutex<Writer>,
-    /// Held through a whole flush; taken before `writer`.
-    flushing: Mutex<()>,
     checkpointed: AtomicU64,
     failed: OnceLock<StoreError>,
 }
@@ -126,41 +128,24 @@ impl LsmStore {
                 changes,
                 key,
             }),
-            flushing: Mutex::new(()),
             checkpointed: AtomicU64::new(meta.applied.0),
             failed: OnceLock::new(),
         });
+        let compactor = Arc::new(Compactor::start(Arc::clone(&shared))?);
+        let flusher = Flusher::start(Arc::clone(&shared), Arc::clone(&compactor))?;
         Ok(Self {
-            compactor: Compactor::start(Arc::clone(&shared))?,
+            flusher,
+            compactor,
             shared,
         })
-    }
-
-    /// Makes everything applied durable, as one flush.
-    fn flush(&self) -> Result<Lsn, StoreError> {
-        let shared = &*self.shared;
-        let _flushing = shared.flushing.lock();
-        shared.check()?;
-        let at = {
-            let mut writer = shared.writer.lock();
-            let at = shared.tree.visible();
-            if at == writer.sealed {
-                return Ok(at);
-            }
-            writer
-                .seal(&shared.tree, at)
-                .map_err(|error| shared.fail(error))?;
-            at
-        };
-        shared.tree.flush().map_err(|error| shared.fail(error))?;
-        shared.checkpointed.store(at.0, Ordering::Release);
-        tracing::debug!(path = %shared.path.display(), %at, "checkpoint");
-        self.compactor.flushed(shared);
-        Ok(at)
     }
 }
 
 impl Shared {
+    fn checkpointed(&self) -> Lsn {
+        Lsn(self.checkpointed.load(Ordering::Acquire))
+    }
+
     fn check(&self) -> Result<(), StoreError> {
         self.failed.get().map_or(Ok(()), |error| Err(error.clone()))
     }
@@ -235,6 +220,7 @@ impl Writer {
     fn restore(
         &mut self,
         shared: &Shared,
+        compactor: &Compactor,
         at: Lsn,
         pairs: &mut dyn Iterator<Item = Result<Pair, StoreError>>,
     ) -> Result<(), StoreError> {
@@ -255,6 +241,7 @@ impl Writer {
             if bytes >= shared.options.memtable_bytes {
                 tree.seal()?;
                 tree.flush()?;
+                compactor.flushed(shared);
             }
         }
         self.seal(tree, at)?;
@@ -271,7 +258,7 @@ impl StateStore for LsmStore {
         loop {
             match self.shared.apply_until_full(run)? {
                 Applied::Whole => return Ok(()),
-                Applied::UpToFull => self.flush()?,
+                Applied::UpToFull => self.flusher.seal(&self.shared)?,
             };
         }
     }
@@ -286,11 +273,13 @@ impl StateStore for LsmStore {
     }
 
     fn checkpoint(&self) -> Result<Lsn, StoreError> {
-        self.flush()
+        let at = self.flusher.seal(&self.shared)?;
+        self.flusher.wait(&self.shared, at)?;
+        Ok(at)
     }
 
     fn checkpointed(&self) -> Lsn {
-        Lsn(self.shared.checkpointed.load(Ordering::Acquire))
+        self.shared.checkpointed()
     }
 
     fn snapshot(&self, range: &KeyRange) -> Result<Snapshot, StoreError> {
@@ -316,7 +305,6 @@ impl StateStore for LsmStore {
         pairs: &mut dyn Iterator<Item = Result<Pair, StoreError>>,
     ) -> Result<(), StoreError> {
         let shared = &*self.shared;
-        let _flushing = shared.flushing.lock();
         shared.check()?;
         let mut writer = shared.writer.lock();
         kv::check_empty(shared.tree.visible(), shared.tree.is_empty())?;
@@ -324,7 +312,7 @@ impl StateStore for LsmStore {
             let fault = super::RunFault::Beyond;
             return Err(StoreError::Run { lsn: at, fault });
         }
-        if let Err(error) = writer.restore(shared, at, pairs) {
+        if let Err(error) = writer.restore(shared, &self.compactor, at, pairs) {
             writer.outcomes = Outcomes::new(shared.options.outcomes);
             writer.sealed = Lsn::ZERO;
             shared.tree.clear().map_err(|error| shared.fail(error))?;
@@ -332,8 +320,6 @@ impl StateStore for LsmStore {
         }
         shared.tree.publish(at);
         shared.checkpointed.store(at.0, Ordering::Release);
-        drop(writer);
-        self.compactor.flushed(shared);
         Ok(())
     }
 }
