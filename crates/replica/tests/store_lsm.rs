@@ -335,3 +335,53 @@ fn a_store_without_its_list_of_tables_is_not_taken_for_a_new_one() {
         Err(StoreError::Damaged { .. })
     ));
 }
+
+/// The tree numbers its files from the same range as records; readers at the smallest LSNs must not
+/// be shown an old list of files.
+#[test]
+fn lsns_as_dense_as_they_can_be_are_read_as_any_others() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(dir.path());
+    for n in 0..200_u64 {
+        let body = put("key", n.to_be_bytes().to_vec());
+        let dense = Record {
+            lsn: Lsn(n),
+            end: Lsn(n + 1),
+            ..record(n, body)
+        };
+        store.apply(&[dense]).unwrap();
+        assert_eq!(store.checkpoint(), Ok(Lsn(n + 1)));
+        let value = store.get(b"key").unwrap().unwrap();
+        assert_eq!(value.as_ref(), n.to_be_bytes());
+        assert_eq!(store.count(), Ok(1));
+    }
+}
+
+#[test]
+fn a_failed_flush_fails_the_store_for_good_and_reading_goes_on() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("store");
+    let store = open(&path);
+    store.apply(&[record(0, put("a", "1"))]).unwrap();
+    std::fs::remove_dir_all(path.join("tables")).unwrap();
+    let failed = store.checkpoint().unwrap_err();
+    assert!(
+        matches!(
+            failed,
+            StoreError::Files {
+                operation: "flushing",
+                ..
+            }
+        ),
+        "{failed}"
+    );
+    assert_eq!(store.checkpointed(), Lsn::ZERO);
+    std::fs::create_dir(path.join("tables")).unwrap();
+    assert_eq!(
+        store.checkpoint(),
+        Err(failed.clone()),
+        "nothing is retried"
+    );
+    assert_eq!(store.apply(&[record(1, put("a", "2"))]), Err(failed));
+    assert_eq!(store.get(b"a").unwrap().unwrap().as_ref(), b"1");
+}
