@@ -1,1 +1,0 @@
-//! What the format promises, tried on every bit and on random input.
