@@ -63,3 +63,30 @@ fn damaged(path: &Path, what: &str) -> StoreError {
         what: what.to_owned(),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_newer_store_is_refused_and_a_short_one_is_damaged() {
+        let meta = Meta {
+            applied: Lsn(4711),
+            restoring: true,
+        };
+        let bytes = meta.encode();
+        let path = Path::new("store");
+        assert_eq!(Meta::decode(&bytes, path), Ok(meta));
+        for len in 0..bytes.len() {
+            let cut = Meta::decode(&bytes[..len], path);
+            assert!(
+                matches!(cut, Err(StoreError::Damaged { .. })),
+                "{len} bytes"
+            );
+        }
+        let mut newer = bytes;
+        newer[0] = 2;
+        let newer = Meta::decode(&newer, path);
+        assert!(matches!(newer, Err(StoreError::Newer { found: 2, .. })));
+    }
+}

@@ -9,7 +9,7 @@
 //! Files are made with the process's mode inside a directory of mode 0700.
 //!
 //! # Keys in the tree
-//! `m` and nothing: the store about itself ([`Meta`]); everything else as in the exported state
+//! `m` and nothing: the store about itself (`meta`); everything else as in the exported state
 //! ([`super::kv`]).
 //!
 //! Not here: the tree itself (`tree`), the threads that flush (`flusher`) and compact (`compactor`).
