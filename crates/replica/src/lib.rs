@@ -1,11 +1,9 @@
-//! One copy of one content: state machine, control file, safety rules.
+//! One copy of one content: member, apply, checkpoint, promote, rejoin.
 //!
 //! # Layout
-//! - [`member`]: primary or mirror, restart, promotion, rejoin
-//! - [`control`]: what an instance must not forget
-//! - [`rules`]: the safety rules by name
+//! - [`store`]: the state that the log drives, and the stores that keep it
+//! - [`conformance`]: the suite that every store has to pass
 #![forbid(unsafe_code)]
 
-pub mod control;
-pub mod member;
-pub mod rules;
+pub mod conformance;
+pub mod store;
