@@ -8,8 +8,6 @@ use std::io;
 use outrigger_wal::Lsn;
 use outrigger_wal::format::BlockError;
 
-use crate::message::Reason;
-
 /// Anything that ends a connection, or that keeps one from being made.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -24,16 +22,23 @@ pub enum Error {
         source: io::Error,
     },
     /// The peer does not speak frames.
-    #[error("the peer does not speak frames: its first bytes are {found:02x?}{}; check the address and port", guess(found))]
+    #[error(
+        "the peer does not speak frames: its first bytes are {found:02x?}{}; check the address and port",
+        guess(found)
+    )]
     NotAFrame {
         /// What it sent in place of the magic.
         found: Vec<u8>,
     },
     /// The head's checksum does not fit.
-    #[error("a frame's head does not match its checksum: damaged on the way, or the stream lost its place")]
+    #[error(
+        "a frame's head does not match its checksum: damaged on the way, or the stream lost its place"
+    )]
     HeadChecksum,
     /// A frame layout that is not known here.
-    #[error("frame version {found} is not known here (this side speaks {known}); upgrade this side first")]
+    #[error(
+        "frame version {found} is not known here (this side speaks {known}); upgrade this side first"
+    )]
     FrameVersion {
         /// The version found.
         found: u16,
@@ -41,7 +46,9 @@ pub enum Error {
         known: u16,
     },
     /// Flags or reserved bytes of the head are set that are not known here.
-    #[error("a frame's head carries flags that are not known here ({flags:#04x}); the peer is newer than it says")]
+    #[error(
+        "a frame's head carries flags that are not known here ({flags:#04x}); the peer is newer than it says"
+    )]
     UnknownFlags {
         /// The flags.
         flags: u8,
@@ -80,7 +87,9 @@ pub enum Error {
         found: u64,
     },
     /// A block that does not stand up to its checks.
-    #[error("the block received for {at} is not sound: {source}; it is not written, the connection is dropped")]
+    #[error(
+        "the block received for {at} is not sound: {source}; it is not written, the connection is dropped"
+    )]
     Block {
         /// Where it was to go.
         at: Lsn,
@@ -103,7 +112,9 @@ pub enum Error {
         place: &'static str,
     },
     /// The stream ended inside a frame.
-    #[error("the stream ended inside a frame: the peer was stopped, or the network cut the connection")]
+    #[error(
+        "the stream ended inside a frame: the peer was stopped, or the network cut the connection"
+    )]
     Cut,
     /// A deadline passed.
     #[error("{what} took longer than {millis} ms")]
@@ -112,14 +123,6 @@ pub enum Error {
         what: &'static str,
         /// The deadline.
         millis: u64,
-    },
-    /// The peer refused this side.
-    #[error("refused by the peer: {reason:?}, {text:?}")]
-    Refused {
-        /// Why.
-        reason: Reason,
-        /// The peer's words.
-        text: String,
     },
     /// Dropped to make room: too many peers had not said who they are.
     #[error("dropped to make room for newer connections before it had said who it is")]
@@ -132,18 +135,17 @@ impl Error {
     pub const fn is_hostile(&self) -> bool {
         !matches!(
             self,
-            Self::Io { .. }
-                | Self::Cut
-                | Self::TimedOut { .. }
-                | Self::Refused { .. }
-                | Self::Evicted
+            Self::Io { .. } | Self::Cut | Self::TimedOut { .. } | Self::Evicted
         )
     }
 }
 
 impl From<io::Error> for Error {
     fn from(source: io::Error) -> Self {
-        Self::Io { doing: "the connection", source }
+        Self::Io {
+            doing: "the connection",
+            source,
+        }
     }
 }
 
