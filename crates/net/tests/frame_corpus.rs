@@ -1,7 +1,8 @@
 //! Replays the corpus of the fuzz target `frame`, and keeps the wire layout still: the corpus holds
 //! one frame of each kind as the first release encodes it.
 
-mod frame_check;
+#[path = "../../../fuzz/bodies/frame.rs"]
+mod frame;
 mod samples;
 
 use std::path::PathBuf;
@@ -16,7 +17,7 @@ fn corpus() -> PathBuf {
 fn the_fuzz_corpus_is_decoded_without_a_panic() {
     let mut replayed = 0;
     for entry in std::fs::read_dir(corpus()).unwrap() {
-        frame_check::check(&std::fs::read(entry.unwrap().path()).unwrap());
+        frame::run(&std::fs::read(entry.unwrap().path()).unwrap());
         replayed += 1;
     }
     assert!(replayed >= samples::all().len(), "only {replayed} inputs");
@@ -46,7 +47,7 @@ proptest! {
         piece: u8,
         rest in prop::collection::vec(any::<u8>(), 0..300),
     ) {
-        frame_check::check(&[&[mode, piece][..], &rest].concat());
+        frame::run(&[&[mode, piece][..], &rest].concat());
     }
 
     #[test]
@@ -64,6 +65,6 @@ proptest! {
             let at = 3 + usize::from(at) % meta_len;
             input[at] = to;
         }
-        frame_check::check(&input);
+        frame::run(&input);
     }
 }

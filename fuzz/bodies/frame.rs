@@ -1,5 +1,5 @@
-//! What holds for any bytes that a peer may send: the body of the fuzz target `frame`, replayed on
-//! its corpus by `frame_corpus.rs`.
+//! Reads any bytes as a stream of frames. Nothing may panic; how the stream is cut must not matter;
+//! what passes survives its encoding; no room is made beyond the caps.
 
 use bytes::BytesMut;
 use outrigger_net::frame::{
@@ -9,10 +9,10 @@ use outrigger_net::message::Message;
 use outrigger_wal::LogId;
 use tokio_util::codec::Decoder;
 
-/// The first byte: bit 0, after the handshake; bit 1, the rest is kind and meta part of a frame
-/// whose head and checksums are made to fit. The second byte: in pieces of how many bytes it comes
-/// (0 for all at once).
-pub(crate) fn check(data: &[u8]) {
+/// One run of the target. The first byte: bit 0, after the handshake; bit 1, the rest is kind and
+/// meta part of a frame whose head and checksums are made to fit. The second byte: in pieces of how
+/// many bytes it comes (0 for all at once).
+pub(crate) fn run(data: &[u8]) {
     let [mode, piece, rest @ ..] = data else {
         return;
     };
