@@ -1,5 +1,6 @@
 //! Replays the corpus of the fuzz target `frame`, and keeps the wire layout still: the corpus holds
 //! one frame of each kind as the first release encodes it.
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 #[path = "../../../fuzz/bodies/frame.rs"]
 mod frame;

@@ -215,7 +215,7 @@ impl Log {
             Block::Begin(epoch) => Some(epoch.number),
             Block::Plain(_) => None,
         });
-        begins.last().unwrap_or(0)
+        begins.max().unwrap_or(0)
     }
 }
 
