@@ -70,8 +70,8 @@ async fn whoever_speaks_no_frames_is_dropped_at_once_and_counted() {
         b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n".to_vec(),
         b"\x00\x00\x00\x08\x04\xd2\x16\x2f".to_vec(),
         vec![0; 4096],
-        (0..4096_u32)
-            .map(|n| (n.wrapping_mul(2_654_435_761) >> 13) as u8)
+        (0..1024_u32)
+            .flat_map(|n| n.wrapping_mul(2_654_435_761).wrapping_add(1).to_be_bytes())
             .collect(),
         claims(u32::MAX, 0),
         claims(100, u32::MAX),

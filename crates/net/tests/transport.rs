@@ -148,6 +148,20 @@ async fn what_was_queued_before_closing_is_sent() {
 }
 
 #[tokio::test]
+async fn a_refusal_is_heard_although_writing_fails_first() {
+    let (outbox, mut events, mut raw) = half(&Settings::default(), 1024).await;
+    let refuse = Message::Refuse {
+        reason: Reason::StaleEpoch,
+        text: "4 reigns".into(),
+    };
+    raw.write_all(&head(&refuse)).await.unwrap();
+    send(&outbox, &commit(1));
+    drop(raw);
+    assert_eq!(events.frame().await.0.message, refuse);
+    drop(events.closed().await);
+}
+
+#[tokio::test]
 async fn both_sides_see_an_orderly_end_as_such() {
     let [(dialled, mut dialler), (_accepted, mut acceptor)] = pair(&Settings::default(), 64).await;
     dialled.close();

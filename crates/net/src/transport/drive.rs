@@ -5,6 +5,7 @@
 //! queued before [`super::Outbox::close`] is sent. Not here: where connections come from.
 
 use std::collections::VecDeque;
+use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -107,10 +108,22 @@ pub(super) async fn run_watched<S: AsyncRead + AsyncWrite + Unpin, W: Watch>(
         shared: &shared,
         watch,
     };
-    let ended = tokio::select! {
-        ended = task.read(&mut reader) => ended.map(|()| End::ByPeer),
-        ended = task.write(&mut writer) => ended.map(|()| End::ByUs),
-        () = shared.evicted.notified() => Err(Error::Evicted),
+    let ended = {
+        let mut reading = pin!(task.read(&mut reader));
+        let mut writing = pin!(task.write(&mut writer));
+        tokio::select! {
+            ended = &mut reading => ended.map(|()| End::ByPeer),
+            ended = &mut writing => match ended {
+                Ok(()) => Ok(End::ByUs),
+                Err(Error::TimedOut { what, millis }) => Err(Error::TimedOut { what, millis }),
+                Err(error) => {
+                    // What the peer said last (a refusal) explains more than the broken pipe.
+                    timeout(LINGER, reading).await.ok();
+                    Err(error)
+                }
+            },
+            () = shared.evicted.notified() => Err(Error::Evicted),
+        }
     };
     if matches!(ended, Ok(End::ByUs)) {
         // Past the deadline it is closed as it is; the peer finds out by itself.
