@@ -3,7 +3,7 @@
 //! # Layout
 //! - [`lsn`]: positions, reigns, identities
 //! - [`disk`]: the seam to a disk, and its implementations
-//! - [`format`]: blocks and records, byte by byte
+//! - [`mod@format`]: blocks and records, byte by byte
 #![forbid(unsafe_code)]
 
 pub mod disk;
