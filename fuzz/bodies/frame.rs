@@ -16,11 +16,7 @@ pub(crate) fn run(data: &[u8]) {
     let [mode, piece, rest @ ..] = data else {
         return;
     };
-    let limits = if mode & 1 == 1 {
-        Limits::open(1024 * 1024)
-    } else {
-        Limits::GREETING
-    };
+    let limits = if mode & 1 == 1 { Limits::open(1024 * 1024) } else { Limits::GREETING };
     let wrapped;
     let stream = if mode & 2 == 2 {
         wrapped = with_head(rest);
@@ -54,11 +50,7 @@ fn decode_all(stream: &[u8], limits: Limits, piece: usize) -> Vec<Frame> {
         }
         // A meta part and a body at most, twice for the doubling of a growing buffer.
         most = most.max(1024 * 1024).max(limits.body_bytes() as usize);
-        assert!(
-            buffer.capacity() <= 2 * most + 64 * 1024,
-            "{} bytes",
-            buffer.capacity()
-        );
+        assert!(buffer.capacity() <= 2 * most + 64 * 1024, "{} bytes", buffer.capacity());
     }
     frames
 }
@@ -67,10 +59,7 @@ fn round(frame: &Frame) {
     assert_eq!(body_bytes(&frame.message), frame.body.len() as u64);
     let mut bytes = BytesMut::from(&encode(&frame.envelope, &frame.message).unwrap()[..]);
     bytes.extend_from_slice(&frame.body);
-    let again = FrameDecoder::new(Limits::open(u32::MAX))
-        .decode(&mut bytes)
-        .unwrap()
-        .unwrap();
+    let again = FrameDecoder::new(Limits::open(u32::MAX)).decode(&mut bytes).unwrap().unwrap();
     assert_eq!(&again, frame, "a decoded frame must survive its encoding");
     assert!(bytes.is_empty());
     if let Message::Data { start, lens, .. } = &frame.message

@@ -70,9 +70,6 @@ impl Config {
 
     /// The in-sync set.
     pub fn in_sync_set(&self) -> impl Iterator<Item = InstanceId> + '_ {
-        self.copies
-            .iter()
-            .filter(|copy| copy.in_sync)
-            .map(|copy| copy.instance)
+        self.copies.iter().filter(|copy| copy.in_sync).map(|copy| copy.instance)
     }
 }

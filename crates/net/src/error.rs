@@ -133,19 +133,13 @@ impl Error {
     /// Whether the peer broke the protocol (rather than the network or a clock).
     #[must_use]
     pub const fn is_hostile(&self) -> bool {
-        !matches!(
-            self,
-            Self::Io { .. } | Self::Cut | Self::TimedOut { .. } | Self::Evicted
-        )
+        !matches!(self, Self::Io { .. } | Self::Cut | Self::TimedOut { .. } | Self::Evicted)
     }
 }
 
 impl From<io::Error> for Error {
     fn from(source: io::Error) -> Self {
-        Self::Io {
-            doing: "the connection",
-            source,
-        }
+        Self::Io { doing: "the connection", source }
     }
 }
 

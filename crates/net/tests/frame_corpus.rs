@@ -34,10 +34,7 @@ fn the_layout_on_the_wire_stays_as_released() {
             std::fs::create_dir_all(corpus()).unwrap();
             std::fs::write(&path, &now).unwrap();
         }
-        assert!(
-            std::fs::read(&path).unwrap() == now,
-            "{name} is laid out differently"
-        );
+        assert!(std::fs::read(&path).unwrap() == now, "{name} is laid out differently");
     }
 }
 

@@ -40,22 +40,8 @@ fn judge(me: &Identity, change: impl FnOnce(&mut Greeting)) -> Result<Chosen, Re
         abilities: abilities(),
     };
     change(&mut greeting);
-    let Greeting {
-        envelope,
-        role,
-        from,
-        to,
-        log,
-        abilities,
-    } = greeting;
-    let hello = Message::Hello {
-        role,
-        from,
-        to,
-        log,
-        abilities,
-        history: History::default(),
-    };
+    let Greeting { envelope, role, from, to, log, abilities } = greeting;
+    let hello = Message::Hello { role, from, to, log, abilities, history: History::default() };
     check_hello(me, &envelope, &hello).map_err(|(reason, text)| {
         assert!(!text.is_empty());
         reason
@@ -68,12 +54,8 @@ fn refused(change: impl FnOnce(&mut Greeting)) -> Reason {
 
 #[test]
 fn equals_agree_on_what_both_can_do() {
-    let chosen = Chosen {
-        protocol: 2,
-        features: 7,
-        block_format: 1,
-        max_block_bytes: MAX_BLOCK_BYTES,
-    };
+    let chosen =
+        Chosen { protocol: 2, features: 7, block_format: 1, max_block_bytes: MAX_BLOCK_BYTES };
     assert_eq!(judge(&identity(COPY), |_| {}), Ok(chosen));
 }
 
@@ -85,18 +67,12 @@ fn the_first_message_must_be_a_hello() {
 
 #[test]
 fn another_cluster_is_refused() {
-    assert_eq!(
-        refused(|g| g.envelope.cluster = ClusterId(1)),
-        Reason::WrongCluster
-    );
+    assert_eq!(refused(|g| g.envelope.cluster = ClusterId(1)), Reason::WrongCluster);
 }
 
 #[test]
 fn another_content_is_refused() {
-    assert_eq!(
-        refused(|g| g.envelope.content = ContentId(5)),
-        Reason::WrongContent
-    );
+    assert_eq!(refused(|g| g.envelope.content = ContentId(5)), Reason::WrongContent);
 }
 
 #[test]
@@ -106,10 +82,7 @@ fn a_message_for_another_instance_is_refused() {
     let client = |g: &mut Greeting| {
         (g.role, g.from, g.to, g.log) = (Role::Client, InstanceId(0), InstanceId(0), LogId(0));
     };
-    assert!(
-        judge(&identity(COPY), client).is_ok(),
-        "a client may mean any"
-    );
+    assert!(judge(&identity(COPY), client).is_ok(), "a client may mean any");
 }
 
 #[test]
@@ -124,27 +97,15 @@ fn another_log_is_refused_and_a_copy_without_one_takes_it() {
     assert_eq!(refused(|g| g.log = LogId(0)), Reason::WrongLog);
     let other_log = |g: &mut Greeting| (g.role, g.log) = (Role::Instance, LogId(5));
     assert_eq!(refused(other_log), Reason::WrongLog);
-    let without = Identity {
-        log: LogId(0),
-        ..identity(COPY)
-    };
+    let without = Identity { log: LogId(0), ..identity(COPY) };
     assert!(judge(&without, |_| {}).is_ok());
 }
 
 #[test]
 fn protocols_need_one_in_common_and_the_highest_is_taken() {
-    assert_eq!(
-        refused(|g| g.abilities.protocols = (3, 9)),
-        Reason::NoCommonVersion
-    );
-    assert_eq!(
-        refused(|g| g.abilities.protocols = (0, 0)),
-        Reason::NoCommonVersion
-    );
-    assert_eq!(
-        refused(|g| g.abilities.protocols = (2, 1)),
-        Reason::NoCommonVersion
-    );
+    assert_eq!(refused(|g| g.abilities.protocols = (3, 9)), Reason::NoCommonVersion);
+    assert_eq!(refused(|g| g.abilities.protocols = (0, 0)), Reason::NoCommonVersion);
+    assert_eq!(refused(|g| g.abilities.protocols = (2, 1)), Reason::NoCommonVersion);
     for (range, best) in [((0, 1), 1), ((2, 9), 2), ((1, 1), 1)] {
         let chosen = judge(&identity(COPY), |g| g.abilities.protocols = range).unwrap();
         assert_eq!(chosen.protocol, best);
@@ -153,28 +114,18 @@ fn protocols_need_one_in_common_and_the_highest_is_taken() {
 
 #[test]
 fn a_required_feature_must_be_known_to_both_and_an_optional_one_need_not() {
-    assert_eq!(
-        refused(|g| g.abilities.required_features = 9),
-        Reason::UnknownFeature
-    );
+    assert_eq!(refused(|g| g.abilities.required_features = 9), Reason::UnknownFeature);
     let poor = |g: &mut Greeting| {
         (g.abilities.required_features, g.abilities.optional_features) = (0, 6);
     };
-    assert_eq!(
-        refused(poor),
-        Reason::UnknownFeature,
-        "what this side requires"
-    );
+    assert_eq!(refused(poor), Reason::UnknownFeature, "what this side requires");
     let rich = judge(&identity(COPY), |g| g.abilities.optional_features = 0xF0).unwrap();
     assert_eq!(rich.features, 1);
 }
 
 #[test]
 fn block_formats_need_one_in_common_where_a_log_is_concerned() {
-    assert_eq!(
-        refused(|g| g.abilities.block_formats = (2, 3)),
-        Reason::NoCommonFormat
-    );
+    assert_eq!(refused(|g| g.abilities.block_formats = (2, 3)), Reason::NoCommonFormat);
     let client = |g: &mut Greeting| {
         (g.role, g.log, g.abilities.block_formats) = (Role::Client, LogId(0), (0, 0));
     };
@@ -187,10 +138,7 @@ fn blocks_larger_than_this_side_takes_are_refused() {
         refused(|g| g.abilities.max_block_bytes = MAX_BLOCK_BYTES + 1),
         Reason::BlocksTooLarge
     );
-    assert_eq!(
-        refused(|g| g.abilities.max_block_bytes = 4095),
-        Reason::BlocksTooLarge
-    );
+    assert_eq!(refused(|g| g.abilities.max_block_bytes = 4095), Reason::BlocksTooLarge);
     let chosen = judge(&identity(COPY), |g| g.abilities.max_block_bytes = 8192).unwrap();
     assert_eq!(chosen.max_block_bytes, 8192);
 }
@@ -204,36 +152,17 @@ fn answer(change: impl FnOnce(&mut Envelope, &mut Message)) -> Result<Chosen, Re
     };
     let mut answered = envelope();
     change(&mut answered, &mut welcome);
-    check_welcome(
-        &identity(PRIMARY),
-        &envelope(),
-        COPY,
-        true,
-        &answered,
-        &welcome,
-    )
-    .map_err(|(reason, _)| reason)
+    check_welcome(&identity(PRIMARY), &envelope(), COPY, true, &answered, &welcome)
+        .map_err(|(reason, _)| reason)
 }
 
 #[test]
 fn a_welcome_is_judged_like_a_hello() {
     assert_eq!(answer(|_, _| {}).unwrap().protocol, 2);
-    assert_eq!(
-        answer(|_, m| *m = Message::Keepalive),
-        Err(Reason::OutOfTurn)
-    );
-    assert_eq!(
-        answer(|e, _| e.cluster = ClusterId(1)),
-        Err(Reason::WrongCluster)
-    );
-    assert_eq!(
-        answer(|e, _| e.content = ContentId(1)),
-        Err(Reason::WrongContent)
-    );
-    assert_eq!(
-        answer(|e, _| e.session = Session(1)),
-        Err(Reason::OutOfTurn)
-    );
+    assert_eq!(answer(|_, m| *m = Message::Keepalive), Err(Reason::OutOfTurn));
+    assert_eq!(answer(|e, _| e.cluster = ClusterId(1)), Err(Reason::WrongCluster));
+    assert_eq!(answer(|e, _| e.content = ContentId(1)), Err(Reason::WrongContent));
+    assert_eq!(answer(|e, _| e.session = Session(1)), Err(Reason::OutOfTurn));
     let set = |id| {
         move |_: &mut Envelope, m: &mut Message| {
             if let Message::Welcome { from, .. } = m {

@@ -18,11 +18,7 @@ fn history(epochs: &[(u64, u128, u64)], end: u64) -> History {
         start: lsn(start),
         instance: InstanceId(1),
     };
-    History {
-        epochs: epochs.iter().map(entry).collect(),
-        end: lsn(end),
-        ..History::default()
-    }
+    History { epochs: epochs.iter().map(entry).collect(), end: lsn(end), ..History::default() }
 }
 
 fn needs_copy(why: Why) -> Verdict {
@@ -32,19 +28,10 @@ fn needs_copy(why: Why) -> Verdict {
 #[test]
 fn an_empty_copy_begins_at_the_beginning_if_that_is_still_there() {
     let mut mine = history(&[(1, 7, 1)], 10);
-    assert_eq!(
-        compare(&mine, &History::default()),
-        Verdict::Continue { at: Lsn::ZERO }
-    );
-    assert_eq!(
-        compare(&History::default(), &History::default()),
-        Verdict::Continue { at: lsn(0) }
-    );
+    assert_eq!(compare(&mine, &History::default()), Verdict::Continue { at: Lsn::ZERO });
+    assert_eq!(compare(&History::default(), &History::default()), Verdict::Continue { at: lsn(0) });
     mine.start = lsn(2);
-    let why = Why::Recycled {
-        fork: Lsn::ZERO,
-        start: lsn(2),
-    };
+    let why = Why::Recycled { fork: Lsn::ZERO, start: lsn(2) };
     assert_eq!(compare(&mine, &History::default()), needs_copy(why));
 }
 
@@ -54,10 +41,7 @@ fn a_piece_of_the_first_segment_head_is_cut_and_sent_again() {
     let mut theirs = history(&[], 1);
     assert_eq!(compare(&mine, &theirs), Verdict::Truncate { to: Lsn::ZERO });
     theirs.commit = lsn(1);
-    let why = Why::BelowCommit {
-        fork: Lsn::ZERO,
-        commit: lsn(1),
-    };
+    let why = Why::BelowCommit { fork: Lsn::ZERO, commit: lsn(1) };
     assert_eq!(compare(&mine, &theirs), needs_copy(why));
 }
 
@@ -65,15 +49,8 @@ fn a_piece_of_the_first_segment_head_is_cut_and_sent_again() {
 fn a_copy_that_lags_goes_on_at_its_end() {
     let mine = history(&[(1, 7, 1), (2, 8, 5)], 10);
     for end in 2..=10 {
-        let epochs: &[_] = if end > 5 {
-            &[(1, 7, 1), (2, 8, 5)]
-        } else {
-            &[(1, 7, 1)]
-        };
-        assert_eq!(
-            compare(&mine, &history(epochs, end)),
-            Verdict::Continue { at: lsn(end) }
-        );
+        let epochs: &[_] = if end > 5 { &[(1, 7, 1), (2, 8, 5)] } else { &[(1, 7, 1)] };
+        assert_eq!(compare(&mine, &history(epochs, end)), Verdict::Continue { at: lsn(end) });
     }
 }
 
@@ -105,27 +82,18 @@ fn no_truncation_below_the_commit_lsn_or_either_start() {
     let mut mine = history(&[(1, 7, 1), (2, 8, 5)], 10);
     let mut theirs = history(&[(1, 7, 1)], 9);
     theirs.commit = lsn(6);
-    let why = Why::BelowCommit {
-        fork: lsn(5),
-        commit: lsn(6),
-    };
+    let why = Why::BelowCommit { fork: lsn(5), commit: lsn(6) };
     assert_eq!(compare(&mine, &theirs), needs_copy(why));
     assert!(why.is_alarm() && why.to_string().contains("ALARM"));
     theirs.commit = lsn(5);
     theirs.start = lsn(6);
-    let why = Why::BeforeItsStart {
-        fork: lsn(5),
-        start: lsn(6),
-    };
+    let why = Why::BeforeItsStart { fork: lsn(5), start: lsn(6) };
     assert_eq!(compare(&mine, &theirs), needs_copy(why));
     theirs.start = lsn(5);
     mine.start = lsn(5);
     assert_eq!(compare(&mine, &theirs), Verdict::Truncate { to: lsn(5) });
     mine.start = lsn(6);
-    let why = Why::Recycled {
-        fork: lsn(5),
-        start: lsn(6),
-    };
+    let why = Why::Recycled { fork: lsn(5), start: lsn(6) };
     assert_eq!(compare(&mine, &theirs), needs_copy(why));
 }
 
@@ -135,10 +103,7 @@ fn equal_ends_need_equal_hashes() {
     let mut theirs = mine.clone();
     assert_eq!(compare(&mine, &theirs), Verdict::Continue { at: lsn(6) });
     theirs.hash = RunningHash(1);
-    assert_eq!(
-        compare(&mine, &theirs),
-        needs_copy(Why::HashDiffers { at: lsn(6) })
-    );
+    assert_eq!(compare(&mine, &theirs), needs_copy(Why::HashDiffers { at: lsn(6) }));
 }
 
 #[test]
@@ -186,11 +151,9 @@ struct Log {
 impl Log {
     fn history(&self) -> History {
         let begin = |(at, block): (usize, &Block)| match block {
-            Block::Begin(epoch) => Some(EpochEntry {
-                epoch: *epoch,
-                start: lsn(at as u64),
-                instance: InstanceId(1),
-            }),
+            Block::Begin(epoch) => {
+                Some(EpochEntry { epoch: *epoch, start: lsn(at as u64), instance: InstanceId(1) })
+            }
             Block::Plain(_) => None,
         };
         let hash = self.blocks.iter().fold(0_u128, |hash, block| {
@@ -221,31 +184,12 @@ impl Log {
 
 #[derive(Clone, Debug)]
 enum Op {
-    Reign {
-        who: usize,
-        skip: u64,
-    },
-    Append {
-        who: usize,
-        blocks: usize,
-    },
-    Ship {
-        from: usize,
-        to: usize,
-        blocks: usize,
-    },
-    Truncate {
-        who: usize,
-        to: usize,
-    },
-    Recycle {
-        who: usize,
-        to: usize,
-    },
-    Commit {
-        who: usize,
-        to: usize,
-    },
+    Reign { who: usize, skip: u64 },
+    Append { who: usize, blocks: usize },
+    Ship { from: usize, to: usize, blocks: usize },
+    Truncate { who: usize, to: usize },
+    Recycle { who: usize, to: usize },
+    Commit { who: usize, to: usize },
 }
 
 const LOGS: usize = 3;
@@ -277,10 +221,7 @@ fn grow(ops: &[Op]) -> Vec<Log> {
                 if log.blocks.is_empty() {
                     log.blocks.push(Block::Plain(fresh * 100));
                 }
-                log.blocks.push(Block::Begin(Epoch {
-                    number,
-                    nonce: fresh.into(),
-                }));
+                log.blocks.push(Block::Begin(Epoch { number, nonce: fresh.into() }));
                 log.reigns = true;
             }
             Op::Append { who, blocks } if logs[who].reigns => {
@@ -290,13 +231,8 @@ fn grow(ops: &[Op]) -> Vec<Log> {
             Op::Ship { from, to, blocks } => {
                 let have = logs[to].blocks.len();
                 if from != to && logs[from].blocks.starts_with(&logs[to].blocks) {
-                    let more: Vec<_> = logs[from]
-                        .blocks
-                        .iter()
-                        .skip(have)
-                        .take(blocks)
-                        .copied()
-                        .collect();
+                    let more: Vec<_> =
+                        logs[from].blocks.iter().skip(have).take(blocks).copied().collect();
                     logs[to].blocks.extend(more);
                     logs[to].reigns = false;
                 }
@@ -318,15 +254,8 @@ fn grow(ops: &[Op]) -> Vec<Log> {
 
 /// The verdict by looking at the blocks.
 fn by_looking(mine: &Log, theirs: &Log) -> Verdict {
-    let common = mine
-        .blocks
-        .iter()
-        .zip(&theirs.blocks)
-        .take_while(|(a, b)| a == b)
-        .count();
-    let shared_reign = mine.blocks[..common]
-        .iter()
-        .any(|block| matches!(block, Block::Begin(_)));
+    let common = mine.blocks.iter().zip(&theirs.blocks).take_while(|(a, b)| a == b).count();
+    let shared_reign = mine.blocks[..common].iter().any(|block| matches!(block, Block::Begin(_)));
     let (start, end) = (theirs.start, theirs.blocks.len());
     let fork = if shared_reign {
         common
@@ -337,20 +266,11 @@ fn by_looking(mine: &Log, theirs: &Log) -> Verdict {
     };
     let at = lsn(fork as u64);
     if fork < theirs.commit {
-        needs_copy(Why::BelowCommit {
-            fork: at,
-            commit: lsn(theirs.commit as u64),
-        })
+        needs_copy(Why::BelowCommit { fork: at, commit: lsn(theirs.commit as u64) })
     } else if fork < start {
-        needs_copy(Why::BeforeItsStart {
-            fork: at,
-            start: lsn(start as u64),
-        })
+        needs_copy(Why::BeforeItsStart { fork: at, start: lsn(start as u64) })
     } else if fork < mine.start {
-        needs_copy(Why::Recycled {
-            fork: at,
-            start: lsn(mine.start as u64),
-        })
+        needs_copy(Why::Recycled { fork: at, start: lsn(mine.start as u64) })
     } else if end == fork {
         Verdict::Continue { at }
     } else if mine.blocks.len() == fork {

@@ -1,10 +1,6 @@
 //! Hostile, broken and silent peers on real sockets: dropped by their deadline, counted, and nobody
 //! else notices.
-#![expect(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    reason = "a test fails by panicking"
-)]
+#![expect(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
 
 mod peers;
 mod samples;
@@ -23,20 +19,12 @@ use tokio::time::Instant;
 
 async fn listen(settings: &Settings) -> (Listener, Events) {
     let (on_event, events) = events();
-    (
-        Listener::bind("127.0.0.1:0", settings.clone(), on_event)
-            .await
-            .unwrap(),
-        events,
-    )
+    (Listener::bind("127.0.0.1:0", settings.clone(), on_event).await.unwrap(), events)
 }
 
 fn dial_one(to: SocketAddr, settings: &Settings) -> (Dialer, Events) {
     let (on_event, events) = events();
-    (
-        dial(vec![to.to_string()], settings.clone(), on_event),
-        events,
-    )
+    (dial(vec![to.to_string()], settings.clone(), on_event), events)
 }
 
 /// Reads until the other side closes or resets; what it sent.
@@ -75,7 +63,7 @@ async fn whoever_speaks_no_frames_is_dropped_at_once_and_counted() {
             .collect(),
         claims(u32::MAX, 0),
         claims(100, u32::MAX),
-        head(&Message::Commit { commit: Lsn(1) }).to_vec(),
+        head(&Message::Commit { commit: Lsn(1), keep: Lsn(0) }).to_vec(),
         flipped,
     ];
     let count = hostile.len() as u64;
@@ -89,14 +77,8 @@ async fn whoever_speaks_no_frames_is_dropped_at_once_and_counted() {
         assert!(error.is_some_and(|error| error.is_hostile()));
     }
     let seen = listener.counters();
-    assert_eq!(
-        (seen.accepted, seen.hostile, seen.closed),
-        (count, count, count)
-    );
-    assert_eq!(
-        (seen.opened, seen.timed_out, seen.evicted, seen.over_limit),
-        (0, 0, 0, 0)
-    );
+    assert_eq!((seen.accepted, seen.hostile, seen.closed), (count, count, count));
+    assert_eq!((seen.opened, seen.timed_out, seen.evicted, seen.over_limit), (0, 0, 0, 0));
 }
 
 #[tokio::test]
@@ -106,10 +88,7 @@ async fn silent_and_slow_peers_are_dropped_at_the_deadline_and_disturb_nobody() 
     let mut silent = Vec::new();
     for said in [0, 1, 31, 32, 100] {
         let mut stream = TcpStream::connect(listener.local_addr()).await.unwrap();
-        stream
-            .write_all(&head(&samples::hello(1))[..said])
-            .await
-            .unwrap();
+        stream.write_all(&head(&samples::hello(1))[..said]).await.unwrap();
         drop(acceptor.connected().await);
         silent.push(stream);
     }
@@ -125,17 +104,14 @@ async fn silent_and_slow_peers_are_dropped_at_the_deadline_and_disturb_nobody() 
     assert!(began.elapsed() <= Duration::from_millis(settings.handshake_millis + 1));
     tokio::time::resume();
 
-    send(&dialled, &Message::Commit { commit: Lsn(7) });
+    send(&dialled, &Message::Commit { commit: Lsn(7), keep: Lsn(0) });
     let mut dropped = 0;
     loop {
         match acceptor.next().await {
-            PeerEvent::Closed {
-                error: Some(Error::TimedOut { .. }),
-                ..
-            } => dropped += 1,
+            PeerEvent::Closed { error: Some(Error::TimedOut { .. }), .. } => dropped += 1,
             PeerEvent::Frame { frame, .. } if frame.message == Message::Keepalive => {}
             PeerEvent::Frame { frame, .. } => {
-                assert_eq!(frame.message, Message::Commit { commit: Lsn(7) });
+                assert_eq!(frame.message, Message::Commit { commit: Lsn(7), keep: Lsn(0) });
                 break;
             }
             other => panic!("{other:?}"),
@@ -148,10 +124,7 @@ async fn silent_and_slow_peers_are_dropped_at_the_deadline_and_disturb_nobody() 
 
 #[tokio::test]
 async fn silent_peers_cannot_shut_out_those_who_greet() {
-    let settings = Settings {
-        max_strangers: 4,
-        ..Settings::default()
-    };
+    let settings = Settings { max_strangers: 4, ..Settings::default() };
     let (listener, mut acceptor) = listen(&settings).await;
     let mut silent = Vec::new();
     for _ in 0..20 {
@@ -176,10 +149,7 @@ async fn silent_peers_cannot_shut_out_those_who_greet() {
     let accepted = loop {
         match acceptor.next().await {
             PeerEvent::Connected { outbox, .. } => accepted = Some(outbox),
-            PeerEvent::Closed {
-                error: Some(Error::Evicted),
-                ..
-            } => evicted = true,
+            PeerEvent::Closed { error: Some(Error::Evicted), .. } => evicted = true,
             PeerEvent::Frame { frame, .. } => {
                 assert_eq!(frame.message, samples::hello(1));
                 break accepted.unwrap();
@@ -194,10 +164,7 @@ async fn silent_peers_cannot_shut_out_those_who_greet() {
 
 #[tokio::test]
 async fn no_more_connections_are_open_than_allowed() {
-    let settings = Settings {
-        max_connections: 1,
-        ..Settings::default()
-    };
+    let settings = Settings { max_connections: 1, ..Settings::default() };
     let (listener, mut acceptor) = listen(&settings).await;
     let (_dialer, mut dialler) = dial_one(listener.local_addr(), &settings);
     let (_dialled, _accepted) = shake_hands(&mut dialler, &mut acceptor).await;
@@ -219,9 +186,7 @@ async fn a_listener_ends_with_its_connections_and_frees_its_port() {
 
     // The dialer comes back by itself, as soon as somebody listens there again.
     let (on_event, mut acceptor) = events();
-    let _listener = Listener::bind(&address.to_string(), settings, on_event)
-        .await
-        .unwrap();
+    let _listener = Listener::bind(&address.to_string(), settings, on_event).await.unwrap();
     loop {
         match dialler.next().await {
             PeerEvent::Unreachable { .. } => {}
@@ -242,21 +207,12 @@ async fn a_taken_port_is_an_error() {
     let (on_event, _) = events();
     let address = listener.local_addr().to_string();
     let second = Listener::bind(&address, Settings::default(), on_event).await;
-    assert!(matches!(
-        second,
-        Err(Error::Io {
-            doing: "listening",
-            ..
-        })
-    ));
+    assert!(matches!(second, Err(Error::Io { doing: "listening", .. })));
 }
 
 #[tokio::test(start_paused = true)]
 async fn dialling_in_vain_slows_down_to_a_second() {
-    let free = std::net::TcpListener::bind("127.0.0.1:0")
-        .unwrap()
-        .local_addr()
-        .unwrap();
+    let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
     let (_dialer, mut events) = dial_one(free, &Settings::default());
     let mut at = Instant::now();
     for attempt in 0..12_u32 {
@@ -265,10 +221,7 @@ async fn dialling_in_vain_slows_down_to_a_second() {
         if attempt > 0 {
             let full = (10 << attempt.min(7)).min(1000);
             let waited = u64::try_from(at.elapsed().as_millis()).unwrap();
-            assert!(
-                (full / 2..=full + 2).contains(&waited),
-                "{attempt}: {waited} ms"
-            );
+            assert!((full / 2..=full + 2).contains(&waited), "{attempt}: {waited} ms");
         }
         at = Instant::now();
     }
@@ -288,9 +241,5 @@ async fn a_peer_that_refuses_is_not_hammered() {
         assert_eq!(dialler.closed().await.0, outbox.id());
     }
     // 10 + 20 + ... + 640 + 1000 + 1000 ms, half of it at least.
-    assert!(
-        began.elapsed() >= Duration::from_millis(1600),
-        "{:?}",
-        began.elapsed()
-    );
+    assert!(began.elapsed() >= Duration::from_millis(1600), "{:?}", began.elapsed());
 }

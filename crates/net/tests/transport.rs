@@ -1,9 +1,5 @@
 //! Connections as machines see them: over pipes in memory, and with the clock stopped.
-#![expect(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    reason = "a test fails by panicking"
-)]
+#![expect(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
 
 mod peers;
 mod samples;
@@ -56,9 +52,7 @@ async fn half(settings: &Settings, pipe_bytes: usize) -> (Outbox, Events, Duplex
 }
 
 fn commit(pages: u64) -> Message {
-    Message::Commit {
-        commit: Lsn(pages * 4096),
-    }
+    Message::Commit { commit: Lsn(pages * 4096) }
 }
 
 #[tokio::test]
@@ -81,10 +75,7 @@ async fn frames_arrive_in_order_with_their_blocks() {
 
 #[tokio::test]
 async fn a_full_outbox_refuses_and_says_once_when_there_is_room() {
-    let settings = Settings {
-        send_window_bytes: 10_000,
-        ..Settings::default()
-    };
+    let settings = Settings { send_window_bytes: 10_000, ..Settings::default() };
     let (outbox, mut events, mut raw) = half(&settings, 64).await;
     let body = || vec![Bytes::from(vec![7; 900])];
     let mut sent = 0;
@@ -106,10 +97,7 @@ async fn a_full_outbox_refuses_and_says_once_when_there_is_room() {
 
 #[tokio::test]
 async fn a_frame_larger_than_the_window_goes_alone() {
-    let settings = Settings {
-        send_window_bytes: 1000,
-        ..Settings::default()
-    };
+    let settings = Settings { send_window_bytes: 1000, ..Settings::default() };
     let (outbox, mut events, mut raw) = half(&settings, 64).await;
     let large = || vec![Bytes::from(vec![7; 5000])];
     outbox.try_send(head(&commit(1)), large()).unwrap();
@@ -122,9 +110,7 @@ async fn a_frame_larger_than_the_window_goes_alone() {
 #[tokio::test]
 async fn an_outbox_takes_frames_from_threads_that_know_nothing_of_tokio() {
     let [(dialled, _dialler), (_accepted, mut acceptor)] = pair(&Settings::default(), 64).await;
-    std::thread::spawn(move || send(&dialled, &commit(5)))
-        .join()
-        .unwrap();
+    std::thread::spawn(move || send(&dialled, &commit(5))).join().unwrap();
     assert_eq!(acceptor.frame().await.0.message, commit(5));
 }
 
@@ -136,10 +122,7 @@ async fn what_was_queued_before_closing_is_sent() {
     send(&dialler.connected().await, &samples::hello(1));
     let accepted = acceptor.connected().await;
     let _hello = acceptor.frame().await;
-    let refuse = Message::Refuse {
-        reason: Reason::NotAMember,
-        text: "who are you?".into(),
-    };
+    let refuse = Message::Refuse { reason: Reason::NotAMember, text: "who are you?".into() };
     send(&accepted, &refuse);
     accepted.close();
     send(&accepted, &commit(1));
@@ -150,10 +133,7 @@ async fn what_was_queued_before_closing_is_sent() {
 #[tokio::test]
 async fn a_refusal_is_heard_although_writing_fails_first() {
     let (outbox, mut events, mut raw) = half(&Settings::default(), 1024).await;
-    let refuse = Message::Refuse {
-        reason: Reason::StaleEpoch,
-        text: "4 reigns".into(),
-    };
+    let refuse = Message::Refuse { reason: Reason::StaleEpoch, text: "4 reigns".into() };
     raw.write_all(&head(&refuse)).await.unwrap();
     send(&outbox, &commit(1));
     drop(raw);
@@ -168,11 +148,7 @@ async fn both_sides_see_an_orderly_end_as_such() {
     assert!(acceptor.closed().await.1.is_none());
     assert!(dialler.closed().await.1.is_none());
     send(&dialled, &commit(1));
-    assert_eq!(
-        dialled.queued_bytes(),
-        0,
-        "nothing is kept for a closed connection"
-    );
+    assert_eq!(dialled.queued_bytes(), 0, "nothing is kept for a closed connection");
 }
 
 #[tokio::test]
@@ -245,15 +221,10 @@ async fn silence_ends_at_the_deadline_of_its_phase() {
     ] {
         let (here, mut raw) = duplex(1024);
         let (_, mut events) = spawn(here, side, &settings);
-        raw.write_all(&head(&samples::hello(1))[..said])
-            .await
-            .unwrap();
+        raw.write_all(&head(&samples::hello(1))[..said]).await.unwrap();
         let began = Instant::now();
         let _outbox = events.connected().await;
-        assert!(matches!(
-            events.closed().await.1,
-            Some(Error::TimedOut { .. })
-        ));
+        assert!(matches!(events.closed().await.1, Some(Error::TimedOut { .. })));
         assert_eq!(began.elapsed().as_millis(), u128::from(millis), "{side:?}");
     }
 }
@@ -272,10 +243,7 @@ async fn a_byte_now_and_then_does_not_stretch_the_handshake() {
         }
     });
     let _outbox = events.connected().await;
-    assert!(matches!(
-        events.closed().await.1,
-        Some(Error::TimedOut { millis: 5000, .. })
-    ));
+    assert!(matches!(events.closed().await.1, Some(Error::TimedOut { millis: 5000, .. })));
     assert_eq!(began.elapsed().as_secs(), 5);
 }
 
@@ -293,42 +261,25 @@ async fn keepalives_keep_an_idle_connection_and_without_them_it_ends() {
 
     let (_outbox, mut events, _raw) = half(&settings, 1024 * 1024).await;
     let began = Instant::now();
-    assert!(matches!(
-        events.closed().await.1,
-        Some(Error::TimedOut { .. })
-    ));
+    assert!(matches!(events.closed().await.1, Some(Error::TimedOut { .. })));
     assert_eq!(began.elapsed().as_secs(), 10);
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_peer_that_takes_nothing_is_dropped() {
-    let settings = Settings {
-        idle_millis: 1_000_000,
-        ..Settings::default()
-    };
+    let settings = Settings { idle_millis: 1_000_000, ..Settings::default() };
     let (outbox, mut events, _raw) = half(&settings, 64).await;
     let began = Instant::now();
-    outbox
-        .try_send(head(&commit(1)), vec![Bytes::from(vec![0; 1000])])
-        .unwrap();
-    assert!(matches!(
-        events.closed().await.1,
-        Some(Error::TimedOut { .. })
-    ));
+    outbox.try_send(head(&commit(1)), vec![Bytes::from(vec![0; 1000])]).unwrap();
+    assert!(matches!(events.closed().await.1, Some(Error::TimedOut { .. })));
     assert_eq!(began.elapsed().as_secs(), 30);
 }
 
 #[tokio::test]
 async fn frames_held_by_the_machine_pause_reading() {
-    let settings = Settings {
-        receive_window_bytes: 3000,
-        ..Settings::default()
-    };
+    let settings = Settings { receive_window_bytes: 3000, ..Settings::default() };
     let (_outbox, mut events, mut raw) = half(&settings, 100_000).await;
-    let request = Message::Request {
-        op: 1,
-        body: Bytes::from(vec![1; 744]),
-    };
+    let request = Message::Request { op: 1, body: Bytes::from(vec![1; 744]) };
     for _ in 0..10 {
         raw.write_all(&head(&request)).await.unwrap();
     }
@@ -339,10 +290,7 @@ async fn frames_held_by_the_machine_pause_reading() {
     for _ in 0..100 {
         tokio::task::yield_now().await;
     }
-    assert!(
-        events.happened().is_none(),
-        "3 times 1000 bytes are the window"
-    );
+    assert!(events.happened().is_none(), "3 times 1000 bytes are the window");
     for _ in 3..10 {
         held.remove(0);
         held.push(events.frame().await);
@@ -359,11 +307,7 @@ struct Scripted {
 
 impl Scripted {
     fn new(most: usize) -> Self {
-        Self {
-            most,
-            writes: Arc::default(),
-            got: Arc::default(),
-        }
+        Self { most, writes: Arc::default(), got: Arc::default() }
     }
 }
 
@@ -391,10 +335,7 @@ impl AsyncWrite for Scripted {
         _: &mut Context<'_>,
         slices: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        let all: Vec<u8> = slices
-            .iter()
-            .flat_map(|slice| slice.iter().copied())
-            .collect();
+        let all: Vec<u8> = slices.iter().flat_map(|slice| slice.iter().copied()).collect();
         let taken = all.len().min(self.most);
         self.writes.lock().unwrap().push((slices.len(), taken));
         self.got.lock().unwrap().extend_from_slice(&all[..taken]);
@@ -421,11 +362,7 @@ async fn short_writes_lose_and_repeat_nothing() {
         let io = Scripted::new(most);
         let wait = Duration::from_secs(5);
         let mut connection = Connection::new(io.clone(), wait, wait);
-        connection
-            .writer
-            .send(head(&data), body.clone())
-            .await
-            .unwrap();
+        connection.writer.send(head(&data), body.clone()).await.unwrap();
         assert_eq!(*io.got.lock().unwrap(), samples::on_wire(&data, &body));
     }
 }
@@ -438,20 +375,11 @@ async fn one_write_carries_all_that_is_queued_up_to_256_kib() {
             for n in 0..10 {
                 send(&outbox, &commit(n));
             }
-            outbox
-                .try_send(head(&commit(11)), vec![Bytes::from(vec![0; 300 * 1024])])
-                .unwrap();
+            outbox.try_send(head(&commit(11)), vec![Bytes::from(vec![0; 300 * 1024])]).unwrap();
             outbox.close();
         }
     }) as outrigger_net::transport::OnEvent;
-    run(
-        io.clone(),
-        "script".into(),
-        Side::Dialled,
-        &Settings::default(),
-        &on_event,
-    )
-    .await;
+    run(io.clone(), "script".into(), Side::Dialled, &Settings::default(), &on_event).await;
     let writes = io.writes.lock().unwrap().clone();
     let sizes: Vec<_> = writes.iter().map(|(_, bytes)| *bytes).collect();
     assert_eq!(writes[0], (10, 1080));

@@ -59,13 +59,7 @@ pub trait Factory {
             key: Bytes::copy_from_slice(&key.to_be_bytes()),
             value: Bytes::copy_from_slice(&value.to_be_bytes()),
         };
-        Write {
-            client: ClientId::NONE,
-            sequence: 0,
-            op,
-        }
-        .encode()
-        .unwrap_or_default()
+        Write { client: ClientId::NONE, sequence: 0, op }.encode().unwrap_or_default()
     }
 }
 
@@ -146,20 +140,9 @@ impl Check {
 #[must_use]
 pub fn checks() -> Vec<Check> {
     let of = |needs_rows, list: &[(&'static str, Run)]| -> Vec<Check> {
-        list.iter()
-            .map(|&(name, run)| Check {
-                name,
-                needs_rows,
-                run,
-            })
-            .collect()
+        list.iter().map(|&(name, run)| Check { name, needs_rows, run }).collect()
     };
-    [
-        of(false, state::CHECKS),
-        of(false, kept::CHECKS),
-        of(true, rows::CHECKS),
-    ]
-    .concat()
+    [of(false, state::CHECKS), of(false, kept::CHECKS), of(true, rows::CHECKS)].concat()
 }
 
 /// What a run of the suite found.
@@ -184,11 +167,7 @@ impl Report {
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (passed, skipped) = (self.passed.len(), self.skipped.len());
-        write!(
-            f,
-            "{passed} checks passed, {skipped} skipped, {} failed",
-            self.failed.len()
-        )?;
+        write!(f, "{passed} checks passed, {skipped} skipped, {} failed", self.failed.len())?;
         for (name, failure) in &self.failed {
             write!(f, "\n{name}: {failure}")?;
         }

@@ -19,81 +19,27 @@ use store_support::put;
 
 /// What a store does wrong, and the check that must find it.
 const FAULTS: &[(Fault, &str)] = &[
-    (
-        Fault::SwapsNeighbours,
-        "later_records_win_over_earlier_ones",
-    ),
-    (
-        Fault::ShowsHalfABatch,
-        "readers_see_whole_batches_and_never_go_back",
-    ),
+    (Fault::SwapsNeighbours, "later_records_win_over_earlier_ones"),
+    (Fault::ShowsHalfABatch, "readers_see_whole_batches_and_never_go_back"),
     (Fault::AppliesAgain, "what_is_applied_is_not_applied_again"),
-    (
-        Fault::TakesAnyRun,
-        "a_run_that_breaks_the_contract_is_refused_whole",
-    ),
-    (
-        Fault::IgnoresAdvance,
-        "advancing_moves_the_applied_lsn_and_nothing_else",
-    ),
-    (
-        Fault::CountsRuns,
-        "stores_fed_alike_are_equal_however_the_log_is_cut",
-    ),
-    (
-        Fault::ReadsSnapshotsLate,
-        "a_snapshot_is_unmoved_by_what_is_applied_later",
-    ),
-    (
-        Fault::IgnoresRanges,
-        "pairs_come_in_key_order_and_ranges_add_up",
-    ),
-    (
-        Fault::KeepsWhatWasNotDurable,
-        "a_crash_falls_back_to_exactly_the_checkpoint",
-    ),
-    (
-        Fault::LosesTheCheckpoint,
-        "a_crash_falls_back_to_exactly_the_checkpoint",
-    ),
-    (
-        Fault::LosesTheCheckpoint,
-        "a_clean_reopening_finds_the_checkpoint",
-    ),
-    (
-        Fault::RestoresAllButOne,
-        "a_restored_store_equals_the_one_that_was_exported",
-    ),
-    (
-        Fault::KeepsHalfARestore,
-        "an_interrupted_restore_leaves_nothing",
-    ),
+    (Fault::TakesAnyRun, "a_run_that_breaks_the_contract_is_refused_whole"),
+    (Fault::IgnoresAdvance, "advancing_moves_the_applied_lsn_and_nothing_else"),
+    (Fault::CountsRuns, "stores_fed_alike_are_equal_however_the_log_is_cut"),
+    (Fault::ReadsSnapshotsLate, "a_snapshot_is_unmoved_by_what_is_applied_later"),
+    (Fault::IgnoresRanges, "pairs_come_in_key_order_and_ranges_add_up"),
+    (Fault::KeepsWhatWasNotDurable, "a_crash_falls_back_to_exactly_the_checkpoint"),
+    (Fault::LosesTheCheckpoint, "a_crash_falls_back_to_exactly_the_checkpoint"),
+    (Fault::LosesTheCheckpoint, "a_clean_reopening_finds_the_checkpoint"),
+    (Fault::RestoresAllButOne, "a_restored_store_equals_the_one_that_was_exported"),
+    (Fault::KeepsHalfARestore, "an_interrupted_restore_leaves_nothing"),
     (Fault::HidesEmptyRows, "rows_are_read_as_they_were_written"),
-    (
-        Fault::ScansFromBehind,
-        "scans_page_through_all_rows_in_order",
-    ),
-    (
-        Fault::ForgetsNames,
-        "a_named_write_takes_effect_at_most_once",
-    ),
+    (Fault::ScansFromBehind, "scans_page_through_all_rows_in_order"),
+    (Fault::ForgetsNames, "a_named_write_takes_effect_at_most_once"),
     (Fault::IgnoresSettling, "a_settled_write_never_takes_effect"),
-    (
-        Fault::SettlesAnything,
-        "settling_does_not_undo_what_was_applied",
-    ),
-    (
-        Fault::SplitsBatches,
-        "a_batch_takes_effect_whole_or_not_at_all",
-    ),
-    (
-        Fault::ForgetsOutcomesInACrash,
-        "outcomes_survive_crashes_and_restores",
-    ),
-    (
-        Fault::CallsTooOldUnknown,
-        "outcomes_beyond_the_window_are_in_doubt",
-    ),
+    (Fault::SettlesAnything, "settling_does_not_undo_what_was_applied"),
+    (Fault::SplitsBatches, "a_batch_takes_effect_whole_or_not_at_all"),
+    (Fault::ForgetsOutcomesInACrash, "outcomes_survive_crashes_and_restores"),
+    (Fault::CallsTooOldUnknown, "outcomes_beyond_the_window_are_in_doubt"),
     (Fault::Forgives, "errors_are_sticky_and_reading_goes_on"),
 ];
 
@@ -166,18 +112,15 @@ impl Broken {
                 }
             }
             Fault::SplitsBatches => {
-                run.iter_mut()
-                    .for_each(|record| record.flag = RecordFlag::Record);
+                run.iter_mut().for_each(|record| record.flag = RecordFlag::Record);
             }
             Fault::ForgetsNames | Fault::IgnoresSettling | Fault::SettlesAnything => {
                 run.iter_mut().for_each(|record| self.rename(record));
             }
             Fault::Forgives => {
                 for record in &run {
-                    Write::decode(&record.body).map_err(|cause| StoreError::Record {
-                        lsn: record.lsn,
-                        cause,
-                    })?;
+                    Write::decode(&record.body)
+                        .map_err(|cause| StoreError::Record { lsn: record.lsn, cause })?;
                 }
             }
             _ => {}
@@ -193,9 +136,7 @@ impl Broken {
             Fault::ForgetsNames if write.op != Op::Settle => write.client = ClientId::NONE,
             Fault::IgnoresSettling if write.op == Op::Settle => write.client = ClientId(1),
             Fault::SettlesAnything if write.op == Op::Settle => {
-                self.settled
-                    .lock()
-                    .insert((write.client, write.sequence), record.end);
+                self.settled.lock().insert((write.client, write.sequence), record.end);
             }
             _ => {}
         }
@@ -249,10 +190,7 @@ impl StateStore for Broken {
             Fault::ReadsSnapshotsLate => {
                 let (inner, range) = (Arc::clone(&self.inner), range.clone());
                 let late = std::iter::once_with(move || inner.snapshot(&range));
-                Ok(Snapshot::new(
-                    self.inner.applied(),
-                    late.flatten().flatten(),
-                ))
+                Ok(Snapshot::new(self.inner.applied(), late.flatten().flatten()))
             }
             _ => self.inner.snapshot(range),
         }
@@ -319,11 +257,7 @@ impl BrokenStores {
     fn hand_out(&mut self, id: u64, inner: MemoryStore) -> Subject {
         let store = Arc::new(Broken::new(self.fault, inner));
         self.stores.insert(id, Arc::clone(&store));
-        Subject {
-            id,
-            state: store.clone(),
-            rows: Some(store),
-        }
+        Subject { id, state: store.clone(), rows: Some(store) }
     }
 }
 
@@ -363,14 +297,8 @@ fn every_check_finds_a_store_that_breaks_its_promise() {
     let checks = conformance::checks();
     for (fault, name) in FAULTS {
         let check = checks.iter().find(|check| check.name() == *name).unwrap();
-        let mut factory = BrokenStores {
-            fault: *fault,
-            stores: BTreeMap::new(),
-        };
-        assert!(
-            check.run(&mut factory).is_err(),
-            "{name} misses a store that {fault:?}"
-        );
+        let mut factory = BrokenStores { fault: *fault, stores: BTreeMap::new() };
+        assert!(check.run(&mut factory).is_err(), "{name} misses a store that {fault:?}");
     }
     let covered: BTreeSet<_> = FAULTS.iter().map(|(_, name)| *name).collect();
     let all: BTreeSet<_> = checks.iter().map(|check| check.name()).collect();
@@ -382,22 +310,13 @@ fn a_store_without_rows_is_checked_for_all_the_rest() {
     struct RowLess(store_support::Memory);
     impl Factory for RowLess {
         fn create(&mut self) -> Result<Subject, StoreError> {
-            Ok(Subject {
-                rows: None,
-                ..self.0.create()?
-            })
+            Ok(Subject { rows: None, ..self.0.create()? })
         }
         fn reopen(&mut self, subject: Subject) -> Result<Subject, StoreError> {
-            Ok(Subject {
-                rows: None,
-                ..self.0.reopen(subject)?
-            })
+            Ok(Subject { rows: None, ..self.0.reopen(subject)? })
         }
         fn crash(&mut self, subject: Subject) -> Result<Subject, StoreError> {
-            Ok(Subject {
-                rows: None,
-                ..self.0.crash(subject)?
-            })
+            Ok(Subject { rows: None, ..self.0.crash(subject)? })
         }
     }
     let report = conformance::run(&mut RowLess(store_support::Memory::default()));

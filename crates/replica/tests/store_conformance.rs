@@ -26,8 +26,5 @@ fn the_store_on_disk_conforms() {
 
 #[test]
 fn the_store_on_disk_conforms_when_it_flushes_all_the_time() {
-    passes(&mut Lsm::new(LsmOptions {
-        memtable_bytes: 6000,
-        ..LsmOptions::default()
-    }));
+    passes(&mut Lsm::new(LsmOptions { memtable_bytes: 6000, ..LsmOptions::default() }));
 }

@@ -21,10 +21,7 @@ fn nth(n: u64) -> Record {
 }
 
 fn options() -> LsmOptions {
-    LsmOptions {
-        memtable_bytes: 20_000,
-        ..LsmOptions::default()
-    }
+    LsmOptions { memtable_bytes: 20_000, ..LsmOptions::default() }
 }
 
 /// The child: applies from where the store is, telling each checkpoint, until it is killed.
@@ -51,12 +48,7 @@ fn a_kill_at_any_moment_falls_back_to_a_checkpoint() {
     let dir = tempfile::tempdir().unwrap();
     for round in 1..=8 {
         let mut child = Command::new(std::env::current_exe().unwrap())
-            .args([
-                "--exact",
-                "child_writes_until_it_is_killed",
-                "--ignored",
-                "--nocapture",
-            ])
+            .args(["--exact", "child_writes_until_it_is_killed", "--ignored", "--nocapture"])
             .env(DIR, dir.path())
             .stdout(Stdio::piped())
             .stderr(Stdio::null())
@@ -64,8 +56,7 @@ fn a_kill_at_any_moment_falls_back_to_a_checkpoint() {
             .unwrap();
         let lines = BufReader::new(child.stdout.take().unwrap()).lines();
         let told = lines.map_while(Result::ok).filter_map(|line| {
-            line.split_once("checkpoint ")
-                .map(|(_, lsn)| lsn.parse::<u64>().unwrap())
+            line.split_once("checkpoint ").map(|(_, lsn)| lsn.parse::<u64>().unwrap())
         });
         let told = told.take(round * 3).last();
         child.kill().unwrap();
@@ -76,21 +67,10 @@ fn a_kill_at_any_moment_falls_back_to_a_checkpoint() {
         let applied = store.applied();
         assert!(applied.0 >= told, "{applied} was found, {told} was told");
         let memory = MemoryStore::default();
-        let log: Vec<_> = (0..)
-            .map(nth)
-            .take_while(|record| record.end <= applied)
-            .collect();
+        let log: Vec<_> = (0..).map(nth).take_while(|record| record.end <= applied).collect();
         memory.apply(&log).unwrap();
-        assert_eq!(
-            memory.applied(),
-            applied,
-            "what was found ends with a record"
-        );
+        assert_eq!(memory.applied(), applied, "what was found ends with a record");
         let all = KeyRange::all();
-        assert_eq!(
-            store.hash(&all).unwrap(),
-            memory.hash(&all).unwrap(),
-            "round {round}"
-        );
+        assert_eq!(store.hash(&all).unwrap(), memory.hash(&all).unwrap(), "round {round}");
     }
 }

@@ -1,10 +1,7 @@
 //! The store on disk beyond the suite: crashes at awkward moments, compaction, readers beside
 //! writers, large values, damaged files.
 
-#![allow(
-    clippy::unwrap_used,
-    reason = "helpers of tests, outside their functions"
-)]
+#![allow(clippy::unwrap_used, reason = "helpers of tests, outside their functions")]
 
 mod store_support;
 
@@ -29,10 +26,7 @@ fn open(path: &Path) -> LsmStore {
 const SMALL: LsmOptions = LsmOptions {
     memtable_bytes: 4000,
     cache_bytes: 64 * 1024,
-    outcomes: OutcomeLimits {
-        writes_per_client: 4,
-        clients: 3,
-    },
+    outcomes: OutcomeLimits { writes_per_client: 4, clients: 3 },
 };
 
 /// A small generator, so that each run is the same.
@@ -66,16 +60,7 @@ fn mixed_log(seed: u64, records: u64) -> Vec<Record> {
                 },
             };
             let client = ClientId(1 + u128::from(random.below(5)));
-            record(
-                n,
-                Write {
-                    client,
-                    sequence: 1 + random.below(200),
-                    op,
-                }
-                .encode()
-                .unwrap(),
-            )
+            record(n, Write { client, sequence: 1 + random.below(200), op }.encode().unwrap())
         })
         .collect()
 }
@@ -92,11 +77,7 @@ fn both_stores_are_equal_whatever_is_flushed_compacted_and_reopened() {
             let held = store.snapshot(&KeyRange::all()).unwrap();
             memory.apply(run).unwrap();
             store.apply(run).unwrap();
-            assert_eq!(
-                held.into_hash().unwrap(),
-                before,
-                "a snapshot held while applying"
-            );
+            assert_eq!(held.into_hash().unwrap(), before, "a snapshot held while applying");
             if n % 4 == 3 {
                 drop(store);
                 store = LsmStore::open(dir.path(), SMALL).unwrap();
@@ -141,18 +122,11 @@ fn a_crash_in_the_middle_of_a_restore_leaves_an_empty_store() {
     let dir = tempfile::tempdir().unwrap();
     let (live, copy) = (dir.path().join("live"), dir.path().join("copy"));
     let store = LsmStore::open(&live, SMALL).unwrap();
-    let pairs = |n: u64| -> Pair {
-        (
-            Bytes::from(format!("rkey-{n:05}")),
-            Bytes::from(vec![b'v'; 100]),
-        )
-    };
+    let pairs =
+        |n: u64| -> Pair { (Bytes::from(format!("rkey-{n:05}")), Bytes::from(vec![b'v'; 100])) };
     let mut all = (0..500).map(|n| {
         if n == 400 {
-            assert!(
-                std::fs::read_dir(live.join("tables")).unwrap().count() > 2,
-                "it has flushed"
-            );
+            assert!(std::fs::read_dir(live.join("tables")).unwrap().count() > 2, "it has flushed");
             copy_dir(&live, &copy);
         }
         Ok::<_, StoreError>(pairs(n))
@@ -160,15 +134,10 @@ fn a_crash_in_the_middle_of_a_restore_leaves_an_empty_store() {
     store.restore(Lsn(8192), &mut all).unwrap();
     assert_eq!(store.count(), Ok(500));
     let copy_store = LsmStore::open(&copy, SMALL).unwrap();
-    assert_eq!(
-        (copy_store.applied(), copy_store.count()),
-        (Lsn::ZERO, Ok(0))
-    );
+    assert_eq!((copy_store.applied(), copy_store.count()), (Lsn::ZERO, Ok(0)));
     let files = std::fs::read_dir(copy.join("tables")).unwrap().count();
     assert_eq!(files, 0, "the files of the half restore are gone");
-    copy_store
-        .restore(Lsn(8192), &mut (0..500).map(|n| Ok(pairs(n))))
-        .unwrap();
+    copy_store.restore(Lsn(8192), &mut (0..500).map(|n| Ok(pairs(n)))).unwrap();
     drop(copy_store);
     let copy_store = LsmStore::open(&copy, SMALL).unwrap();
     let all = KeyRange::all();
@@ -180,9 +149,7 @@ fn point_reads_beside_flushes_and_compactions_never_go_back() {
     let dir = tempfile::tempdir().unwrap();
     let store = LsmStore::open(dir.path(), SMALL).unwrap();
     let count = 6000_u64;
-    store
-        .apply(&[record(0, put("counter", 0_u64.to_be_bytes().to_vec()))])
-        .unwrap();
+    store.apply(&[record(0, put("counter", 0_u64.to_be_bytes().to_vec()))]).unwrap();
     let done = AtomicBool::new(false);
     std::thread::scope(|scope| {
         for _ in 0..2 {
@@ -193,18 +160,13 @@ fn point_reads_beside_flushes_and_compactions_never_go_back() {
                     let applied = (store.applied().0 - 4096) / 1024;
                     let value = store.get(b"counter").unwrap().expect("it is never gone");
                     let value = u64::from_be_bytes(value.as_ref().try_into().unwrap());
-                    assert!(
-                        value >= applied && value >= last,
-                        "{value} after {last}, {applied}"
-                    );
+                    assert!(value >= applied && value >= last, "{value} after {last}, {applied}");
                     last = value;
                 }
             });
         }
         for n in 1..=count {
-            store
-                .apply(&[record(n, put("counter", n.to_be_bytes().to_vec()))])
-                .unwrap();
+            store.apply(&[record(n, put("counter", n.to_be_bytes().to_vec()))]).unwrap();
         }
         done.store(true, Ordering::Release);
     });
@@ -217,33 +179,21 @@ fn the_largest_rows_survive_flushes_and_compactions() {
     let store = open(dir.path());
     let value = |n: u64| Bytes::from(vec![n.to_le_bytes()[0]; 15 * 1024 * 1024]);
     for n in 0..6 {
-        store
-            .apply(&[record(n, put(format!("key-{}", n % 2), value(n)))])
-            .unwrap();
+        store.apply(&[record(n, put(format!("key-{}", n % 2), value(n)))]).unwrap();
         store.checkpoint().unwrap();
     }
     drop(store);
     let store = open(dir.path());
     assert_eq!(store.get(b"key-0").unwrap(), Some(value(4)));
     assert_eq!(store.get(b"key-1").unwrap(), Some(value(5)));
-    assert_eq!(
-        store.scan(b"", 10).unwrap().len(),
-        1,
-        "a scan stops at its byte limit"
-    );
+    assert_eq!(store.scan(b"", 10).unwrap().len(), 1, "a scan stops at its byte limit");
 }
 
 #[test]
 fn deleted_and_overwritten_rows_give_their_space_back() {
     let dir = tempfile::tempdir().unwrap();
-    let store = LsmStore::open(
-        dir.path(),
-        LsmOptions {
-            memtable_bytes: 100_000,
-            ..SMALL
-        },
-    )
-    .unwrap();
+    let store =
+        LsmStore::open(dir.path(), LsmOptions { memtable_bytes: 100_000, ..SMALL }).unwrap();
     for round in 0..40_u64 {
         let run: Vec<_> = (0..100)
             .map(|n| record(round * 100 + n, put(format!("key-{n}"), vec![b'v'; 1000])))
@@ -253,9 +203,7 @@ fn deleted_and_overwritten_rows_give_their_space_back() {
     store.checkpoint().unwrap();
     drop(store);
     let tables = std::fs::read_dir(dir.path().join("tables")).unwrap();
-    let bytes: u64 = tables
-        .map(|entry| entry.unwrap().metadata().unwrap().len())
-        .sum();
+    let bytes: u64 = tables.map(|entry| entry.unwrap().metadata().unwrap().len()).sum();
     // 4 MB were written, 100 kB are live; level 0 may wait with a dozen flushes.
     assert!(bytes < 1_900_000, "{bytes} bytes on disk");
 }
@@ -266,9 +214,7 @@ fn damaged_files_are_reported_or_harmless_and_never_give_other_rows() {
     let sound = dir.path().join("sound");
     let store = open(&sound);
     for n in 0..300 {
-        store
-            .apply(&[record(n, put(format!("key-{n}"), format!("value-{n}")))])
-            .unwrap();
+        store.apply(&[record(n, put(format!("key-{n}"), format!("value-{n}")))]).unwrap();
     }
     store.checkpoint().unwrap();
     let rows = store.scan(b"", 1000).unwrap();
@@ -344,11 +290,7 @@ fn lsns_as_dense_as_they_can_be_are_read_as_any_others() {
     let store = open(dir.path());
     for n in 0..200_u64 {
         let body = put("key", n.to_be_bytes().to_vec());
-        let dense = Record {
-            lsn: Lsn(n),
-            end: Lsn(n + 1),
-            ..record(n, body)
-        };
+        let dense = Record { lsn: Lsn(n), end: Lsn(n + 1), ..record(n, body) };
         store.apply(&[dense]).unwrap();
         assert_eq!(store.checkpoint(), Ok(Lsn(n + 1)));
         let value = store.get(b"key").unwrap().unwrap();
@@ -365,23 +307,10 @@ fn a_failed_flush_fails_the_store_for_good_and_reading_goes_on() {
     store.apply(&[record(0, put("a", "1"))]).unwrap();
     std::fs::remove_dir_all(path.join("tables")).unwrap();
     let failed = store.checkpoint().unwrap_err();
-    assert!(
-        matches!(
-            failed,
-            StoreError::Files {
-                operation: "flushing",
-                ..
-            }
-        ),
-        "{failed}"
-    );
+    assert!(matches!(failed, StoreError::Files { operation: "flushing", .. }), "{failed}");
     assert_eq!(store.checkpointed(), Lsn::ZERO);
     std::fs::create_dir(path.join("tables")).unwrap();
-    assert_eq!(
-        store.checkpoint(),
-        Err(failed.clone()),
-        "nothing is retried"
-    );
+    assert_eq!(store.checkpoint(), Err(failed.clone()), "nothing is retried");
     assert_eq!(store.apply(&[record(1, put("a", "2"))]), Err(failed));
     assert_eq!(store.get(b"a").unwrap().unwrap().as_ref(), b"1");
 }

@@ -34,11 +34,8 @@ pub struct Limits {
 
 impl Limits {
     /// Before the handshake: `Hello`, `Welcome` and `Refuse`, no body.
-    pub const GREETING: Self = Self {
-        greeting: true,
-        meta_bytes: MAX_GREETING_BYTES - HEAD_LEN,
-        body_bytes: 0,
-    };
+    pub const GREETING: Self =
+        Self { greeting: true, meta_bytes: MAX_GREETING_BYTES - HEAD_LEN, body_bytes: 0 };
 
     /// After it: everything, with bodies of [`MAX_BODY_BYTES`] and one block of the size agreed.
     #[must_use]
@@ -62,11 +59,7 @@ impl Limits {
 enum State {
     Head,
     Meta(Head),
-    Body {
-        envelope: Envelope,
-        message: Message,
-        len: usize,
-    },
+    Body { envelope: Envelope, message: Message, len: usize },
 }
 
 /// Decodes frames; see the module.
@@ -80,10 +73,7 @@ impl FrameDecoder {
     /// A decoder that takes what `limits` allow.
     #[must_use]
     pub const fn new(limits: Limits) -> Self {
-        Self {
-            limits,
-            state: State::Head,
-        }
+        Self { limits, state: State::Head }
     }
 
     /// Takes other limits from the next head on.
@@ -102,9 +92,7 @@ impl FrameDecoder {
         // Whoever speaks another protocol is dropped at its first byte, not at the deadline.
         let begin = src.get(..src.len().min(MAGIC.len())).unwrap_or_default();
         if !MAGIC.starts_with(begin) {
-            return Err(Error::NotAFrame {
-                found: begin.to_vec(),
-            });
+            return Err(Error::NotAFrame { found: begin.to_vec() });
         }
         let Some(bytes) = src.first_chunk::<HEAD_BYTES>() else {
             return Ok(None);
@@ -114,18 +102,12 @@ impl FrameDecoder {
             return Err(Error::UnknownKind { kind: head.kind });
         }
         if self.limits.greeting && head.kind > meta::REFUSE {
-            return Err(Error::OutOfTurn {
-                kind: head.kind,
-                place: "before the handshake",
-            });
+            return Err(Error::OutOfTurn { kind: head.kind, place: "before the handshake" });
         }
         within("a frame's meta part", head.meta_len, self.limits.meta_bytes)?;
         within("a frame's body", head.body_len, self.limits.body_bytes)?;
         if head.body_len > 0 && head.kind != meta::DATA {
-            return Err(Error::BodyLength {
-                expected: 0,
-                found: u64::from(head.body_len),
-            });
+            return Err(Error::BodyLength { expected: 0, found: u64::from(head.body_len) });
         }
         src.advance(HEAD_BYTES);
         Ok(Some(head))
@@ -143,28 +125,17 @@ impl FrameDecoder {
         let (envelope, message) = meta::take_meta(head.kind, bytes)?;
         let expected = body_bytes(&message);
         if expected != u64::from(head.body_len) {
-            return Err(Error::BodyLength {
-                expected,
-                found: u64::from(head.body_len),
-            });
+            return Err(Error::BodyLength { expected, found: u64::from(head.body_len) });
         }
         src.advance(meta_len);
         let len = usize::try_from(head.body_len).unwrap_or(usize::MAX);
-        Ok(Some(State::Body {
-            envelope,
-            message,
-            len,
-        }))
+        Ok(Some(State::Body { envelope, message, len }))
     }
 }
 
 fn within(what: &'static str, len: u32, cap: u32) -> Result<(), Error> {
     if len > cap {
-        return Err(Error::TooLong {
-            what,
-            len: u64::from(len),
-            cap: u64::from(cap),
-        });
+        return Err(Error::TooLong { what, len: u64::from(len), cap: u64::from(cap) });
     }
     Ok(())
 }
@@ -191,31 +162,15 @@ impl Decoder for FrameDecoder {
                         return Ok(None);
                     }
                 },
-                State::Body {
-                    envelope,
-                    message,
-                    len,
-                } => {
+                State::Body { envelope, message, len } => {
                     if src.len() < len {
                         src.reserve(len.saturating_sub(src.len()));
-                        self.state = State::Body {
-                            envelope,
-                            message,
-                            len,
-                        };
+                        self.state = State::Body { envelope, message, len };
                         return Ok(None);
                     }
                     // An empty slice would keep the read buffer alive for nothing.
-                    let body = if len == 0 {
-                        Bytes::new()
-                    } else {
-                        src.split_to(len).freeze()
-                    };
-                    return Ok(Some(Frame {
-                        envelope,
-                        message,
-                        body,
-                    }));
+                    let body = if len == 0 { Bytes::new() } else { src.split_to(len).freeze() };
+                    return Ok(Some(Frame { envelope, message, body }));
                 }
             }
         }
@@ -239,8 +194,6 @@ impl Frame {
             Message::Request { body, .. } | Message::Response { body, .. } => body.len(),
             _ => 0,
         };
-        wide(self.body.len())
-            .saturating_add(wide(fields))
-            .saturating_add(256)
+        wide(self.body.len()).saturating_add(wide(fields)).saturating_add(256)
     }
 }

@@ -25,9 +25,7 @@ macro_rules! take_number {
     };
 }
 
-const SHORT: Error = Error::Malformed {
-    what: "it ends before its last field",
-};
+const SHORT: Error = Error::Malformed { what: "it ends before its last field" };
 
 impl<'a> Take<'a> {
     pub(crate) const fn new(rest: &'a [u8]) -> Self {
@@ -60,10 +58,7 @@ impl<'a> Take<'a> {
     }
 
     pub(crate) fn epoch(&mut self) -> Result<Epoch, Error> {
-        Ok(Epoch {
-            number: self.u64()?,
-            nonce: self.u128()?,
-        })
+        Ok(Epoch { number: self.u64()?, nonce: self.u128()? })
     }
 
     pub(crate) fn epoch_entry(&mut self) -> Result<EpochEntry, Error> {
@@ -74,9 +69,7 @@ impl<'a> Take<'a> {
         match self.u8()? {
             0 => Ok(false),
             1 => Ok(true),
-            _ => Err(Error::Malformed {
-                what: "a yes-or-no is neither 0 nor 1",
-            }),
+            _ => Err(Error::Malformed { what: "a yes-or-no is neither 0 nor 1" }),
         }
     }
 
@@ -90,16 +83,9 @@ impl<'a> Take<'a> {
         item_bytes: usize,
     ) -> Result<usize, Error> {
         if count > cap {
-            return Err(Error::TooLong {
-                what,
-                len: wide(count),
-                cap: wide(cap),
-            });
+            return Err(Error::TooLong { what, len: wide(count), cap: wide(cap) });
         }
-        if count
-            .checked_mul(item_bytes)
-            .is_none_or(|need| need > self.rest.len())
-        {
+        if count.checked_mul(item_bytes).is_none_or(|need| need > self.rest.len()) {
             return Err(SHORT);
         }
         Ok(count)
@@ -117,9 +103,7 @@ impl<'a> Take<'a> {
         let bytes = self.slice(len)?;
         match std::str::from_utf8(bytes) {
             Ok(text) => Ok(text.to_owned()),
-            Err(_) => Err(Error::Malformed {
-                what: "a text is not UTF-8",
-            }),
+            Err(_) => Err(Error::Malformed { what: "a text is not UTF-8" }),
         }
     }
 
@@ -134,9 +118,7 @@ impl<'a> Take<'a> {
         if self.rest.is_empty() {
             Ok(())
         } else {
-            Err(Error::Malformed {
-                what: "bytes follow its last field",
-            })
+            Err(Error::Malformed { what: "bytes follow its last field" })
         }
     }
 }
@@ -157,11 +139,7 @@ pub(crate) fn put_exact(
     text: &str,
     cap: usize,
 ) -> Result<(), Error> {
-    let too_long = || Error::TooLong {
-        what,
-        len: wide(text.len()),
-        cap: wide(cap),
-    };
+    let too_long = || Error::TooLong { what, len: wide(text.len()), cap: wide(cap) };
     if text.len() > cap {
         return Err(too_long());
     }
@@ -176,12 +154,7 @@ pub(crate) fn put_text(out: &mut BytesMut, text: &str) -> Result<(), Error> {
     while !text.is_char_boundary(end) {
         end = end.saturating_sub(1);
     }
-    put_exact(
-        out,
-        "a text",
-        text.get(..end).unwrap_or_default(),
-        MAX_TEXT_BYTES,
-    )
+    put_exact(out, "a text", text.get(..end).unwrap_or_default(), MAX_TEXT_BYTES)
 }
 
 pub(crate) fn put_bytes(out: &mut BytesMut, what: &'static str, bytes: &[u8]) -> Result<(), Error> {
@@ -202,11 +175,7 @@ pub(crate) fn put_count(
     count: usize,
     cap: usize,
 ) -> Result<(), Error> {
-    let too_long = || Error::TooLong {
-        what,
-        len: wide(count),
-        cap: wide(cap),
-    };
+    let too_long = || Error::TooLong { what, len: wide(count), cap: wide(cap) };
     if count > cap {
         return Err(too_long());
     }

@@ -41,9 +41,7 @@ impl Head {
     pub(crate) fn decode(bytes: &[u8; HEAD_BYTES]) -> Result<Self, Error> {
         let magic = &bytes[0..4];
         if magic != MAGIC {
-            return Err(Error::NotAFrame {
-                found: magic.to_vec(),
-            });
+            return Err(Error::NotAFrame { found: magic.to_vec() });
         }
         // The checksum comes before the version: its place is the same in every version.
         if crc32fast::hash(&bytes[..28]) != le_u32(bytes, 28) {
@@ -51,10 +49,7 @@ impl Head {
         }
         let found = u16::from_le_bytes([bytes[4], bytes[5]]);
         if found != FRAME_VERSION {
-            return Err(Error::FrameVersion {
-                found,
-                known: FRAME_VERSION,
-            });
+            return Err(Error::FrameVersion { found, known: FRAME_VERSION });
         }
         if bytes[7] != 0 || bytes[20..28] != [0; 8] {
             return Err(Error::UnknownFlags { flags: bytes[7] });
@@ -77,12 +72,7 @@ const fn le_u32(bytes: &[u8; HEAD_BYTES], at: usize) -> u32 {
 mod tests {
     use super::*;
 
-    const HEAD: Head = Head {
-        kind: 8,
-        meta_len: 100,
-        body_len: 4096,
-        meta_crc: 7,
-    };
+    const HEAD: Head = Head { kind: 8, meta_len: 100, body_len: 4096, meta_crc: 7 };
 
     #[test]
     fn every_bit_flip_of_a_head_is_detected() {
@@ -101,10 +91,7 @@ mod tests {
         newer[4] = 2;
         let crc = crc32fast::hash(&newer[..28]);
         newer[28..].copy_from_slice(&crc.to_le_bytes());
-        assert!(matches!(
-            Head::decode(&newer),
-            Err(Error::FrameVersion { found: 2, known: 1 })
-        ));
+        assert!(matches!(Head::decode(&newer), Err(Error::FrameVersion { found: 2, known: 1 })));
     }
 
     #[test]
@@ -114,10 +101,7 @@ mod tests {
             bad[at] = 1;
             let crc = crc32fast::hash(&bad[..28]);
             bad[28..].copy_from_slice(&crc.to_le_bytes());
-            assert!(
-                matches!(Head::decode(&bad), Err(Error::UnknownFlags { .. })),
-                "byte {at}"
-            );
+            assert!(matches!(Head::decode(&bad), Err(Error::UnknownFlags { .. })), "byte {at}");
         }
     }
 }

@@ -62,9 +62,7 @@ fn take_role(take: &mut Take<'_>) -> Result<Role, Error> {
         2 => Ok(Role::Instance),
         3 => Ok(Role::Client),
         4 => Ok(Role::Operator),
-        _ => Err(Error::Malformed {
-            what: "an unknown role",
-        }),
+        _ => Err(Error::Malformed { what: "an unknown role" }),
     }
 }
 
@@ -123,14 +121,7 @@ fn take_envelope(take: &mut Take<'_>) -> Result<Envelope, Error> {
 
 pub(crate) fn put_message(out: &mut BytesMut, message: &Message) -> Result<(), Error> {
     match message {
-        Message::Hello {
-            role,
-            from,
-            to,
-            log,
-            abilities,
-            history,
-        } => {
+        Message::Hello { role, from, to, log, abilities, history } => {
             out.put_u8(role_code(*role));
             out.put_u128_le(from.0);
             out.put_u128_le(to.0);
@@ -138,12 +129,7 @@ pub(crate) fn put_message(out: &mut BytesMut, message: &Message) -> Result<(), E
             put_abilities(out, abilities);
             put_history(out, history)?;
         }
-        Message::Welcome {
-            from,
-            protocol,
-            abilities,
-            history,
-        } => {
+        Message::Welcome { from, protocol, abilities, history } => {
             out.put_u128_le(from.0);
             out.put_u16_le(*protocol);
             put_abilities(out, abilities);
@@ -167,18 +153,16 @@ pub(crate) fn put_message(out: &mut BytesMut, message: &Message) -> Result<(), E
             out.put_u64_le(from.0);
             out.put_u64_le(to.0);
         }
-        Message::Data {
-            start,
-            commit,
-            lens,
-        } => put_data(out, *start, *commit, lens)?,
-        Message::Commit { commit } => out.put_u64_le(commit.0),
-        Message::Ack {
-            received,
-            durable,
-            hash,
-            applied,
-        } => {
+        Message::Data { start, commit, keep, lens } => {
+            put_data(out, *start, (*commit, *keep), lens)?;
+        }
+        Message::Commit { commit, keep } => {
+            out.put_u64_le(commit.0);
+            out.put_u64_le(keep.0);
+        }
+        Message::Join => {}
+        Message::Joined { durable } => out.put_u64_le(durable.0),
+        Message::Ack { received, durable, hash, applied } => {
             out.put_u64_le(received.0);
             out.put_u64_le(durable.0);
             out.put_u128_le(hash.0);
@@ -203,12 +187,7 @@ pub(crate) fn put_message(out: &mut BytesMut, message: &Message) -> Result<(), E
             out.put_u8(u8::from(*won));
             put_config(out, current)?;
         }
-        Message::Report {
-            durable,
-            commit,
-            applied,
-            cut,
-        } => {
+        Message::Report { durable, commit, applied, cut } => {
             out.put_u64_le(durable.0);
             out.put_u64_le(commit.0);
             out.put_u64_le(applied.0);
@@ -259,22 +238,12 @@ fn take_message(kind: u8, take: &mut Take<'_>) -> Result<Message, Error> {
                 text: take.text("a text", MAX_TEXT_BYTES)?,
             }
         }
-        4 => Message::Start {
-            from: take.lsn()?,
-            hash: take.hash()?,
-        },
+        4 => Message::Start { from: take.lsn()?, hash: take.hash()?, in_sync: take.flag()? },
         5 => Message::Ready { at: take.lsn()? },
-        6 => Message::NeedsCopy {
-            text: take.text("a text", MAX_TEXT_BYTES)?,
-        },
-        7 => Message::Fetch {
-            from: take.lsn()?,
-            to: take.lsn()?,
-        },
+        6 => Message::NeedsCopy { text: take.text("a text", MAX_TEXT_BYTES)? },
+        7 => Message::Fetch { from: take.lsn()?, to: take.lsn()? },
         DATA => take_data(take)?,
-        9 => Message::Commit {
-            commit: take.lsn()?,
-        },
+        9 => Message::Commit { commit: take.lsn()?, keep: take.lsn()? },
         10 => Message::Ack {
             received: take.lsn()?,
             durable: take.lsn()?,
@@ -285,45 +254,34 @@ fn take_message(kind: u8, take: &mut Take<'_>) -> Result<Message, Error> {
         12 => Message::ReadConfig { op: take.u64()? },
         13 => Message::ConfigIs {
             op: take.u64()?,
-            config: if take.flag()? {
-                Some(take_config(take)?)
-            } else {
-                None
-            },
+            config: if take.flag()? { Some(take_config(take)?) } else { None },
         },
         14 => Message::CompareAndSwap {
             op: take.u64()?,
             seen: Version(take.u64()?),
             new: take_config(take)?,
         },
-        15 => Message::Swapped {
-            op: take.u64()?,
-            won: take.flag()?,
-            current: take_config(take)?,
-        },
+        15 => Message::Swapped { op: take.u64()?, won: take.flag()?, current: take_config(take)? },
         16 => Message::Report {
             durable: take.lsn()?,
             commit: take.lsn()?,
             applied: take.lsn()?,
-            cut: if take.flag()? {
-                Some(take.lsn()?)
-            } else {
-                None
-            },
+            cut: if take.flag()? { Some(take.lsn()?) } else { None },
         },
-        17 => Message::Request {
-            op: take.u64()?,
-            body: take.bytes()?,
-        },
-        18 => Message::Response {
-            op: take.u64()?,
-            body: take.bytes()?,
-        },
+        17 => Message::Request { op: take.u64()?, body: take.bytes()? },
+        18 => Message::Response { op: take.u64()?, body: take.bytes()? },
+        19 => Message::Join,
+        20 => Message::Joined { durable: take.lsn()? },
         kind => return Err(Error::UnknownKind { kind }),
     })
 }
 
-fn put_data(out: &mut BytesMut, start: Lsn, commit: Lsn, lens: &[(u32, u32)]) -> Result<(), Error> {
+fn put_data(
+    out: &mut BytesMut,
+    start: Lsn,
+    (commit, keep): (Lsn, Lsn),
+    lens: &[(u32, u32)],
+) -> Result<(), Error> {
     out.put_u64_le(start.0);
     out.put_u64_le(commit.0);
     out.put_u64_le(keep.0);
@@ -353,11 +311,7 @@ fn take_data(take: &mut Take<'_>) -> Result<Message, Error> {
     for _ in 0..count {
         lens.push((take.u32()?, take.u32()?));
     }
-    Ok(Message::Data {
-        start,
-        commit,
-        lens,
-    })
+    Ok(Message::Data { start, commit, keep, lens })
 }
 
 fn put_abilities(out: &mut BytesMut, abilities: &Abilities) {
@@ -425,12 +379,7 @@ fn put_config(out: &mut BytesMut, config: &Config) -> Result<(), Error> {
         out.put_u128_le(copy.instance.0);
         out.put_u8(u8::from(copy.in_sync));
         out.put_u64_le(copy.durable.0);
-        put_count(
-            out,
-            "the number of addresses",
-            copy.addresses.len(),
-            MAX_ADDRESSES,
-        )?;
+        put_count(out, "the number of addresses", copy.addresses.len(), MAX_ADDRESSES)?;
         for address in &copy.addresses {
             put_exact(out, "an address", address, MAX_ADDRESS_BYTES)?;
         }
@@ -443,9 +392,7 @@ fn take_config(take: &mut Take<'_>) -> Result<Config, Error> {
     let epoch = take.epoch()?;
     let primary = take.instance()?;
     if take.u8()? != 1 {
-        return Err(Error::Malformed {
-            what: "an unknown rule",
-        });
+        return Err(Error::Malformed { what: "an unknown rule" });
     }
     let count = usize::from(take.u16()?);
     let count = take.count("the number of copies", count, MAX_COPIES, 27)?;
@@ -460,18 +407,7 @@ fn take_config(take: &mut Take<'_>) -> Result<Config, Error> {
         for _ in 0..count {
             addresses.push(take.text("an address", MAX_ADDRESS_BYTES)?);
         }
-        copies.push(Copy {
-            instance,
-            addresses,
-            in_sync,
-            durable,
-        });
+        copies.push(Copy { instance, addresses, in_sync, durable });
     }
-    Ok(Config {
-        version,
-        epoch,
-        primary,
-        copies,
-        rule: Rule::All,
-    })
+    Ok(Config { version, epoch, primary, copies, rule: Rule::All })
 }

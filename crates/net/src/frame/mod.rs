@@ -49,11 +49,7 @@ pub fn encode(envelope: &Envelope, message: &Message) -> Result<Bytes, Error> {
     meta::put_envelope(&mut out, envelope);
     meta::put_message(&mut out, message)?;
     let (head, meta) = out.split_at_mut(HEAD_BYTES);
-    let too_long = |what, len, cap: u32| Error::TooLong {
-        what,
-        len,
-        cap: u64::from(cap),
-    };
+    let too_long = |what, len, cap: u32| Error::TooLong { what, len, cap: u64::from(cap) };
     let meta_len = u32::try_from(meta.len())
         .ok()
         .filter(|len| *len <= MAX_META_BYTES)
@@ -62,13 +58,7 @@ pub fn encode(envelope: &Envelope, message: &Message) -> Result<Bytes, Error> {
     let body_len = u32::try_from(body).map_err(|_| too_long("a frame's body", body, u32::MAX))?;
     let meta_crc = crc32fast::hash(meta);
     head.copy_from_slice(
-        &head::Head {
-            kind: meta::kind(message),
-            meta_len,
-            body_len,
-            meta_crc,
-        }
-        .encode(),
+        &head::Head { kind: meta::kind(message), meta_len, body_len, meta_crc }.encode(),
     );
     Ok(out.freeze())
 }
@@ -78,9 +68,9 @@ pub fn encode(envelope: &Envelope, message: &Message) -> Result<Bytes, Error> {
 pub fn body_bytes(message: &Message) -> u64 {
     match message {
         // At most MAX_BLOCKS times u32::MAX: no overflow.
-        Message::Data { lens, .. } => lens.iter().fold(0, |sum: u64, (_, stored)| {
-            sum.saturating_add(u64::from(*stored))
-        }),
+        Message::Data { lens, .. } => {
+            lens.iter().fold(0, |sum: u64, (_, stored)| sum.saturating_add(u64::from(*stored)))
+        }
         _ => 0,
     }
 }
@@ -98,9 +88,8 @@ pub fn split_blocks(
     mut body: Bytes,
     log: LogId,
 ) -> Result<Vec<Block>, Error> {
-    let expected = lens.iter().fold(0, |sum: u64, (_, stored)| {
-        sum.saturating_add((*stored).into())
-    });
+    let expected =
+        lens.iter().fold(0, |sum: u64, (_, stored)| sum.saturating_add((*stored).into()));
     let found = fields::wide(body.len());
     if expected != found {
         return Err(Error::BodyLength { expected, found });

@@ -80,10 +80,7 @@ impl Why {
     /// Whether this must never happen while the rules hold: somebody should look.
     #[must_use]
     pub const fn is_alarm(&self) -> bool {
-        matches!(
-            self,
-            Self::Malformed | Self::BelowCommit { .. } | Self::HashDiffers { .. }
-        )
+        matches!(self, Self::Malformed | Self::BelowCommit { .. } | Self::HashDiffers { .. })
     }
 }
 
@@ -95,16 +92,10 @@ impl fmt::Display for Why {
                 "the epoch tables share no reign; the copy is too old or of another past",
             ),
             Self::Recycled { fork, start } => {
-                write!(
-                    f,
-                    "the logs part at {fork}, and the primary's now begins at {start}"
-                )
+                write!(f, "the logs part at {fork}, and the primary's now begins at {start}")
             }
             Self::BeforeItsStart { fork, start } => {
-                write!(
-                    f,
-                    "the logs part at {fork}, before the copy's begins at {start}"
-                )
+                write!(f, "the logs part at {fork}, before the copy's begins at {start}")
             }
             Self::BelowCommit { fork, commit } => write!(
                 f,
@@ -112,10 +103,7 @@ impl fmt::Display for Why {
                  following would lose commits; nothing is cut"
             ),
             Self::HashDiffers { at } => {
-                write!(
-                    f,
-                    "ALARM: both logs end at {at} with the same epochs and differ in content"
-                )
+                write!(f, "ALARM: both logs end at {at} with the same epochs and differ in content")
             }
         }
     }
@@ -125,14 +113,10 @@ impl fmt::Display for Why {
 #[must_use]
 pub fn compare(mine: &History, theirs: &History) -> Verdict {
     if !is_in_order(mine) || !is_in_order(theirs) {
-        return Verdict::NeedsCopy {
-            why: Why::Malformed,
-        };
+        return Verdict::NeedsCopy { why: Why::Malformed };
     }
     let Some(fork) = fork(mine, theirs) else {
-        return Verdict::NeedsCopy {
-            why: Why::NothingInCommon,
-        };
+        return Verdict::NeedsCopy { why: Why::NothingInCommon };
     };
     if let Some(why) = obstacle(mine, theirs, fork) {
         return Verdict::NeedsCopy { why };
@@ -161,22 +145,13 @@ fn fork(mine: &History, theirs: &History) -> Option<Lsn> {
 
 fn obstacle(mine: &History, theirs: &History, fork: Lsn) -> Option<Why> {
     if fork < theirs.commit {
-        return Some(Why::BelowCommit {
-            fork,
-            commit: theirs.commit,
-        });
+        return Some(Why::BelowCommit { fork, commit: theirs.commit });
     }
     if fork < theirs.start {
-        return Some(Why::BeforeItsStart {
-            fork,
-            start: theirs.start,
-        });
+        return Some(Why::BeforeItsStart { fork, start: theirs.start });
     }
     if fork < mine.start {
-        return Some(Why::Recycled {
-            fork,
-            start: mine.start,
-        });
+        return Some(Why::Recycled { fork, start: mine.start });
     }
     // At zero nothing was hashed yet, and a copy without a log knows no hash.
     let both_end_here = fork == mine.end && fork == theirs.end && fork > Lsn::ZERO;
@@ -197,13 +172,7 @@ fn is_in_order(history: &History) -> bool {
         [a, b] => a.epoch.number < b.epoch.number && a.start < b.start,
         _ => true,
     };
-    let within = history
-        .epochs
-        .last()
-        .is_none_or(|last| last.start < history.end);
-    let has_epoch = history
-        .epochs
-        .iter()
-        .all(|entry| entry.epoch != Epoch::NONE);
+    let within = history.epochs.last().is_none_or(|last| last.start < history.end);
+    let has_epoch = history.epochs.iter().all(|entry| entry.epoch != Epoch::NONE);
     history.start <= history.end && within && has_epoch && history.epochs.windows(2).all(grows)
 }

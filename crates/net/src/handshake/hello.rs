@@ -49,19 +49,8 @@ fn refuse<T>(reason: Reason, text: String) -> Result<T, Refusal> {
 /// # Errors
 /// The reason of the first row that applies, and it in words; to be sent as `Refuse` and logged.
 pub fn check_hello(me: &Identity, envelope: &Envelope, hello: &Message) -> Result<Chosen, Refusal> {
-    let Message::Hello {
-        role,
-        from,
-        to,
-        log,
-        abilities,
-        ..
-    } = hello
-    else {
-        return refuse(
-            Reason::OutOfTurn,
-            "the first message must be a Hello".to_owned(),
-        );
+    let Message::Hello { role, from, to, log, abilities, .. } = hello else {
+        return refuse(Reason::OutOfTurn, "the first message must be a Hello".to_owned());
     };
     same_place(me, envelope)?;
     let replicates = *role == Role::Primary;
@@ -69,10 +58,7 @@ pub fn check_hello(me: &Identity, envelope: &Envelope, hello: &Message) -> Resul
     if *to != me.instance && !meant_for_any {
         return refuse(
             Reason::WrongInstance,
-            format!(
-                "this is instance {}, not {to}; check the addresses of both",
-                me.instance
-            ),
+            format!("this is instance {}, not {to}; check the addresses of both", me.instance),
         );
     }
     if replicates && (*from == me.instance || *from == InstanceId::default()) {
@@ -100,24 +86,12 @@ pub fn check_welcome(
     envelope: &Envelope,
     welcome: &Message,
 ) -> Result<Chosen, Refusal> {
-    let Message::Welcome {
-        from,
-        protocol,
-        abilities,
-        ..
-    } = welcome
-    else {
-        return refuse(
-            Reason::OutOfTurn,
-            "a Hello is answered by Welcome or Refuse".to_owned(),
-        );
+    let Message::Welcome { from, protocol, abilities, .. } = welcome else {
+        return refuse(Reason::OutOfTurn, "a Hello is answered by Welcome or Refuse".to_owned());
     };
     same_place(me, envelope)?;
     if envelope.session != sent.session {
-        return refuse(
-            Reason::OutOfTurn,
-            "the answer is to another session".to_owned(),
-        );
+        return refuse(Reason::OutOfTurn, "the answer is to another session".to_owned());
     }
     if whom != InstanceId::default() && *from != whom {
         return refuse(
@@ -129,10 +103,7 @@ pub fn check_welcome(
     if *protocol != chosen.protocol {
         return refuse(
             Reason::NoCommonVersion,
-            format!(
-                "protocol {protocol} was chosen, {} is the best in common",
-                chosen.protocol
-            ),
+            format!("protocol {protocol} was chosen, {} is the best in common", chosen.protocol),
         );
     }
     Ok(chosen)
@@ -159,10 +130,7 @@ fn same_log(me: &Identity, log: LogId) -> Result<(), Refusal> {
         return refuse(Reason::WrongLog, "a primary must name its log".to_owned());
     }
     if me.log != LogId::default() && me.log != log {
-        return refuse(
-            Reason::WrongLog,
-            format!("this copy holds log {}, not {log}", me.log),
-        );
+        return refuse(Reason::WrongLog, format!("this copy holds log {}, not {log}", me.log));
     }
     Ok(())
 }
@@ -191,12 +159,7 @@ fn agree(mine: &Abilities, theirs: &Abilities, concerns_log: bool) -> Result<Cho
     }
     let features = my_features & their_features;
     if !concerns_log {
-        return Ok(Chosen {
-            protocol,
-            features,
-            block_format: 0,
-            max_block_bytes: 0,
-        });
+        return Ok(Chosen { protocol, features, block_format: 0, max_block_bytes: 0 });
     }
     let Some(block_format) = common(mine.block_formats, theirs.block_formats) else {
         return refuse(
@@ -218,12 +181,7 @@ fn agree(mine: &Abilities, theirs: &Abilities, concerns_log: bool) -> Result<Cho
             ),
         );
     }
-    Ok(Chosen {
-        protocol,
-        features,
-        block_format,
-        max_block_bytes,
-    })
+    Ok(Chosen { protocol, features, block_format, max_block_bytes })
 }
 
 /// The highest value in both ranges.

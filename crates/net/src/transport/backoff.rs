@@ -29,13 +29,9 @@ mod tests {
 
     #[test]
     fn waits_double_to_the_cap_and_jitter_by_half() {
-        for (attempt, full) in [
-            (0, 10_000),
-            (1, 20_000),
-            (6, 640_000),
-            (7, 1_000_000),
-            (u32::MAX, 1_000_000),
-        ] {
+        for (attempt, full) in
+            [(0, 10_000), (1, 20_000), (6, 640_000), (7, 1_000_000), (u32::MAX, 1_000_000)]
+        {
             assert_eq!(backoff_micros(attempt, 0), full / 2);
             assert_eq!(backoff_micros(attempt, full / 2), full);
             for random in [1, 77, 123_456_789, u64::MAX] {

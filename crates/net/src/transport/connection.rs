@@ -37,10 +37,7 @@ impl<S: AsyncRead + AsyncWrite> Connection<S> {
     /// greeting is for the caller to bound, as a whole), `stall` each wait for a byte to be taken.
     pub fn new(io: S, idle: Duration, stall: Duration) -> Self {
         let (read, write) = tokio::io::split(io);
-        Self {
-            reader: Reader::new(read, idle),
-            writer: Writer { io: write, stall },
-        }
+        Self { reader: Reader::new(read, idle), writer: Writer { io: write, stall } }
     }
 }
 
@@ -90,28 +87,17 @@ impl<R: AsyncRead + Unpin> Reader<R> {
                 return Ok(Some(frame));
             }
             // Inside a frame the decoder has made room for just what is missing.
-            let ahead = if self.opened {
-                READ_BYTES
-            } else {
-                GREETING_READ_BYTES
-            };
+            let ahead = if self.opened { READ_BYTES } else { GREETING_READ_BYTES };
             if self.decoder.is_between_frames() && self.spare() < ahead / 4 {
                 self.buffer.reserve(ahead);
             }
-            let idle = if self.opened {
-                self.idle
-            } else {
-                Duration::MAX
-            };
+            let idle = if self.opened { self.idle } else { Duration::MAX };
             let read = timeout(idle, self.io.read_buf(&mut self.buffer)).await;
             match read.map_err(|_| timed_out("waiting for the peer", idle))? {
                 Ok(0) => return self.decoder.decode_eof(&mut self.buffer),
                 Ok(_) => {}
                 Err(source) => {
-                    return Err(Error::Io {
-                        doing: "reading",
-                        source,
-                    });
+                    return Err(Error::Io { doing: "reading", source });
                 }
             }
         }
@@ -202,9 +188,7 @@ impl<W: AsyncWrite + Unpin> Writer<W> {
     /// As for [`Self::send`].
     pub async fn shutdown(&mut self) -> Result<(), Error> {
         let closed = timeout(self.stall, self.io.shutdown()).await;
-        closed
-            .map_err(|_| timed_out("closing", self.stall))?
-            .map_err(write_failed)
+        closed.map_err(|_| timed_out("closing", self.stall))?.map_err(write_failed)
     }
 }
 
@@ -220,15 +204,9 @@ fn take_off(pieces: &mut VecDeque<Bytes>, mut sent: usize) {
 }
 
 fn write_failed(source: io::Error) -> Error {
-    Error::Io {
-        doing: "writing",
-        source,
-    }
+    Error::Io { doing: "writing", source }
 }
 
 pub(super) fn timed_out(what: &'static str, deadline: Duration) -> Error {
-    Error::TimedOut {
-        what,
-        millis: u64::try_from(deadline.as_millis()).unwrap_or(u64::MAX),
-    }
+    Error::TimedOut { what, millis: u64::try_from(deadline.as_millis()).unwrap_or(u64::MAX) }
 }

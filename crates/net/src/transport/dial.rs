@@ -31,9 +31,7 @@ impl Drop for Dialer {
 /// a tokio runtime.
 #[must_use]
 pub fn dial(addresses: Vec<String>, settings: Settings, on_event: OnEvent) -> Dialer {
-    Dialer {
-        task: tokio::spawn(keep_up(addresses, settings, on_event)).abort_handle(),
-    }
+    Dialer { task: tokio::spawn(keep_up(addresses, settings, on_event)).abort_handle() }
 }
 
 async fn keep_up(addresses: Vec<String>, settings: Settings, on_event: OnEvent) {
@@ -43,23 +41,13 @@ async fn keep_up(addresses: Vec<String>, settings: Settings, on_event: OnEvent) 
             Ok(stream) => {
                 let shared = new_shared(&settings);
                 let remote = address.clone();
-                let ended = run_watched(
-                    stream,
-                    remote,
-                    Side::Dialled,
-                    &settings,
-                    &on_event,
-                    shared,
-                    &(),
-                )
-                .await;
+                let ended =
+                    run_watched(stream, remote, Side::Dialled, &settings, &on_event, shared, &())
+                        .await;
                 attempt = if ended.opened { 0 } else { attempt + 1 };
             }
             Err(error) => {
-                on_event(PeerEvent::Unreachable {
-                    address: address.clone(),
-                    error,
-                });
+                on_event(PeerEvent::Unreachable { address: address.clone(), error });
                 attempt += 1;
             }
         }
@@ -71,10 +59,7 @@ async fn keep_up(addresses: Vec<String>, settings: Settings, on_event: OnEvent) 
 }
 
 async fn connect(address: &str, settings: &Settings) -> Result<TcpStream, Error> {
-    let failed = |source| Error::Io {
-        doing: "connecting",
-        source,
-    };
+    let failed = |source| Error::Io { doing: "connecting", source };
     let deadline = Duration::from_millis(settings.connect_millis);
     let stream = timeout(deadline, TcpStream::connect(address))
         .await

@@ -68,10 +68,7 @@ pub async fn run<S: AsyncRead + AsyncWrite + Unpin>(
 pub(super) fn new_shared(settings: &Settings) -> Arc<Shared> {
     static NEXT: AtomicU64 = AtomicU64::new(1);
     // Relaxed: only uniqueness matters.
-    Shared::new(
-        ConnectionId(NEXT.fetch_add(1, Ordering::Relaxed)),
-        settings.send_window_bytes,
-    )
+    Shared::new(ConnectionId(NEXT.fetch_add(1, Ordering::Relaxed)), settings.send_window_bytes)
 }
 
 pub(super) async fn run_watched<S: AsyncRead + AsyncWrite + Unpin, W: Watch>(
@@ -83,31 +80,12 @@ pub(super) async fn run_watched<S: AsyncRead + AsyncWrite + Unpin, W: Watch>(
     shared: Arc<Shared>,
     watch: &W,
 ) -> Ended {
-    let mut closing = Closing {
-        shared: &shared,
-        on_event,
-        error: None,
-    };
-    on_event(PeerEvent::Connected {
-        outbox: Outbox {
-            shared: Arc::clone(&shared),
-        },
-        remote,
-        side,
-    });
+    let mut closing = Closing { shared: &shared, on_event, error: None };
+    on_event(PeerEvent::Connected { outbox: Outbox { shared: Arc::clone(&shared) }, remote, side });
     let idle = Duration::from_millis(settings.idle_millis);
     let stall = Duration::from_millis(settings.stall_millis);
-    let Connection {
-        mut reader,
-        mut writer,
-    } = Connection::new(io, idle, stall);
-    let task = Task {
-        side,
-        settings,
-        on_event,
-        shared: &shared,
-        watch,
-    };
+    let Connection { mut reader, mut writer } = Connection::new(io, idle, stall);
+    let task = Task { side, settings, on_event, shared: &shared, watch };
     let ended = {
         let mut reading = pin!(task.read(&mut reader));
         let mut writing = pin!(task.write(&mut writer));
@@ -127,9 +105,7 @@ pub(super) async fn run_watched<S: AsyncRead + AsyncWrite + Unpin, W: Watch>(
     };
     if matches!(ended, Ok(End::ByUs)) {
         // Past the deadline it is closed as it is; the peer finds out by itself.
-        timeout(LINGER, reader.drain(LINGER_BYTES))
-            .await
-            .unwrap_or_default();
+        timeout(LINGER, reader.drain(LINGER_BYTES)).await.unwrap_or_default();
     }
     let opened = shared.limits().is_some();
     if let Err(error) = ended {
@@ -154,10 +130,7 @@ struct Closing<'a> {
 impl Drop for Closing<'_> {
     fn drop(&mut self) {
         self.shared.gone();
-        (self.on_event)(PeerEvent::Closed {
-            id: self.shared.id,
-            error: self.error.take(),
-        });
+        (self.on_event)(PeerEvent::Closed { id: self.shared.id, error: self.error.take() });
     }
 }
 
@@ -174,10 +147,7 @@ impl<W: Watch> Task<'_, W> {
         let window = Arc::new(Semaphore::new(self.window_permits()));
         let (what, millis) = match self.side {
             Side::Accepted => ("the peer's greeting", self.settings.handshake_millis),
-            Side::Dialled => (
-                "the peer's answer to our greeting",
-                self.settings.answer_millis,
-            ),
+            Side::Dialled => ("the peer's answer to our greeting", self.settings.answer_millis),
         };
         let deadline = Duration::from_millis(millis);
         let greeting = timeout(deadline, reader.next()).await;
@@ -196,9 +166,7 @@ impl<W: Watch> Task<'_, W> {
                 self.shared.opened.notified().await;
             }
         });
-        let limits = limits
-            .await
-            .map_err(|_| timed_out("this side's answer", deadline))?;
+        let limits = limits.await.map_err(|_| timed_out("this side's answer", deadline))?;
         reader.open(limits);
         self.watch.opened();
         while let Some(frame) = reader.next().await? {
@@ -214,16 +182,10 @@ impl<W: Watch> Task<'_, W> {
     /// Waits for room in the receive window; a frame larger than the window takes all of it.
     async fn deliver(&self, frame: Frame, window: &Arc<Semaphore>) {
         let cap = self.settings.receive_window_bytes;
-        let bytes = u32::try_from(frame.held_bytes())
-            .unwrap_or(u32::MAX)
-            .min(cap);
+        let bytes = u32::try_from(frame.held_bytes()).unwrap_or(u32::MAX).min(cap);
         // The semaphore is never closed, so that this cannot fail.
         let permit = Arc::clone(window).acquire_many_owned(bytes).await.ok();
-        (self.on_event)(PeerEvent::Frame {
-            id: self.shared.id,
-            frame,
-            held: Held { permit },
-        });
+        (self.on_event)(PeerEvent::Frame { id: self.shared.id, frame, held: Held { permit } });
     }
 
     async fn write<Io: AsyncWrite + Unpin>(&self, writer: &mut Writer<Io>) -> Result<(), Error> {
@@ -237,9 +199,7 @@ impl<W: Watch> Task<'_, W> {
                 }
             } else if closing {
                 return writer.shutdown().await;
-            } else if timeout(keepalive, self.shared.to_send.notified())
-                .await
-                .is_err()
+            } else if timeout(keepalive, self.shared.to_send.notified()).await.is_err()
                 && let Some(head) = self.shared.keepalive()
             {
                 writer.send_pieces(&mut VecDeque::from([head])).await?;

@@ -88,24 +88,13 @@ impl Listener {
     /// # Errors
     /// [`Error::Io`] when the address cannot be used.
     pub async fn bind(address: &str, settings: Settings, on_event: OnEvent) -> Result<Self, Error> {
-        let failed = |source| Error::Io {
-            doing: "listening",
-            source,
-        };
+        let failed = |source| Error::Io { doing: "listening", source };
         let socket = TcpListener::bind(address).await.map_err(failed)?;
         let local = socket.local_addr().map_err(failed)?;
         let counts = Arc::new(Counts::default());
-        let accept = Accept {
-            settings,
-            on_event,
-            counts: Arc::clone(&counts),
-        };
+        let accept = Accept { settings, on_event, counts: Arc::clone(&counts) };
         let task = tokio::spawn(accept.run(socket)).abort_handle();
-        Ok(Self {
-            local,
-            counts,
-            task,
-        })
+        Ok(Self { local, counts, task })
     }
 
     /// Where it listens.
@@ -199,16 +188,8 @@ impl Accept {
                 tracing::debug!(%remote, %error, "TCP_NODELAY cannot be set");
             }
             let remote = remote.to_string();
-            run_watched(
-                stream,
-                remote,
-                Side::Accepted,
-                &settings,
-                &on_event,
-                shared,
-                &*counts,
-            )
-            .await;
+            run_watched(stream, remote, Side::Accepted, &settings, &on_event, shared, &*counts)
+                .await;
         });
     }
 }

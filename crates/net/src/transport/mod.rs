@@ -137,10 +137,7 @@ pub struct Held {
 
 impl std::fmt::Debug for Held {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let bytes = self
-            .permit
-            .as_ref()
-            .map_or(0, OwnedSemaphorePermit::num_permits);
+        let bytes = self.permit.as_ref().map_or(0, OwnedSemaphorePermit::num_permits);
         write!(f, "Held({bytes} bytes)")
     }
 }

@@ -26,9 +26,7 @@ pub struct Outbox {
 
 impl std::fmt::Debug for Outbox {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_tuple("Outbox")
-            .field(&self.id())
-            .finish_non_exhaustive()
+        f.debug_tuple("Outbox").field(&self.id()).finish_non_exhaustive()
     }
 }
 
@@ -45,9 +43,7 @@ impl Outbox {
     /// # Errors
     /// [`Full`] when the window has no room for it; nothing was queued.
     pub fn try_send(&self, head: Bytes, body: Vec<Bytes>) -> Result<(), Full> {
-        let bytes = body
-            .iter()
-            .fold(head.len(), |sum, piece| sum.saturating_add(piece.len()));
+        let bytes = body.iter().fold(head.len(), |sum, piece| sum.saturating_add(piece.len()));
         let bytes = u64::try_from(bytes).unwrap_or(u64::MAX);
         let mut state = self.shared.lock();
         if state.closing || state.gone {

@@ -23,10 +23,7 @@ pub(crate) fn events() -> (OnEvent, Events) {
 
 impl Events {
     pub(crate) async fn next(&mut self) -> PeerEvent {
-        self.0
-            .recv()
-            .await
-            .expect("the callback lives as long as its connections")
+        self.0.recv().await.expect("the callback lives as long as its connections")
     }
 
     /// What has happened already, if anything.

@@ -15,10 +15,7 @@ pub(crate) fn envelope() -> Envelope {
     Envelope {
         cluster: ClusterId(0xC1),
         content: ContentId(-1),
-        epoch: Epoch {
-            number: 3,
-            nonce: u128::MAX - 1,
-        },
+        epoch: Epoch { number: 3, nonce: u128::MAX - 1 },
         coordinator_epoch: 9,
         version: Version(12),
         session: Session(0x5E55),
@@ -37,10 +34,7 @@ pub(crate) fn abilities() -> Abilities {
 
 pub(crate) fn history(epochs: u64) -> History {
     let entry = |n: u64| EpochEntry {
-        epoch: Epoch {
-            number: n,
-            nonce: u128::from(n) << 64,
-        },
+        epoch: Epoch { number: n, nonce: u128::from(n) << 64 },
         start: Lsn(n * PAGE_BYTES),
         instance: InstanceId(u128::from(n % 3)),
     };
@@ -74,10 +68,7 @@ pub(crate) fn config() -> Config {
     };
     Config {
         version: Version(12),
-        epoch: Epoch {
-            number: 3,
-            nonce: 5,
-        },
+        epoch: Epoch { number: 3, nonce: 5 },
         primary: InstanceId(1),
         copies: vec![copy(1), copy(2)],
         rule: Rule::All,
@@ -107,19 +98,9 @@ pub(crate) fn blocks(start: Lsn, sizes: &[usize]) -> Vec<Block> {
 }
 
 pub(crate) fn data(start: Lsn, blocks: &[Block]) -> (Message, Vec<Bytes>) {
-    let lens = blocks
-        .iter()
-        .map(|b| (b.header().true_len, b.header().stored_len))
-        .collect();
+    let lens = blocks.iter().map(|b| (b.header().true_len, b.header().stored_len)).collect();
     let body = blocks.iter().map(|b| b.stored().clone()).collect();
-    (
-        Message::Data {
-            start,
-            commit: Lsn(4096),
-            lens,
-        },
-        body,
-    )
+    (Message::Data { start, commit: Lsn(4096), keep: Lsn(8), lens }, body)
 }
 
 /// Each kind by name, with the blocks behind it.
@@ -137,51 +118,21 @@ pub(crate) fn all() -> Vec<(&'static str, Message, Vec<Bytes>)> {
                 history: History::default(),
             },
         ),
-        plain(
-            "refuse",
-            Message::Refuse {
-                reason: Reason::Damaged,
-                text: "caf\u{e9}".into(),
-            },
-        ),
-        plain(
-            "refuse_other",
-            Message::Refuse {
-                reason: Reason::Other(200),
-                text: String::new(),
-            },
-        ),
+        plain("refuse", Message::Refuse { reason: Reason::Damaged, text: "caf\u{e9}".into() }),
+        plain("refuse_other", Message::Refuse { reason: Reason::Other(200), text: String::new() }),
         plain(
             "start",
-            Message::Start {
-                from: Lsn(4096),
-                hash: RunningHash(u128::MAX),
-            },
+            Message::Start { from: Lsn(4096), hash: RunningHash(u128::MAX), in_sync: true },
         ),
         plain("ready", Message::Ready { at: Lsn(4096) }),
-        plain(
-            "needs_copy",
-            Message::NeedsCopy {
-                text: "too old".into(),
-            },
-        ),
-        plain(
-            "fetch",
-            Message::Fetch {
-                from: Lsn(4096),
-                to: Lsn(u64::MAX),
-            },
-        ),
+        plain("needs_copy", Message::NeedsCopy { text: "too old".into() }),
+        plain("fetch", Message::Fetch { from: Lsn(4096), to: Lsn(u64::MAX) }),
         ("data", data, body),
         plain(
             "data_none",
-            Message::Data {
-                start: Lsn(0),
-                commit: Lsn(0),
-                lens: Vec::new(),
-            },
+            Message::Data { start: Lsn(0), commit: Lsn(0), keep: Lsn(0), lens: Vec::new() },
         ),
-        plain("commit", Message::Commit { commit: Lsn(12288) }),
+        plain("commit", Message::Commit { commit: Lsn(12288), keep: Lsn(4096) }),
         plain(
             "ack",
             Message::Ack {
@@ -193,68 +144,25 @@ pub(crate) fn all() -> Vec<(&'static str, Message, Vec<Bytes>)> {
         ),
         plain("keepalive", Message::Keepalive),
         plain("read_config", Message::ReadConfig { op: 1 }),
-        plain(
-            "config_is",
-            Message::ConfigIs {
-                op: 0,
-                config: Some(config()),
-            },
-        ),
-        plain(
-            "config_unknown",
-            Message::ConfigIs {
-                op: 1,
-                config: None,
-            },
-        ),
+        plain("config_is", Message::ConfigIs { op: 0, config: Some(config()) }),
+        plain("config_unknown", Message::ConfigIs { op: 1, config: None }),
         plain(
             "compare_and_swap",
-            Message::CompareAndSwap {
-                op: 2,
-                seen: Version(11),
-                new: config(),
-            },
+            Message::CompareAndSwap { op: 2, seen: Version(11), new: config() },
         ),
-        plain(
-            "swapped",
-            Message::Swapped {
-                op: 2,
-                won: true,
-                current: config(),
-            },
-        ),
+        plain("swapped", Message::Swapped { op: 2, won: true, current: config() }),
         plain(
             "report",
-            Message::Report {
-                durable: Lsn(1),
-                commit: Lsn(2),
-                applied: Lsn(3),
-                cut: None,
-            },
+            Message::Report { durable: Lsn(1), commit: Lsn(2), applied: Lsn(3), cut: None },
         ),
         plain(
             "report_cut",
-            Message::Report {
-                durable: Lsn(1),
-                commit: Lsn(2),
-                applied: Lsn(3),
-                cut: Some(Lsn(4)),
-            },
+            Message::Report { durable: Lsn(1), commit: Lsn(2), applied: Lsn(3), cut: Some(Lsn(4)) },
         ),
-        plain(
-            "request",
-            Message::Request {
-                op: 5,
-                body: Bytes::from_static(b"get k"),
-            },
-        ),
-        plain(
-            "response",
-            Message::Response {
-                op: 5,
-                body: Bytes::new(),
-            },
-        ),
+        plain("join", Message::Join),
+        plain("joined", Message::Joined { durable: Lsn(8192) }),
+        plain("request", Message::Request { op: 5, body: Bytes::from_static(b"get k") }),
+        plain("response", Message::Response { op: 5, body: Bytes::new() }),
     ]
 }
 

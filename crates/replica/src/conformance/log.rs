@@ -17,10 +17,7 @@ pub(super) struct Log {
 
 impl Log {
     pub(super) const fn new() -> Self {
-        Self {
-            next: 4096,
-            records: Vec::new(),
-        }
+        Self { next: 4096, records: Vec::new() }
     }
 
     /// Behind the last record.
@@ -32,12 +29,7 @@ impl Log {
     pub(super) fn push(&mut self, body: Bytes, flag: RecordFlag) -> Lsn {
         let lsn = Lsn(self.next);
         let end = lsn.saturating_add(body.len() as u64 + 2);
-        self.records.push(Record {
-            lsn,
-            end,
-            flag,
-            body,
-        });
+        self.records.push(Record { lsn, end, flag, body });
         self.next = end.0;
         end
     }

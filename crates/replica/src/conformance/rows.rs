@@ -23,38 +23,20 @@ pub(super) const CHECKS: &[(&str, Run)] = &[
 const CLIENT: ClientId = ClientId(0xC1);
 
 fn rows(subject: &Subject) -> Result<&dyn Rows, Failure> {
-    subject
-        .rows
-        .as_deref()
-        .ok_or_else(|| Failure("the factory handed out no rows".to_owned()))
+    subject.rows.as_deref().ok_or_else(|| Failure("the factory handed out no rows".to_owned()))
 }
 
 fn body(client: ClientId, sequence: u64, op: Op) -> Bytes {
-    Write {
-        client,
-        sequence,
-        op,
-    }
-    .encode()
-    .unwrap_or_default()
+    Write { client, sequence, op }.encode().unwrap_or_default()
 }
 
 fn put(client: ClientId, sequence: u64, key: &'static str, value: &'static str) -> Bytes {
-    let (key, value) = (
-        Bytes::from_static(key.as_bytes()),
-        Bytes::from_static(value.as_bytes()),
-    );
+    let (key, value) = (Bytes::from_static(key.as_bytes()), Bytes::from_static(value.as_bytes()));
     body(client, sequence, Op::Put { key, value })
 }
 
 fn delete(client: ClientId, sequence: u64, key: &'static str) -> Bytes {
-    body(
-        client,
-        sequence,
-        Op::Delete {
-            key: Bytes::from_static(key.as_bytes()),
-        },
-    )
+    body(client, sequence, Op::Delete { key: Bytes::from_static(key.as_bytes()) })
 }
 
 fn settle(client: ClientId, sequence: u64) -> Bytes {
@@ -94,18 +76,10 @@ fn reading(factory: &mut dyn Factory) -> Result<(), Failure> {
             store = factory.crash(store)?;
         }
         ensure_eq!(value(&store, "a")?, some(""), "a row that was overwritten");
-        ensure_eq!(
-            value(&store, "")?,
-            some("no key"),
-            "the row with the empty key"
-        );
+        ensure_eq!(value(&store, "")?, some("no key"), "the row with the empty key");
         ensure_eq!(value(&store, "b")?, None, "a row that was deleted");
         ensure_eq!(value(&store, "c")?, None, "a row that never was");
-        ensure_eq!(
-            value(&store, &"x".repeat(100_000))?,
-            None,
-            "a row with too long a key"
-        );
+        ensure_eq!(value(&store, &"x".repeat(100_000))?, None, "a row with too long a key");
         ensure_eq!(rows(&store)?.count()?, 2, "the count of rows");
     }
     Ok(())
@@ -133,86 +107,42 @@ fn scanning(factory: &mut dyn Factory) -> Result<(), Failure> {
         let mut from = Vec::new();
         loop {
             let page = rows(&store)?.scan(&from, limit)?;
-            ensure!(
-                page.len() <= limit,
-                "{} rows for a limit of {limit}",
-                page.len()
-            );
+            ensure!(page.len() <= limit, "{} rows for a limit of {limit}", page.len());
             let Some((last, _)) = page.last() else { break };
             from = last.to_vec();
             from.push(0);
             found.extend(page);
             ensure!(found.len() <= expected.len(), "paging does not end");
         }
-        ensure!(
-            found == expected,
-            "paging by {limit} rows found others than were put"
-        );
+        ensure!(found == expected, "paging by {limit} rows found others than were put");
     }
     for row in &expected {
         let found = rows(&store)?.scan(&row.0, 1)?;
-        ensure!(
-            found.first() == Some(row),
-            "a scan from a row's key begins elsewhere"
-        );
+        ensure!(found.first() == Some(row), "a scan from a row's key begins elsewhere");
     }
-    ensure!(
-        rows(&store)?.scan(&[], 0)?.is_empty(),
-        "rows for a limit of 0"
-    );
-    ensure!(
-        rows(&store)?.scan(&[0xFF; 100_000], 9)?.is_empty(),
-        "rows behind the last"
-    );
+    ensure!(rows(&store)?.scan(&[], 0)?.is_empty(), "rows for a limit of 0");
+    ensure!(rows(&store)?.scan(&[0xFF; 100_000], 9)?.is_empty(), "rows behind the last");
     Ok(())
 }
 
 fn duplicates(factory: &mut dyn Factory) -> Result<(), Failure> {
     let store = factory.create()?;
     let mut log = Log::new();
-    ensure_eq!(
-        rows(&store)?.outcome(CLIENT, 1),
-        Outcome::Unknown,
-        "outcome before the write"
-    );
+    ensure_eq!(rows(&store)?.outcome(CLIENT, 1), Outcome::Unknown, "outcome before the write");
     let first = apply(&store, &mut log, put(CLIENT, 1, "a", "first"))?;
     let second = apply(&store, &mut log, put(CLIENT, 2, "a", "second"))?;
     apply(&store, &mut log, put(CLIENT, 1, "a", "first"))?;
-    ensure_eq!(
-        value(&store, "a")?,
-        some("second"),
-        "the row after a duplicate put"
-    );
+    ensure_eq!(value(&store, "a")?, some("second"), "the row after a duplicate put");
     apply(&store, &mut log, delete(CLIENT, 2, "a"))?;
-    ensure_eq!(
-        value(&store, "a")?,
-        some("second"),
-        "the row after a duplicate under its name"
-    );
+    ensure_eq!(value(&store, "a")?, some("second"), "the row after a duplicate under its name");
     let outcome = |sequence| rows(&store).map(|rows| rows.outcome(CLIENT, sequence));
-    ensure_eq!(
-        outcome(1)?,
-        Outcome::Applied { end: first },
-        "outcome of the first"
-    );
-    ensure_eq!(
-        outcome(2)?,
-        Outcome::Applied { end: second },
-        "outcome of the second"
-    );
+    ensure_eq!(outcome(1)?, Outcome::Applied { end: first }, "outcome of the first");
+    ensure_eq!(outcome(2)?, Outcome::Applied { end: second }, "outcome of the second");
     apply(&store, &mut log, put(ClientId(0xC2), 1, "a", "another's"))?;
-    ensure_eq!(
-        value(&store, "a")?,
-        some("another's"),
-        "the row after another client's write"
-    );
+    ensure_eq!(value(&store, "a")?, some("another's"), "the row after another client's write");
     for n in ["x", "y"] {
         apply(&store, &mut log, put(ClientId::NONE, 1, "a", n))?;
-        ensure_eq!(
-            value(&store, "a")?,
-            some(n),
-            "the row after a write without a name"
-        );
+        ensure_eq!(value(&store, "a")?, some(n), "the row after a write without a name");
     }
     Ok(())
 }
@@ -223,29 +153,13 @@ fn settling(factory: &mut dyn Factory) -> Result<(), Failure> {
     apply(&store, &mut log, put(CLIENT, 1, "a", "1"))?;
     let end = apply(&store, &mut log, settle(CLIENT, 2))?;
     let refused = Outcome::Refused { end };
-    ensure_eq!(
-        rows(&store)?.outcome(CLIENT, 2),
-        refused,
-        "outcome after settling"
-    );
+    ensure_eq!(rows(&store)?.outcome(CLIENT, 2), refused, "outcome after settling");
     apply(&store, &mut log, put(CLIENT, 2, "a", "late"))?;
-    ensure_eq!(
-        value(&store, "a")?,
-        some("1"),
-        "the row after the settled write came late"
-    );
+    ensure_eq!(value(&store, "a")?, some("1"), "the row after the settled write came late");
     apply(&store, &mut log, settle(CLIENT, 2))?;
-    ensure_eq!(
-        rows(&store)?.outcome(CLIENT, 2),
-        refused,
-        "outcome after settling again"
-    );
+    ensure_eq!(rows(&store)?.outcome(CLIENT, 2), refused, "outcome after settling again");
     apply(&store, &mut log, put(CLIENT, 3, "a", "3"))?;
-    ensure_eq!(
-        value(&store, "a")?,
-        some("3"),
-        "the row after the next write"
-    );
+    ensure_eq!(value(&store, "a")?, some("3"), "the row after the next write");
     Ok(())
 }
 
@@ -255,11 +169,7 @@ fn settled_late(factory: &mut dyn Factory) -> Result<(), Failure> {
     let end = apply(&store, &mut log, put(CLIENT, 1, "a", "1"))?;
     apply(&store, &mut log, settle(CLIENT, 1))?;
     let outcome = rows(&store)?.outcome(CLIENT, 1);
-    ensure_eq!(
-        outcome,
-        Outcome::Applied { end },
-        "outcome of an applied write after settling"
-    );
+    ensure_eq!(outcome, Outcome::Applied { end }, "outcome of an applied write after settling");
     ensure_eq!(value(&store, "a")?, some("1"), "the row after settling");
     Ok(())
 }
@@ -271,38 +181,19 @@ fn batches(factory: &mut dyn Factory) -> Result<(), Failure> {
     log.batch([put(CLIENT, 1, "a", "1"), put(CLIENT, 1, "b", "1")]);
     let end = log.end();
     store.state.apply(&log.records)?;
-    ensure_eq!(
-        value(&store, "a")?,
-        some("1"),
-        "the first row of a batch under one name"
-    );
-    ensure_eq!(
-        value(&store, "b")?,
-        some("1"),
-        "the second row of a batch under one name"
-    );
-    ensure_eq!(
-        rows(&store)?.outcome(CLIENT, 1),
-        Outcome::Applied { end },
-        "outcome of the batch"
-    );
+    ensure_eq!(value(&store, "a")?, some("1"), "the first row of a batch under one name");
+    ensure_eq!(value(&store, "b")?, some("1"), "the second row of a batch under one name");
+    ensure_eq!(rows(&store)?.outcome(CLIENT, 1), Outcome::Applied { end }, "outcome of the batch");
     // One of its writes was settled before it came.
     apply(&store, &mut log, settle(CLIENT, 3))?;
     let from = log.records.len();
     log.batch([2, 3, 4].map(|sequence| put(CLIENT, sequence, "a", "half")));
     store.state.apply(&log.records[from..])?;
-    ensure_eq!(
-        value(&store, "a")?,
-        some("1"),
-        "the row after a batch with a refused write"
-    );
+    ensure_eq!(value(&store, "a")?, some("1"), "the row after a batch with a refused write");
     for sequence in [2, 3, 4] {
         let outcome = rows(&store)?.outcome(CLIENT, sequence);
         let refused = matches!(outcome, Outcome::Refused { .. });
-        ensure!(
-            refused,
-            "write {sequence} of a batch without effect is {outcome:?}"
-        );
+        ensure!(refused, "write {sequence} of a batch without effect is {outcome:?}");
     }
     Ok(())
 }
@@ -316,14 +207,9 @@ fn kept_outcomes(factory: &mut dyn Factory) -> Result<(), Failure> {
     let at = store.state.checkpoint()?;
     let windows = store.state.hash(&kv::outcomes())?;
     let store = factory.crash(store)?;
-    ensure_eq!(
-        store.state.hash(&kv::outcomes())?,
-        windows,
-        "hash of outcomes after a crash"
-    );
+    ensure_eq!(store.state.hash(&kv::outcomes())?, windows, "hash of outcomes after a crash");
     let copy = factory.create()?;
-    copy.state
-        .restore(at, &mut store.state.snapshot(&KeyRange::all())?)?;
+    copy.state.restore(at, &mut store.state.snapshot(&KeyRange::all())?)?;
     for store in [&store, &copy] {
         let mut replay = Log::new();
         for record in &log.records {
@@ -332,21 +218,13 @@ fn kept_outcomes(factory: &mut dyn Factory) -> Result<(), Failure> {
         replay.one(put(CLIENT, 1, "a", "again"));
         replay.one(put(CLIENT, 2, "a", "late"));
         store.state.apply(&replay.records)?;
-        ensure_eq!(
-            value(store, "a")?,
-            some("1"),
-            "the row after duplicates, after a crash"
-        );
+        ensure_eq!(value(store, "a")?, some("1"), "the row after duplicates, after a crash");
         for (sequence, outcome) in (1..).zip(&outcomes) {
             let found = rows(store)?.outcome(CLIENT, sequence);
             ensure_eq!(Ok(found), *outcome, "outcome {sequence} after a crash");
         }
     }
-    ensure_eq!(
-        hash(&copy)?,
-        hash(&store)?,
-        "hash of the restored copy after duplicates"
-    );
+    ensure_eq!(hash(&copy)?, hash(&store)?, "hash of the restored copy after duplicates");
     Ok(())
 }
 
@@ -359,29 +237,13 @@ fn window(factory: &mut dyn Factory) -> Result<(), Failure> {
     }
     store.state.apply(&log.records)?;
     let last = rows(&store)?.outcome(CLIENT, many);
-    ensure_eq!(
-        last,
-        Outcome::Applied { end: log.end() },
-        "outcome of the latest write"
-    );
+    ensure_eq!(last, Outcome::Applied { end: log.end() }, "outcome of the latest write");
     let first = rows(&store)?.outcome(CLIENT, 1);
-    ensure_eq!(
-        first,
-        Outcome::TooOld,
-        "outcome of a write {many} writes ago"
-    );
+    ensure_eq!(first, Outcome::TooOld, "outcome of a write {many} writes ago");
     apply(&store, &mut log, settle(CLIENT, 1))?;
-    ensure_eq!(
-        rows(&store)?.outcome(CLIENT, 1),
-        Outcome::TooOld,
-        "outcome after settling it"
-    );
+    ensure_eq!(rows(&store)?.outcome(CLIENT, 1), Outcome::TooOld, "outcome after settling it");
     apply(&store, &mut log, put(CLIENT, 1, "a", "again"))?;
-    ensure_eq!(
-        value(&store, "a")?,
-        some("1"),
-        "the row after a write that is too old"
-    );
+    ensure_eq!(value(&store, "a")?, some("1"), "the row after a write that is too old");
     Ok(())
 }
 
@@ -395,23 +257,13 @@ fn sticky(factory: &mut dyn Factory) -> Result<(), Failure> {
     ensure!(bad.is_err(), "a record that means nothing was applied");
     let next = apply(&store, &mut log, put(CLIENT, 3, "a", "3"));
     ensure_eq!(next, bad, "the error of a later record");
-    ensure!(
-        store.state.checkpoint().is_err(),
-        "a checkpoint after an error"
-    );
+    ensure!(store.state.checkpoint().is_err(), "a checkpoint after an error");
     ensure_eq!(value(&store, "a")?, some("2"), "the row after an error");
     ensure_eq!(store.state.applied(), good, "applied LSN after an error");
     let store = factory.crash(store)?;
     let found = store.state.applied();
-    ensure!(
-        found == at || found == good,
-        "applied LSN after an error and a restart: {found}"
-    );
+    ensure!(found == at || found == good, "applied LSN after an error and a restart: {found}");
     let expected = some(if found == at { "1" } else { "2" });
-    ensure_eq!(
-        value(&store, "a")?,
-        expected,
-        "the row after an error and a restart"
-    );
+    ensure_eq!(value(&store, "a")?, expected, "the row after an error and a restart");
     Ok(())
 }

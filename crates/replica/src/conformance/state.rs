@@ -33,10 +33,7 @@ fn order(factory: &mut dyn Factory) -> Result<(), Failure> {
         ensure_eq!(store.state.applied(), log.end(), "applied LSN after a run");
         hashes.push(hash(&store)?);
     }
-    ensure!(
-        hashes[0] != hashes[1],
-        "two records in either order give the same state"
-    );
+    ensure!(hashes[0] != hashes[1], "two records in either order give the same state");
     ensure!(hashes[0] == hashes[2], "an overwritten record shows");
     Ok(())
 }
@@ -53,9 +50,7 @@ fn atomicity(factory: &mut dyn Factory) -> Result<(), Failure> {
             applied = applied.and_then(|()| store.state.apply(run));
         }
         done.store(true, Ordering::Release);
-        let read = reader
-            .join()
-            .map_err(|_| Failure("the reader panicked".to_owned()))?;
+        let read = reader.join().map_err(|_| Failure("the reader panicked".to_owned()))?;
         applied?;
         read
     })?;
@@ -74,27 +69,12 @@ fn read_until(
         let stop = done.load(Ordering::Acquire);
         let applied = store.state.applied();
         let found = store.state.hash(&KeyRange::all())?;
-        ensure!(
-            found.at >= applied,
-            "a snapshot at {} behind applied {applied}",
-            found.at
-        );
-        ensure!(
-            found.at >= last,
-            "a reader went back from {last} to {}",
-            found.at
-        );
+        ensure!(found.at >= applied, "a snapshot at {} behind applied {applied}", found.at);
+        ensure!(found.at >= last, "a reader went back from {last} to {}", found.at);
         let Some(hash) = expected.get(&found.at) else {
-            return Err(Failure(format!(
-                "a reader saw LSN {}, inside a batch",
-                found.at
-            )));
+            return Err(Failure(format!("a reader saw LSN {}, inside a batch", found.at)));
         };
-        ensure!(
-            *hash == found.hash,
-            "what a reader saw at {} is not the state there",
-            found.at
-        );
+        ensure!(*hash == found.hash, "what a reader saw at {} is not the state there", found.at);
         last = found.at;
         if stop {
             return Ok(());
@@ -112,21 +92,13 @@ fn idempotence(factory: &mut dyn Factory) -> Result<(), Failure> {
     for run in log.runs(1) {
         store.state.apply(run)?;
         ensure_eq!(hash(&store)?, once, "hash after an old batch came again");
-        ensure_eq!(
-            store.state.applied(),
-            log.end(),
-            "applied LSN after an old batch came again"
-        );
+        ensure_eq!(store.state.applied(), log.end(), "applied LSN after an old batch came again");
     }
     let other = factory.create()?;
     let half = log.runs(6).next().unwrap_or_default();
     other.state.apply(half)?;
     other.state.apply(&log.records)?;
-    ensure_eq!(
-        hash(&other)?,
-        once,
-        "hash after a run that overlaps what is applied"
-    );
+    ensure_eq!(hash(&other)?, once, "hash after a run that overlaps what is applied");
     Ok(())
 }
 
@@ -151,30 +123,13 @@ fn refusals(factory: &mut dyn Factory) -> Result<(), Failure> {
     ];
     for (what, run) in runs {
         let refused = store.state.apply(run);
-        let about_the_run = refused
-            .as_ref()
-            .is_err_and(|error| error.is_about_the_run());
-        ensure!(
-            about_the_run,
-            "a run with {what} is not refused as such: {refused:?}"
-        );
-        ensure_eq!(
-            hash(&store)?,
-            before,
-            "hash after a refused run with {what}"
-        );
-        ensure_eq!(
-            store.state.applied(),
-            first[2].end,
-            "applied LSN after {what}"
-        );
+        let about_the_run = refused.as_ref().is_err_and(|error| error.is_about_the_run());
+        ensure!(about_the_run, "a run with {what} is not refused as such: {refused:?}");
+        ensure_eq!(hash(&store)?, before, "hash after a refused run with {what}");
+        ensure_eq!(store.state.applied(), first[2].end, "applied LSN after {what}");
     }
     store.state.apply(rest)?;
-    ensure_eq!(
-        store.state.applied(),
-        log.end(),
-        "applied LSN after refusals"
-    );
+    ensure_eq!(store.state.applied(), log.end(), "applied LSN after refusals");
     Ok(())
 }
 
@@ -185,34 +140,14 @@ fn advance(factory: &mut dyn Factory) -> Result<(), Failure> {
     store.state.apply(first)?;
     let (before, at) = (hash(&store)?, store.state.applied());
     store.state.advance(Lsn(1));
-    ensure_eq!(
-        store.state.applied(),
-        at,
-        "applied LSN after advancing backwards"
-    );
+    ensure_eq!(store.state.applied(), at, "applied LSN after advancing backwards");
     store.state.advance(log.end());
-    ensure_eq!(
-        store.state.applied(),
-        log.end(),
-        "applied LSN after advancing"
-    );
+    ensure_eq!(store.state.applied(), log.end(), "applied LSN after advancing");
     store.state.apply(rest)?;
-    ensure_eq!(
-        hash(&store)?,
-        before,
-        "hash after records before the advanced LSN"
-    );
-    ensure_eq!(
-        store.state.checkpoint()?,
-        log.end(),
-        "checkpoint after advancing"
-    );
+    ensure_eq!(hash(&store)?, before, "hash after records before the advanced LSN");
+    ensure_eq!(store.state.checkpoint()?, log.end(), "checkpoint after advancing");
     let store = factory.crash(store)?;
-    ensure_eq!(
-        store.state.applied(),
-        log.end(),
-        "applied LSN after advancing and a crash"
-    );
+    ensure_eq!(store.state.applied(), log.end(), "applied LSN after advancing and a crash");
     ensure_eq!(hash(&store)?, before, "hash after advancing and a crash");
     Ok(())
 }
@@ -230,24 +165,13 @@ fn alike(factory: &mut dyn Factory) -> Result<(), Failure> {
         }
         hashes.push(store.state.hash(&KeyRange::all())?);
     }
-    ensure_eq!(
-        hashes[1],
-        hashes[0],
-        "hash of a store fed batch by batch, with checkpoints"
-    );
-    ensure_eq!(
-        hashes[2],
-        hashes[0],
-        "hash of a store fed seven batches at a time"
-    );
+    ensure_eq!(hashes[1], hashes[0], "hash of a store fed batch by batch, with checkpoints");
+    ensure_eq!(hashes[2], hashes[0], "hash of a store fed seven batches at a time");
     let store = factory.create()?;
     let mut other = Log::of_batches(factory, 59);
     other.batch([factory.body(0, 0)]);
     store.state.apply(&other.records)?;
-    ensure!(
-        hash(&store)? != hashes[0].hash,
-        "stores fed differently have one hash"
-    );
+    ensure!(hash(&store)? != hashes[0].hash, "stores fed differently have one hash");
     Ok(())
 }
 
@@ -261,51 +185,24 @@ fn snapshots(factory: &mut dyn Factory) -> Result<(), Failure> {
     let late = store.state.snapshot(&KeyRange::all())?;
     store.state.apply(rest)?;
     ensure_eq!(early.at(), at, "the LSN of a snapshot");
-    ensure_eq!(
-        early.into_hash()?.hash,
-        expected,
-        "a snapshot read after more was applied"
-    );
+    ensure_eq!(early.into_hash()?.hash, expected, "a snapshot read after more was applied");
     store.state.checkpoint()?;
-    ensure_eq!(
-        late.into_hash()?.hash,
-        expected,
-        "a snapshot read after a checkpoint"
-    );
+    ensure_eq!(late.into_hash()?.hash, expected, "a snapshot read after a checkpoint");
     Ok(())
 }
 
 fn ranges(factory: &mut dyn Factory) -> Result<(), Failure> {
     let store = factory.create()?;
     store.state.apply(&Log::of_batches(factory, 20).records)?;
-    let all = store
-        .state
-        .snapshot(&KeyRange::all())?
-        .collect::<Result<Vec<_>, _>>()?;
-    ensure!(
-        all.len() >= 2,
-        "nine things were written, {} pairs exported",
-        all.len()
-    );
-    ensure!(
-        all.is_sorted_by(|a, b| a.0 < b.0),
-        "pairs are not in ascending key order"
-    );
+    let all = store.state.snapshot(&KeyRange::all())?.collect::<Result<Vec<_>, _>>()?;
+    ensure!(all.len() >= 2, "nine things were written, {} pairs exported", all.len());
+    ensure!(all.is_sorted_by(|a, b| a.0 < b.0), "pairs are not in ascending key order");
     for at in 0..all.len() {
         let middle = &all[at].0;
-        let low = KeyRange {
-            from: KeyRange::all().from,
-            to: Some(middle.clone()),
-        };
-        let high = KeyRange {
-            from: middle.clone(),
-            to: None,
-        };
+        let low = KeyRange { from: KeyRange::all().from, to: Some(middle.clone()) };
+        let high = KeyRange { from: middle.clone(), to: None };
         let low = store.state.snapshot(&low)?.collect::<Result<Vec<_>, _>>()?;
-        let high = store
-            .state
-            .snapshot(&high)?
-            .collect::<Result<Vec<_>, _>>()?;
+        let high = store.state.snapshot(&high)?.collect::<Result<Vec<_>, _>>()?;
         ensure_eq!(low.as_slice(), &all[..at], "the pairs before pair {at}");
         ensure_eq!(high.as_slice(), &all[at..], "the pairs from pair {at} on");
     }

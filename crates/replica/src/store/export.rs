@@ -27,22 +27,14 @@ impl KeyRange {
     /// Everything.
     #[must_use]
     pub const fn all() -> Self {
-        Self {
-            from: Bytes::new(),
-            to: None,
-        }
+        Self { from: Bytes::new(), to: None }
     }
 
     /// The keys that begin with this byte.
     #[must_use]
     pub fn prefix(byte: u8) -> Self {
-        let to = byte
-            .checked_add(1)
-            .map(|next| Bytes::copy_from_slice(&[next]));
-        Self {
-            from: Bytes::copy_from_slice(&[byte]),
-            to,
-        }
+        let to = byte.checked_add(1).map(|next| Bytes::copy_from_slice(&[next]));
+        Self { from: Bytes::copy_from_slice(&[byte]), to }
     }
 
     /// Whether the key lies in the range.
@@ -65,10 +57,7 @@ impl Snapshot {
         at: Lsn,
         pairs: impl Iterator<Item = Result<Pair, StoreError>> + Send + 'static,
     ) -> Self {
-        Self {
-            at,
-            pairs: Box::new(pairs),
-        }
+        Self { at, pairs: Box::new(pairs) }
     }
 
     /// The applied LSN that it shows.
@@ -91,10 +80,7 @@ impl Snapshot {
             hasher.update(&(value.len() as u64).to_le_bytes());
             hasher.update(&value);
         }
-        Ok(StateHash {
-            at,
-            hash: hasher.digest128(),
-        })
+        Ok(StateHash { at, hash: hasher.digest128() })
     }
 }
 
@@ -108,9 +94,7 @@ impl Iterator for Snapshot {
 
 impl fmt::Debug for Snapshot {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Snapshot")
-            .field("at", &self.at)
-            .finish_non_exhaustive()
+        f.debug_struct("Snapshot").field("at", &self.at).finish_non_exhaustive()
     }
 }
 
@@ -131,16 +115,10 @@ mod tests {
         let pairs: Vec<_> = pairs
             .iter()
             .map(|(key, value)| {
-                Ok((
-                    Bytes::from_static(key.as_bytes()),
-                    Bytes::from_static(value.as_bytes()),
-                ))
+                Ok((Bytes::from_static(key.as_bytes()), Bytes::from_static(value.as_bytes())))
             })
             .collect();
-        Snapshot::new(Lsn(1), pairs.into_iter())
-            .into_hash()
-            .unwrap()
-            .hash
+        Snapshot::new(Lsn(1), pairs.into_iter()).into_hash().unwrap().hash
     }
 
     #[test]

@@ -40,25 +40,12 @@ impl MemoryStore {
     /// An empty store.
     #[must_use]
     pub fn new(limits: OutcomeLimits) -> Self {
-        Self::from_state(
-            limits,
-            &State {
-                outcomes: Outcomes::new(limits),
-                ..State::default()
-            },
-        )
+        Self::from_state(limits, &State { outcomes: Outcomes::new(limits), ..State::default() })
     }
 
     fn from_state(limits: OutcomeLimits, state: &State) -> Self {
-        let inner = Inner {
-            live: state.clone(),
-            saved: state.clone(),
-            failed: None,
-        };
-        Self {
-            limits,
-            inner: RwLock::new(inner),
-        }
+        let inner = Inner { live: state.clone(), saved: state.clone(), failed: None };
+        Self { limits, inner: RwLock::new(inner) }
     }
 
     /// The store that a restart finds after a crash now: the state at the latest checkpoint.
@@ -70,8 +57,7 @@ impl MemoryStore {
 
 impl State {
     fn rows_from<'a>(&'a self, from: &'a [u8]) -> impl Iterator<Item = (&'a Bytes, &'a Bytes)> {
-        self.rows
-            .range::<[u8], _>((Bound::Included(from), Bound::Unbounded))
+        self.rows.range::<[u8], _>((Bound::Included(from), Bound::Unbounded))
     }
 }
 
@@ -133,9 +119,7 @@ impl StateStore for MemoryStore {
     fn snapshot(&self, range: &KeyRange) -> Result<Snapshot, StoreError> {
         let inner = self.inner.read();
         let state = &inner.live;
-        let rows = state
-            .rows_from(&range.from)
-            .map(|(key, value)| (key.clone(), value.clone()));
+        let rows = state.rows_from(&range.from).map(|(key, value)| (key.clone(), value.clone()));
         let pairs: Vec<_> = state
             .outcomes
             .export()
@@ -157,11 +141,8 @@ impl StateStore for MemoryStore {
             return Err(error.clone());
         }
         kv::check_empty(inner.live.applied, inner.live.rows.is_empty())?;
-        let mut state = State {
-            outcomes: Outcomes::new(self.limits),
-            applied: at,
-            ..State::default()
-        };
+        let mut state =
+            State { outcomes: Outcomes::new(self.limits), applied: at, ..State::default() };
         let mut order = kv::PairOrder::default();
         for pair in pairs {
             let (key, value) = pair?;
@@ -186,10 +167,7 @@ impl Rows for MemoryStore {
         let inner = self.inner.read();
         let from = kv::row_key(from);
         let rows = inner.live.rows_from(&from);
-        take_rows(
-            rows.map(|(key, value)| Ok((key.slice(1..), value.clone()))),
-            limit,
-        )
+        take_rows(rows.map(|(key, value)| Ok((key.slice(1..), value.clone()))), limit)
     }
 
     fn count(&self) -> Result<u64, StoreError> {

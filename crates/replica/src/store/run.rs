@@ -43,10 +43,7 @@ pub fn batches(
         }
     }
     if let Some(lsn) = batch_start {
-        return Err(StoreError::Run {
-            lsn,
-            fault: RunFault::OpenBatch,
-        });
+        return Err(StoreError::Run { lsn, fault: RunFault::OpenBatch });
     }
     Ok(run
         .split_inclusive(|record| record.flag == RecordFlag::Record)
@@ -59,12 +56,7 @@ mod tests {
     use bytes::Bytes;
 
     fn record(lsn: u64, end: u64, flag: RecordFlag) -> Record {
-        Record {
-            lsn: Lsn(lsn),
-            end: Lsn(end),
-            flag,
-            body: Bytes::new(),
-        }
+        Record { lsn: Lsn(lsn), end: Lsn(end), flag, body: Bytes::new() }
     }
 
     fn cut(run: &[Record], applied: u64) -> Result<Vec<usize>, RunFault> {
@@ -98,14 +90,8 @@ mod tests {
     fn voids_overlaps_and_lsns_beyond_the_limit_are_refused() {
         use RecordFlag::{Record, Void};
         assert_eq!(cut(&[record(1, 2, Void)], 0), Err(RunFault::Void));
-        assert_eq!(
-            cut(&[record(1, 5, Record), record(4, 6, Record)], 0),
-            Err(RunFault::Order)
-        );
+        assert_eq!(cut(&[record(1, 5, Record), record(4, 6, Record)], 0), Err(RunFault::Order));
         assert_eq!(cut(&[record(5, 5, Record)], 0), Err(RunFault::Order));
-        assert_eq!(
-            cut(&[record(1, u64::MAX, Record)], 0),
-            Err(RunFault::Beyond)
-        );
+        assert_eq!(cut(&[record(1, u64::MAX, Record)], 0), Err(RunFault::Beyond));
     }
 }

@@ -29,11 +29,7 @@ impl Memory {
     fn hand_out(&mut self, id: u64, store: MemoryStore) -> Subject {
         let store = Arc::new(store);
         self.stores.insert(id, Arc::clone(&store));
-        Subject {
-            id,
-            state: store.clone(),
-            rows: Some(store),
-        }
+        Subject { id, state: store.clone(), rows: Some(store) }
     }
 }
 
@@ -62,11 +58,7 @@ pub struct Lsm {
 
 impl Lsm {
     pub fn new(options: LsmOptions) -> Self {
-        Self {
-            dir: tempfile::tempdir().unwrap(),
-            options,
-            made: 0,
-        }
+        Self { dir: tempfile::tempdir().unwrap(), options, made: 0 }
     }
 
     fn path(&self, id: u64) -> PathBuf {
@@ -75,11 +67,7 @@ impl Lsm {
 
     fn open(&self, id: u64) -> Result<Subject, StoreError> {
         let store = Arc::new(LsmStore::open(&self.path(id), self.options)?);
-        Ok(Subject {
-            id,
-            state: store.clone(),
-            rows: Some(store),
-        })
+        Ok(Subject { id, state: store.clone(), rows: Some(store) })
     }
 }
 
@@ -116,26 +104,12 @@ pub fn copy_dir(from: &Path, to: &Path) {
 }
 
 pub fn put(key: impl Into<Bytes>, value: impl Into<Bytes>) -> Bytes {
-    let op = Op::Put {
-        key: key.into(),
-        value: value.into(),
-    };
-    Write {
-        client: ClientId::NONE,
-        sequence: 0,
-        op,
-    }
-    .encode()
-    .unwrap()
+    let op = Op::Put { key: key.into(), value: value.into() };
+    Write { client: ClientId::NONE, sequence: 0, op }.encode().unwrap()
 }
 
 /// Record number `n` of a log whose records all lie 1 KiB apart.
 pub fn record(n: u64, body: Bytes) -> Record {
     let lsn = Lsn(4096 + n * 1024);
-    Record {
-        lsn,
-        end: Lsn(lsn.0 + 1000),
-        flag: RecordFlag::Record,
-        body,
-    }
+    Record { lsn, end: Lsn(lsn.0 + 1000), flag: RecordFlag::Record, body }
 }

@@ -162,10 +162,7 @@ impl Write {
         }
         let key = rest.split_to(key_len);
         let op = match (version, op) {
-            (VERSION, PUT) => Op::Put {
-                key,
-                value: std::mem::take(&mut rest),
-            },
+            (VERSION, PUT) => Op::Put { key, value: std::mem::take(&mut rest) },
             (VERSION, DELETE) => Op::Delete { key },
             (VERSION, SETTLE) if client == ClientId::NONE => {
                 return Err(WriteError::NamelessSettle);
@@ -177,11 +174,7 @@ impl Write {
         if !rest.is_empty() {
             return Err(WriteError::Trailing { bytes: rest.len() });
         }
-        Ok(Self {
-            client,
-            sequence,
-            op,
-        })
+        Ok(Self { client, sequence, op })
     }
 }
 
@@ -195,31 +188,19 @@ mod tests {
             Write {
                 client: ClientId(7),
                 sequence: 1,
-                op: Op::Put {
-                    key: key.clone(),
-                    value: Bytes::from_static(b"value"),
-                },
+                op: Op::Put { key: key.clone(), value: Bytes::from_static(b"value") },
             },
             Write {
                 client: ClientId::NONE,
                 sequence: 0,
-                op: Op::Put {
-                    key: Bytes::new(),
-                    value: Bytes::new(),
-                },
+                op: Op::Put { key: Bytes::new(), value: Bytes::new() },
             },
             Write {
                 client: ClientId(u128::MAX),
                 sequence: u64::MAX,
-                op: Op::Delete {
-                    key: Bytes::from(vec![0xFF; MAX_KEY_BYTES]),
-                },
+                op: Op::Delete { key: Bytes::from(vec![0xFF; MAX_KEY_BYTES]) },
             },
-            Write {
-                client: ClientId(9),
-                sequence: 3,
-                op: Op::Settle,
-            },
+            Write { client: ClientId(9), sequence: 3, op: Op::Settle },
         ]
     }
 
@@ -263,14 +244,8 @@ mod tests {
 
     #[test]
     fn a_newer_version_is_told_apart_from_garbage() {
-        assert_eq!(
-            Write::decode(&Bytes::from_static(&[2])),
-            Err(WriteError::Newer { found: 2 })
-        );
-        assert_eq!(
-            Write::decode(&Bytes::from_static(&[0])),
-            Err(WriteError::TooShort)
-        );
+        assert_eq!(Write::decode(&Bytes::from_static(&[2])), Err(WriteError::Newer { found: 2 }));
+        assert_eq!(Write::decode(&Bytes::from_static(&[0])), Err(WriteError::TooShort));
         assert_eq!(
             Write::decode(&Bytes::from(vec![0; 40])),
             Err(WriteError::Unknown { version: 0, op: 0 })
@@ -280,17 +255,9 @@ mod tests {
     #[test]
     fn keys_over_the_limit_and_nameless_settlements_are_refused() {
         let key = Bytes::from(vec![0; MAX_KEY_BYTES + 1]);
-        let write = Write {
-            client: ClientId(1),
-            sequence: 1,
-            op: Op::Delete { key },
-        };
+        let write = Write { client: ClientId(1), sequence: 1, op: Op::Delete { key } };
         assert!(matches!(write.encode(), Err(WriteError::KeyTooLong { .. })));
-        let write = Write {
-            client: ClientId::NONE,
-            sequence: 1,
-            op: Op::Settle,
-        };
+        let write = Write { client: ClientId::NONE, sequence: 1, op: Op::Settle };
         assert_eq!(write.encode(), Err(WriteError::NamelessSettle));
     }
 }

@@ -44,22 +44,14 @@ pub fn decide(
             || outcomes.is_new(write.client, write.sequence)
     });
     // Known before any of the batch is noted: a name that occurs twice in it is no duplicate.
-    let fresh: Vec<bool> = writes
-        .iter()
-        .map(|write| outcomes.is_new(write.client, write.sequence))
-        .collect();
+    let fresh: Vec<bool> =
+        writes.iter().map(|write| outcomes.is_new(write.client, write.sequence)).collect();
     for ((record, write), fresh) in batch.iter().zip(&writes).zip(fresh) {
         if write.client == ClientId::NONE || write.op == Op::Settle {
             continue;
         }
         if fresh {
-            outcomes.note(
-                write.client,
-                write.sequence,
-                record.lsn,
-                record.end,
-                takes_effect,
-            );
+            outcomes.note(write.client, write.sequence, record.lsn, record.end, takes_effect);
         } else {
             outcomes.touch(write.client, record.lsn);
         }
@@ -76,11 +68,7 @@ pub fn decide(
             }
         };
         if takes_effect {
-            changes.push(Change {
-                lsn: record.lsn,
-                key,
-                value,
-            });
+            changes.push(Change { lsn: record.lsn, key, value });
         }
     }
     Ok(())

@@ -69,11 +69,7 @@ pub fn partition(record: &Record) -> Partition {
 
 /// Refuses a restore into a store that holds something.
 pub(super) const fn check_empty(applied: Lsn, no_rows: bool) -> Result<(), StoreError> {
-    if applied.0 == 0 && no_rows {
-        Ok(())
-    } else {
-        Err(StoreError::NotEmpty { applied })
-    }
+    if applied.0 == 0 && no_rows { Ok(()) } else { Err(StoreError::NotEmpty { applied }) }
 }
 
 /// Checks pairs being restored: in key order, and each of a known kind.

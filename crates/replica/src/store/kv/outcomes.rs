@@ -53,10 +53,7 @@ pub struct OutcomeLimits {
 
 impl Default for OutcomeLimits {
     fn default() -> Self {
-        Self {
-            writes_per_client: 64,
-            clients: 4096,
-        }
+        Self { writes_per_client: 64, clients: 4096 }
     }
 }
 
@@ -104,24 +101,15 @@ struct Window {
 
 impl Window {
     fn outcome(&self, sequence: u64) -> Outcome {
-        match self
-            .entries
-            .binary_search_by_key(&sequence, |entry| entry.sequence)
-        {
-            Ok(at) => self
-                .entries
-                .get(at)
-                .map_or(Outcome::Unknown, |entry| entry.outcome()),
+        match self.entries.binary_search_by_key(&sequence, |entry| entry.sequence) {
+            Ok(at) => self.entries.get(at).map_or(Outcome::Unknown, |entry| entry.outcome()),
             Err(_) if sequence < self.floor => Outcome::TooOld,
             Err(_) => Outcome::Unknown,
         }
     }
 
     fn insert(&mut self, entry: Entry, limit: usize) {
-        match self
-            .entries
-            .binary_search_by_key(&entry.sequence, |found| found.sequence)
-        {
+        match self.entries.binary_search_by_key(&entry.sequence, |found| found.sequence) {
             Ok(at) => {
                 if let Some(found) = self.entries.get_mut(at) {
                     *found = entry;
@@ -164,19 +152,12 @@ impl Window {
                     _ => return Err(OutcomesError::Malformed),
                 },
             };
-            if entries
-                .last()
-                .is_some_and(|last| last.sequence >= entry.sequence)
-            {
+            if entries.last().is_some_and(|last| last.sequence >= entry.sequence) {
                 return Err(OutcomesError::Malformed);
             }
             entries.push(entry);
         }
-        Ok(Self {
-            floor,
-            used,
-            entries,
-        })
+        Ok(Self { floor, used, entries })
     }
 }
 
@@ -203,10 +184,7 @@ impl Outcomes {
     /// Empty windows.
     #[must_use]
     pub fn new(limits: OutcomeLimits) -> Self {
-        Self {
-            limits,
-            ..Self::default()
-        }
+        Self { limits, ..Self::default() }
     }
 
     /// What became of the write; [`Outcome::Unknown`] for a client without a name.
@@ -223,9 +201,7 @@ impl Outcomes {
     /// window counts as new, also after others were forgotten.
     #[must_use]
     pub fn is_new(&self, client: ClientId, sequence: u64) -> bool {
-        self.windows
-            .get(&client)
-            .is_none_or(|window| window.outcome(sequence) == Outcome::Unknown)
+        self.windows.get(&client).is_none_or(|window| window.outcome(sequence) == Outcome::Unknown)
     }
 
     /// Notes what became of a write, for the first time or again; `at` is the record's start.
@@ -238,11 +214,7 @@ impl Outcomes {
         applied: bool,
     ) {
         let limit = self.limits.writes_per_client;
-        let entry = Entry {
-            sequence,
-            end,
-            applied,
-        };
+        let entry = Entry { sequence, end, applied };
         self.window(client, at).insert(entry, limit);
     }
 
@@ -253,10 +225,7 @@ impl Outcomes {
 
     fn window(&mut self, client: ClientId, at: Lsn) -> &mut Window {
         if !self.windows.contains_key(&client) && self.windows.len() >= self.limits.clients.max(1) {
-            let oldest = self
-                .windows
-                .iter()
-                .min_by_key(|(id, window)| (window.used, **id));
+            let oldest = self.windows.iter().min_by_key(|(id, window)| (window.used, **id));
             if let Some(oldest) = oldest.map(|(id, _)| *id) {
                 self.windows.remove(&oldest);
                 self.forgotten = self.forgotten.saturating_add(1);
@@ -284,10 +253,7 @@ impl Outcomes {
     /// The exported pairs that changed since the last call; `None`: the pair is gone.
     pub fn drain_changed(&mut self) -> Vec<(Bytes, Option<Bytes>)> {
         let changed = std::mem::take(&mut self.changed);
-        changed
-            .into_iter()
-            .map(|client| self.pair(client))
-            .collect()
+        changed.into_iter().map(|client| self.pair(client)).collect()
     }
 
     fn pair(&self, client: Option<ClientId>) -> (Bytes, Option<Bytes>) {
@@ -347,10 +313,7 @@ mod tests {
     const CLIENT: ClientId = ClientId(1);
 
     fn small() -> Outcomes {
-        Outcomes::new(OutcomeLimits {
-            writes_per_client: 2,
-            clients: 2,
-        })
+        Outcomes::new(OutcomeLimits { writes_per_client: 2, clients: 2 })
     }
 
     fn note(outcomes: &mut Outcomes, client: ClientId, sequence: u64, at: u64, applied: bool) {
@@ -361,29 +324,14 @@ mod tests {
     fn the_latest_writes_are_remembered_and_older_ones_are_in_doubt() {
         let mut outcomes = small();
         for sequence in 1..=3 {
-            note(
-                &mut outcomes,
-                CLIENT,
-                sequence,
-                sequence * 10,
-                sequence != 2,
-            );
+            note(&mut outcomes, CLIENT, sequence, sequence * 10, sequence != 2);
         }
         assert_eq!(outcomes.outcome(CLIENT, 1), Outcome::TooOld);
         assert_eq!(outcomes.outcome(CLIENT, 0), Outcome::TooOld);
-        assert_eq!(
-            outcomes.outcome(CLIENT, 2),
-            Outcome::Refused { end: Lsn(21) }
-        );
-        assert_eq!(
-            outcomes.outcome(CLIENT, 3),
-            Outcome::Applied { end: Lsn(31) }
-        );
+        assert_eq!(outcomes.outcome(CLIENT, 2), Outcome::Refused { end: Lsn(21) });
+        assert_eq!(outcomes.outcome(CLIENT, 3), Outcome::Applied { end: Lsn(31) });
         assert_eq!(outcomes.outcome(CLIENT, 4), Outcome::Unknown);
-        assert!(
-            !outcomes.is_new(CLIENT, 1),
-            "a forgotten write never takes effect again"
-        );
+        assert!(!outcomes.is_new(CLIENT, 1), "a forgotten write never takes effect again");
     }
 
     #[test]
@@ -392,10 +340,7 @@ mod tests {
         note(&mut outcomes, CLIENT, 9, 10, true);
         assert_eq!(outcomes.outcome(CLIENT, 8), Outcome::Unknown);
         note(&mut outcomes, CLIENT, 8, 20, true);
-        assert_eq!(
-            outcomes.outcome(CLIENT, 8),
-            Outcome::Applied { end: Lsn(21) }
-        );
+        assert_eq!(outcomes.outcome(CLIENT, 8), Outcome::Applied { end: Lsn(21) });
     }
 
     #[test]
@@ -405,10 +350,7 @@ mod tests {
         note(&mut outcomes, ClientId(2), 1, 20, true);
         outcomes.touch(ClientId(1), Lsn(30));
         note(&mut outcomes, ClientId(3), 1, 40, true);
-        assert_eq!(
-            outcomes.outcome(ClientId(1), 1),
-            Outcome::Applied { end: Lsn(11) }
-        );
+        assert_eq!(outcomes.outcome(ClientId(1), 1), Outcome::Applied { end: Lsn(11) });
         assert_eq!(outcomes.outcome(ClientId(2), 1), Outcome::TooOld);
         assert_eq!(outcomes.outcome(ClientId(4), 1), Outcome::TooOld);
         assert_eq!(outcomes.outcome(ClientId::NONE, 1), Outcome::Unknown);
@@ -419,13 +361,7 @@ mod tests {
         let mut outcomes = small();
         for client in 1..=3 {
             for sequence in 1..=3 {
-                note(
-                    &mut outcomes,
-                    ClientId(client),
-                    sequence,
-                    sequence * 10,
-                    sequence % 2 == 0,
-                );
+                note(&mut outcomes, ClientId(client), sequence, sequence * 10, sequence % 2 == 0);
             }
         }
         let pairs = outcomes.export();
@@ -435,11 +371,7 @@ mod tests {
             copy.import(key, value).unwrap();
         }
         assert_eq!(copy.export(), pairs);
-        assert_eq!(
-            outcomes.drain_changed().len(),
-            4,
-            "three clients and the count"
-        );
+        assert_eq!(outcomes.drain_changed().len(), 4, "three clients and the count");
         note(&mut outcomes, ClientId(3), 4, 100, true);
         let changed = outcomes.drain_changed();
         assert_eq!(changed.len(), 1);
@@ -460,23 +392,13 @@ mod tests {
         let mut copy = small();
         for len in 0..value.len() {
             let whole = len >= 17 && (len - 17) % ENTRY_BYTES == 0;
-            assert_eq!(
-                copy.import(&key, &value[..len]).is_ok(),
-                whole,
-                "{len} bytes"
-            );
+            assert_eq!(copy.import(&key, &value[..len]).is_ok(), whole, "{len} bytes");
         }
-        assert_eq!(
-            copy.import(&key[..5], &value),
-            Err(OutcomesError::Malformed)
-        );
+        assert_eq!(copy.import(&key[..5], &value), Err(OutcomesError::Malformed));
         assert_eq!(copy.import(b"", &value), Err(OutcomesError::Malformed));
         let mut newer = value.to_vec();
         newer[0] = 2;
-        assert_eq!(
-            copy.import(&key, &newer),
-            Err(OutcomesError::Newer { found: 2 })
-        );
+        assert_eq!(copy.import(&key, &newer), Err(OutcomesError::Newer { found: 2 }));
         let mut swapped = value[..17].to_vec();
         swapped.extend_from_slice(&value[17 + ENTRY_BYTES..]);
         swapped.extend_from_slice(&value[17..17 + ENTRY_BYTES]);

@@ -47,10 +47,7 @@ impl Compactor {
                 operation: "starting the compaction thread",
                 cause: cause.to_string(),
             })?;
-        Ok(Self {
-            signal,
-            thread: Some(thread),
-        })
+        Ok(Self { signal, thread: Some(thread) })
     }
 
     /// Wakes the thread when there is something to compact; waits for it when there is far too much.
@@ -72,11 +69,7 @@ impl Drop for Compactor {
     fn drop(&mut self) {
         self.signal.state.lock().stop = true;
         self.signal.changed.notify_all();
-        if self
-            .thread
-            .take()
-            .is_some_and(|thread| thread.join().is_err())
-        {
+        if self.thread.take().is_some_and(|thread| thread.join().is_err()) {
             tracing::error!("the compaction thread panicked");
         }
     }

@@ -52,10 +52,7 @@ impl Flusher {
                 operation: "starting the flushing thread",
                 cause: cause.to_string(),
             })?;
-        Ok(Self {
-            signal,
-            thread: Some(thread),
-        })
+        Ok(Self { signal, thread: Some(thread) })
     }
 
     /// Seals what is applied, to be flushed; waits while the last is not flushed yet. Returns the LSN
@@ -72,9 +69,7 @@ impl Flusher {
         if at == writer.sealed {
             return Ok(at);
         }
-        writer
-            .seal(&shared.tree, at)
-            .map_err(|error| shared.fail(error))?;
+        writer.seal(&shared.tree, at).map_err(|error| shared.fail(error))?;
         state.sealed = Some(at);
         state.busy = true;
         self.signal.changed.notify_all();
@@ -96,11 +91,7 @@ impl Drop for Flusher {
     fn drop(&mut self) {
         self.signal.state.lock().stop = true;
         self.signal.changed.notify_all();
-        if self
-            .thread
-            .take()
-            .is_some_and(|thread| thread.join().is_err())
-        {
+        if self.thread.take().is_some_and(|thread| thread.join().is_err()) {
             tracing::error!("the flushing thread panicked");
         }
     }

@@ -46,10 +46,7 @@ impl Meta {
         let short = |_| damaged(path, "what it keeps about itself is too short");
         let found = value.try_get_u16_le().map_err(short)?;
         if found > VERSION {
-            return Err(StoreError::Newer {
-                path: path.to_owned(),
-                found,
-            });
+            return Err(StoreError::Newer { path: path.to_owned(), found });
         }
         let restoring = value.try_get_u8().map_err(short)? != 0;
         let applied = Lsn(value.try_get_u64_le().map_err(short)?);
@@ -58,10 +55,7 @@ impl Meta {
 }
 
 fn damaged(path: &Path, what: &str) -> StoreError {
-    StoreError::Damaged {
-        place: path.display().to_string(),
-        what: what.to_owned(),
-    }
+    StoreError::Damaged { place: path.display().to_string(), what: what.to_owned() }
 }
 
 #[cfg(test)]
@@ -70,19 +64,13 @@ mod tests {
 
     #[test]
     fn a_newer_store_is_refused_and_a_short_one_is_damaged() {
-        let meta = Meta {
-            applied: Lsn(4711),
-            restoring: true,
-        };
+        let meta = Meta { applied: Lsn(4711), restoring: true };
         let bytes = meta.encode();
         let path = Path::new("store");
         assert_eq!(Meta::decode(&bytes, path), Ok(meta));
         for len in 0..bytes.len() {
             let cut = Meta::decode(&bytes[..len], path);
-            assert!(
-                matches!(cut, Err(StoreError::Damaged { .. })),
-                "{len} bytes"
-            );
+            assert!(matches!(cut, Err(StoreError::Damaged { .. })), "{len} bytes");
         }
         let mut newer = bytes;
         newer[0] = 2;

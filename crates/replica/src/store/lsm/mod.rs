@@ -122,22 +122,13 @@ impl LsmStore {
             path: path.to_owned(),
             options,
             tree,
-            writer: Mutex::new(Writer {
-                outcomes,
-                sealed: meta.applied,
-                changes,
-                key,
-            }),
+            writer: Mutex::new(Writer { outcomes, sealed: meta.applied, changes, key }),
             checkpointed: AtomicU64::new(meta.applied.0),
             failed: OnceLock::new(),
         });
         let compactor = Arc::new(Compactor::start(Arc::clone(&shared))?);
         let flusher = Flusher::start(Arc::clone(&shared), Arc::clone(&compactor))?;
-        Ok(Self {
-            flusher,
-            compactor,
-            shared,
-        })
+        Ok(Self { flusher, compactor, shared })
     }
 }
 
@@ -206,10 +197,7 @@ impl Writer {
         for (key, value) in self.outcomes.drain_changed() {
             tree.insert(&key, value.as_deref(), number)?;
         }
-        let meta = Meta {
-            applied: at,
-            restoring: false,
-        };
+        let meta = Meta { applied: at, restoring: false };
         tree.insert(META_KEY, Some(&meta.encode()), number)?;
         tree.seal()?;
         self.sealed = at;
@@ -226,10 +214,7 @@ impl Writer {
     ) -> Result<(), StoreError> {
         let tree = &shared.tree;
         let mut order = kv::PairOrder::default();
-        let mark = Meta {
-            applied: Lsn::ZERO,
-            restoring: true,
-        };
+        let mark = Meta { applied: Lsn::ZERO, restoring: true };
         tree.insert(META_KEY, Some(&mark.encode()), FIRST_SEQNO)?;
         for pair in pairs {
             let (key, value) = pair?;
@@ -334,10 +319,7 @@ impl Rows for LsmStore {
 
     fn scan(&self, from: &[u8], limit: usize) -> Result<Vec<(Bytes, Bytes)>, StoreError> {
         let rows = self.shared.tree.range(&kv::row_key(from), &[ROWS_END]);
-        take_rows(
-            rows.map(|row| row.map(|(key, value)| (key.slice(1..), value))),
-            limit,
-        )
+        take_rows(rows.map(|row| row.map(|(key, value)| (key.slice(1..), value))), limit)
     }
 
     fn count(&self) -> Result<u64, StoreError> {

@@ -85,10 +85,7 @@ impl Tree {
             let made = DirBuilder::new().recursive(true).mode(0o700).create(path);
             made.map_err(|cause| files("creating the directory", cause))?;
             // ORDER: the directory's name is durable before anything in it can count.
-            if let Some(parent) = path
-                .parent()
-                .filter(|parent| !parent.as_os_str().is_empty())
-            {
+            if let Some(parent) = path.parent().filter(|parent| !parent.as_os_str().is_empty()) {
                 let synced = File::open(parent).and_then(|parent| parent.sync_all());
                 synced.map_err(|cause| files("syncing the directory above", cause))?;
             }
@@ -100,13 +97,7 @@ impl Tree {
             .use_descriptor_table(Some(Arc::new(DescriptorTable::new(OPEN_FILES))));
         let tree = guarded(path, "opening", || config.open())?;
         let (visible, gate) = (AtomicU64::new(0), RwLock::new(()));
-        Ok(Self {
-            path: path.to_owned(),
-            tree,
-            versions,
-            visible,
-            gate,
-        })
+        Ok(Self { path: path.to_owned(), tree, versions, visible, gate })
     }
 
     /// What readers see: everything before this.
@@ -160,9 +151,8 @@ impl Tree {
 
     /// Runs one compaction, when one is due. Returns whether the files changed.
     pub(super) fn compact(&self) -> Result<bool, StoreError> {
-        let strategy = Leveled::default()
-            .with_l0_threshold(LEVEL0_TABLES)
-            .with_table_target_size(TABLE_BYTES);
+        let strategy =
+            Leveled::default().with_l0_threshold(LEVEL0_TABLES).with_table_target_size(TABLE_BYTES);
         let threshold = self.threshold();
         self.versions.set(0);
         self.guarded("compacting", || {
@@ -234,18 +224,13 @@ impl Tree {
                 return Some(Err(error));
             }
             let next = guarded(&path, "reading", || {
-                entries
-                    .as_mut()
-                    .and_then(Iterator::next)
-                    .map(Guard::into_inner)
-                    .transpose()
+                entries.as_mut().and_then(Iterator::next).map(Guard::into_inner).transpose()
             });
             match next {
                 Ok(None) => None,
-                Ok(Some((key, value))) => Some(Ok((
-                    Bytes::copy_from_slice(&key),
-                    Bytes::copy_from_slice(&value),
-                ))),
+                Ok(Some((key, value))) => {
+                    Some(Ok((Bytes::copy_from_slice(&key), Bytes::copy_from_slice(&value))))
+                }
                 Err(error) => {
                     entries = None;
                     Some(Err(error))
@@ -285,10 +270,7 @@ fn check_version_file(path: &Path) -> Result<(), StoreError> {
             let mut tables = std::fs::read_dir(path.join("tables")).into_iter().flatten();
             return match tables.next() {
                 None => Ok(()),
-                Some(_) => Err(damaged(
-                    path,
-                    "it has tables, and no file `current`".to_owned(),
-                )),
+                Some(_) => Err(damaged(path, "it has tables, and no file `current`".to_owned())),
             };
         }
         Err(cause) => return Err(files("reading `current`", cause)),
@@ -303,19 +285,13 @@ fn check_version_file(path: &Path) -> Result<(), StoreError> {
     let list = std::fs::read(path.join(&name))
         .map_err(|cause| files("reading the list of tables", cause))?;
     if xxh3_128(&list) != expected {
-        return Err(damaged(
-            path,
-            format!("the list of tables, {name}, has a wrong checksum"),
-        ));
+        return Err(damaged(path, format!("the list of tables, {name}, has a wrong checksum")));
     }
     Ok(())
 }
 
 fn damaged(path: &Path, what: String) -> StoreError {
-    StoreError::Damaged {
-        place: path.display().to_string(),
-        what,
-    }
+    StoreError::Damaged { place: path.display().to_string(), what }
 }
 
 /// Runs a call into the crate; its errors, and its assertions about damaged files, become ours.
@@ -328,16 +304,9 @@ fn guarded<T>(
         Ok(Ok(value)) => return Ok(value),
         Ok(Err(lsm_tree::Error::Io(cause))) => cause.to_string(),
         Ok(Err(cause)) => cause.to_string(),
-        Err(panic) => format!(
-            "a check inside the tree failed: {}",
-            message(panic.as_ref())
-        ),
+        Err(panic) => format!("a check inside the tree failed: {}", message(panic.as_ref())),
     };
-    Err(StoreError::Files {
-        path: path.to_owned(),
-        operation,
-        cause,
-    })
+    Err(StoreError::Files { path: path.to_owned(), operation, cause })
 }
 
 fn message(panic: &(dyn Any + Send)) -> &str {
