@@ -170,7 +170,7 @@ fn a_required_feature_must_be_known_to_both_and_an_optional_one_need_not() {
 }
 
 #[test]
-fn block_formats_need_one_in_common_where_a_log_is_concerned() {
+fn block_formats_need_one_in_common_where_blocks_will_flow() {
     assert_eq!(
         refused(|g| g.abilities.block_formats = (2, 3)),
         Reason::NoCommonFormat
@@ -207,8 +207,7 @@ fn answer(change: impl FnOnce(&mut Envelope, &mut Message)) -> Result<Chosen, Re
     check_welcome(
         &identity(PRIMARY),
         &envelope(),
-        COPY,
-        true,
+        &samples::hello(1),
         &answered,
         &welcome,
     )
@@ -256,4 +255,23 @@ fn a_welcome_must_choose_the_best_protocol_in_common() {
     for n in [0, 1, 3] {
         assert_eq!(answer(choose(n)), Err(Reason::NoCommonVersion));
     }
+}
+
+#[test]
+fn a_copy_may_take_larger_blocks_than_the_primary_sends_and_not_smaller_ones() {
+    let cap = |bytes| {
+        move |_: &mut Envelope, m: &mut Message| {
+            if let Message::Welcome { abilities, .. } = m {
+                abilities.max_block_bytes = bytes;
+            }
+        }
+    };
+    assert_eq!(
+        answer(cap(u32::MAX)).unwrap().max_block_bytes,
+        MAX_BLOCK_BYTES
+    );
+    assert_eq!(
+        answer(cap(MAX_BLOCK_BYTES - 1)),
+        Err(Reason::BlocksTooLarge)
+    );
 }
