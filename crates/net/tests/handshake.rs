@@ -186,3 +186,22 @@ fn a_welcome_must_choose_the_best_protocol_in_common() {
         assert_eq!(answer(choose(n)), Err(Reason::NoCommonVersion));
     }
 }
+
+#[test]
+fn a_copy_may_take_larger_blocks_than_the_primary_sends_and_not_smaller_ones() {
+    let cap = |bytes| {
+        move |_: &mut Envelope, m: &mut Message| {
+            if let Message::Welcome { abilities, .. } = m {
+                abilities.max_block_bytes = bytes;
+            }
+        }
+    };
+    assert_eq!(
+        answer(cap(u32::MAX)).unwrap().max_block_bytes,
+        MAX_BLOCK_BYTES
+    );
+    assert_eq!(
+        answer(cap(MAX_BLOCK_BYTES - 1)),
+        Err(Reason::BlocksTooLarge)
+    );
+}

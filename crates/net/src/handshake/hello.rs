@@ -32,9 +32,9 @@ pub struct Chosen {
     pub protocol: u16,
     /// The features in common.
     pub features: u64,
-    /// The highest block format in common; 0 where no log is concerned.
+    /// The highest block format in common; 0 where no blocks will flow.
     pub block_format: u16,
-    /// The largest block either sends; 0 where no log is concerned.
+    /// The largest block that the primary sends; 0 where no blocks will flow.
     pub max_block_bytes: u32,
 }
 
@@ -67,22 +67,25 @@ pub fn check_hello(me: &Identity, envelope: &Envelope, hello: &Message) -> Resul
             format!("{from} cannot be the primary of instance {}", me.instance),
         );
     }
-    let concerns_log = replicates || *log != LogId::default();
-    if concerns_log {
+    if replicates || *log != LogId::default() {
         same_log(me, *log)?;
     }
-    agree(&me.abilities, abilities, concerns_log)
+    let blocks = if replicates {
+        Blocks::FromThem
+    } else {
+        Blocks::None
+    };
+    agree(&me.abilities, abilities, blocks)
 }
 
-/// Judges a `Welcome` on the side that dialled `whom`.
+/// Judges what came in answer to `hello`, which was sent in the envelope `sent`.
 ///
 /// # Errors
 /// The reason of the first row that applies, and it in words; the connection is dropped.
 pub fn check_welcome(
     me: &Identity,
     sent: &Envelope,
-    whom: InstanceId,
-    concerns_log: bool,
+    hello: &Message,
     envelope: &Envelope,
     welcome: &Message,
 ) -> Result<Chosen, Refusal> {
@@ -93,13 +96,18 @@ pub fn check_welcome(
     if envelope.session != sent.session {
         return refuse(Reason::OutOfTurn, "the answer is to another session".to_owned());
     }
-    if whom != InstanceId::default() && *from != whom {
+    if *whom != InstanceId::default() && from != whom {
         return refuse(
             Reason::WrongInstance,
             format!("instance {from} answered where {whom} was dialled; check the addresses"),
         );
     }
-    let chosen = agree(&me.abilities, abilities, concerns_log)?;
+    let blocks = if *role == Role::Primary {
+        Blocks::FromMe
+    } else {
+        Blocks::None
+    };
+    let chosen = agree(&me.abilities, abilities, blocks)?;
     if *protocol != chosen.protocol {
         return refuse(
             Reason::NoCommonVersion,
@@ -135,8 +143,16 @@ fn same_log(me: &Identity, log: LogId) -> Result<(), Refusal> {
     Ok(())
 }
 
+/// Who streams blocks to whom.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Blocks {
+    None,
+    FromThem,
+    FromMe,
+}
+
 /// What two sides have in common.
-fn agree(mine: &Abilities, theirs: &Abilities, concerns_log: bool) -> Result<Chosen, Refusal> {
+fn agree(mine: &Abilities, theirs: &Abilities, blocks: Blocks) -> Result<Chosen, Refusal> {
     let Some(protocol) = common(mine.protocols, theirs.protocols) else {
         return refuse(
             Reason::NoCommonVersion,
@@ -171,8 +187,11 @@ fn agree(mine: &Abilities, theirs: &Abilities, concerns_log: bool) -> Result<Cho
             ),
         );
     };
-    let max_block_bytes = mine.max_block_bytes.min(theirs.max_block_bytes);
-    if theirs.max_block_bytes > mine.max_block_bytes || max_block_bytes < MIN_BLOCK_BYTES {
+    let (sent, taken) = match blocks {
+        Blocks::FromMe => (mine.max_block_bytes, theirs.max_block_bytes),
+        Blocks::FromThem | Blocks::None => (theirs.max_block_bytes, mine.max_block_bytes),
+    };
+    if sent > taken || sent < MIN_BLOCK_BYTES {
         return refuse(
             Reason::BlocksTooLarge,
             format!(
