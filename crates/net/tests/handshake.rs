@@ -124,7 +124,7 @@ fn a_required_feature_must_be_known_to_both_and_an_optional_one_need_not() {
 }
 
 #[test]
-fn block_formats_need_one_in_common_where_a_log_is_concerned() {
+fn block_formats_need_one_in_common_where_blocks_will_flow() {
     assert_eq!(refused(|g| g.abilities.block_formats = (2, 3)), Reason::NoCommonFormat);
     let client = |g: &mut Greeting| {
         (g.role, g.log, g.abilities.block_formats) = (Role::Client, LogId(0), (0, 0));
@@ -152,7 +152,7 @@ fn answer(change: impl FnOnce(&mut Envelope, &mut Message)) -> Result<Chosen, Re
     };
     let mut answered = envelope();
     change(&mut answered, &mut welcome);
-    check_welcome(&identity(PRIMARY), &envelope(), COPY, true, &answered, &welcome)
+    check_welcome(&identity(PRIMARY), &envelope(), &samples::hello(1), &answered, &welcome)
         .map_err(|(reason, _)| reason)
 }
 
@@ -196,12 +196,6 @@ fn a_copy_may_take_larger_blocks_than_the_primary_sends_and_not_smaller_ones() {
             }
         }
     };
-    assert_eq!(
-        answer(cap(u32::MAX)).unwrap().max_block_bytes,
-        MAX_BLOCK_BYTES
-    );
-    assert_eq!(
-        answer(cap(MAX_BLOCK_BYTES - 1)),
-        Err(Reason::BlocksTooLarge)
-    );
+    assert_eq!(answer(cap(u32::MAX)).unwrap().max_block_bytes, MAX_BLOCK_BYTES);
+    assert_eq!(answer(cap(MAX_BLOCK_BYTES - 1)), Err(Reason::BlocksTooLarge));
 }

@@ -52,7 +52,7 @@ async fn half(settings: &Settings, pipe_bytes: usize) -> (Outbox, Events, Duplex
 }
 
 fn commit(pages: u64) -> Message {
-    Message::Commit { commit: Lsn(pages * 4096) }
+    Message::Commit { commit: Lsn(pages * 4096), keep: Lsn(0) }
 }
 
 #[tokio::test]

@@ -154,7 +154,7 @@ pub(crate) fn put_message(out: &mut BytesMut, message: &Message) -> Result<(), E
             out.put_u64_le(to.0);
         }
         Message::Data { start, commit, keep, lens } => {
-            put_data(out, *start, (*commit, *keep), lens)?;
+            put_data(out, *start, (*commit, *keep), lens)?
         }
         Message::Commit { commit, keep } => {
             out.put_u64_le(commit.0);

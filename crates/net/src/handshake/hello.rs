@@ -70,11 +70,7 @@ pub fn check_hello(me: &Identity, envelope: &Envelope, hello: &Message) -> Resul
     if replicates || *log != LogId::default() {
         same_log(me, *log)?;
     }
-    let blocks = if replicates {
-        Blocks::FromThem
-    } else {
-        Blocks::None
-    };
+    let blocks = if replicates { Blocks::FromThem } else { Blocks::None };
     agree(&me.abilities, abilities, blocks)
 }
 
@@ -89,6 +85,9 @@ pub fn check_welcome(
     envelope: &Envelope,
     welcome: &Message,
 ) -> Result<Chosen, Refusal> {
+    let Message::Hello { role, to: whom, .. } = hello else {
+        return refuse(Reason::OutOfTurn, "no Hello was sent".to_owned());
+    };
     let Message::Welcome { from, protocol, abilities, .. } = welcome else {
         return refuse(Reason::OutOfTurn, "a Hello is answered by Welcome or Refuse".to_owned());
     };
@@ -102,11 +101,7 @@ pub fn check_welcome(
             format!("instance {from} answered where {whom} was dialled; check the addresses"),
         );
     }
-    let blocks = if *role == Role::Primary {
-        Blocks::FromMe
-    } else {
-        Blocks::None
-    };
+    let blocks = if *role == Role::Primary { Blocks::FromMe } else { Blocks::None };
     let chosen = agree(&me.abilities, abilities, blocks)?;
     if *protocol != chosen.protocol {
         return refuse(
@@ -174,7 +169,7 @@ fn agree(mine: &Abilities, theirs: &Abilities, blocks: Blocks) -> Result<Chosen,
         );
     }
     let features = my_features & their_features;
-    if !concerns_log {
+    if blocks == Blocks::None {
         return Ok(Chosen { protocol, features, block_format: 0, max_block_bytes: 0 });
     }
     let Some(block_format) = common(mine.block_formats, theirs.block_formats) else {
@@ -200,7 +195,7 @@ fn agree(mine: &Abilities, theirs: &Abilities, blocks: Blocks) -> Result<Chosen,
             ),
         );
     }
-    Ok(Chosen { protocol, features, block_format, max_block_bytes })
+    Ok(Chosen { protocol, features, block_format, max_block_bytes: sent })
 }
 
 /// The highest value in both ranges.

@@ -132,7 +132,7 @@ pub(crate) fn all() -> Vec<(&'static str, Message, Vec<Bytes>)> {
             "data_none",
             Message::Data { start: Lsn(0), commit: Lsn(0), keep: Lsn(0), lens: Vec::new() },
         ),
-        plain("commit", Message::Commit { commit: Lsn(12288), keep: Lsn(4096) }),
+        plain("commit", Message::Commit { commit: Lsn(12288), keep: Lsn(0) }),
         plain(
             "ack",
             Message::Ack {
