@@ -4,7 +4,7 @@
 //! - [`lsn`]: positions, reigns, identities
 //! - [`disk`]: the seam to a disk, and its implementations
 //! - [`format`]: blocks and records, byte by byte
-//! - [`create`], [`recover`], [`verify`]: a new log; what a log holds after any end; whether it is sound
+//! - [`create()`], [`recover`], [`verify`]: a new log; what a log holds after any end; whether it is sound
 #![forbid(unsafe_code)]
 
 mod create;
