@@ -83,7 +83,10 @@ pub struct Epoch {
 
 impl Epoch {
     /// Before any reign.
-    pub const NONE: Self = Self { number: 0, nonce: 0 };
+    pub const NONE: Self = Self {
+        number: 0,
+        nonce: 0,
+    };
 }
 
 impl fmt::Display for Epoch {

@@ -93,7 +93,9 @@ impl FileId {
                 } else if let Some(stem) = name.strip_suffix(".fresh") {
                     Self::Fresh(hex(stem)?)
                 } else {
-                    Self::Prepared(hex32(name.strip_prefix("prepared-")?.strip_suffix(".tmp")?)?)
+                    Self::Prepared(hex32(
+                        name.strip_prefix("prepared-")?.strip_suffix(".tmp")?,
+                    )?)
                 }
             }
             Dir::Saved => {

@@ -24,13 +24,19 @@ pub trait DiskExt {
 
 impl DiskExt for dyn Disk + '_ {
     fn blocking(&mut self) -> Blocking<'_> {
-        Blocking { disk: self, next: u64::MAX / 2 }
+        Blocking {
+            disk: self,
+            next: u64::MAX / 2,
+        }
     }
 }
 
 impl<D: Disk> DiskExt for D {
     fn blocking(&mut self) -> Blocking<'_> {
-        Blocking { disk: self, next: u64::MAX / 2 }
+        Blocking {
+            disk: self,
+            next: u64::MAX / 2,
+        }
     }
 }
 
@@ -97,7 +103,12 @@ impl Blocking<'_> {
         content: Bytes,
     ) -> Result<(), IoFault> {
         self.run(Io::Create(temporary))?;
-        self.run(Io::Write { file: temporary, at: 0, parts: vec![content], dsync: false })?;
+        self.run(Io::Write {
+            file: temporary,
+            at: 0,
+            parts: vec![content],
+            dsync: false,
+        })?;
         // ORDER: the bytes are durable before the name points at them, the name before we return.
         self.run(Io::Sync(temporary))?;
         self.run(Io::Rename(temporary, file))?;

@@ -1,7 +1,9 @@
 //! Making logs block by block, so that a test can leave out, tear or flip what it likes.
 #![allow(
     dead_code,
-    reason = "each test file includes this module and uses a part of it"
+    clippy::unwrap_used,
+    clippy::expect_used,
+    reason = "each test file includes this module and uses a part of it; a test may panic"
 )]
 
 use std::collections::BTreeMap;
