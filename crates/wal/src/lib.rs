@@ -3,7 +3,7 @@
 //! # Layout
 //! - [`lsn`]: positions, reigns, identities
 //! - [`disk`]: the seam to a disk, and its implementations
-//! - [`format`]: blocks and records, byte by byte
+//! - [`mod@format`]: blocks and records, byte by byte
 //! - [`create()`], [`recover`], [`verify`]: a new log; what a log holds after any end; whether it is sound
 #![forbid(unsafe_code)]
 
