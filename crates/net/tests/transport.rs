@@ -83,15 +83,15 @@ async fn a_full_outbox_refuses_and_says_once_when_there_is_room() {
         sent += 1;
         assert!(outbox.queued_bytes() <= 10_000);
     }
-    assert_eq!(sent, 9, "of 1008 bytes each");
+    assert_eq!(sent, 9, "of 1016 bytes each");
     assert_eq!(outbox.try_send(head(&commit(1)), body()), Err(Full));
     assert!(events.happened().is_none());
 
-    let mut drained = vec![0; sent * 1008];
+    let mut drained = vec![0; sent * 1016];
     raw.read_exact(&mut drained).await.unwrap();
     assert!(matches!(events.next().await, PeerEvent::Writable { id } if id == outbox.id()));
     outbox.try_send(head(&commit(2)), body()).unwrap();
-    raw.read_exact(&mut drained[..1008]).await.unwrap();
+    raw.read_exact(&mut drained[..1016]).await.unwrap();
     assert!(events.happened().is_none(), "room is announced once");
 }
 
@@ -382,6 +382,6 @@ async fn one_write_carries_all_that_is_queued_up_to_256_kib() {
     run(io.clone(), "script".into(), Side::Dialled, &Settings::default(), &on_event).await;
     let writes = io.writes.lock().unwrap().clone();
     let sizes: Vec<_> = writes.iter().map(|(_, bytes)| *bytes).collect();
-    assert_eq!(writes[0], (10, 1080));
-    assert_eq!(sizes, [1080, 256 * 1024, 44 * 1024 + 108]);
+    assert_eq!(writes[0], (10, 1160));
+    assert_eq!(sizes, [1160, 256 * 1024, 44 * 1024 + 116]);
 }

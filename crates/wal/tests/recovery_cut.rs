@@ -1,5 +1,6 @@
 //! Truncation at a fork: the same machinery as for a torn tail, from a place that the caller names.
 //! The row numbers are those of docs/recovery.md.
+#![expect(clippy::unwrap_used, reason = "helpers of a test, which may panic")]
 
 mod support;
 

@@ -58,7 +58,7 @@ fn a_folder_without_segments_is_no_log() {
     assert_eq!(recover(&mut disk, &known).unwrap(), None);
 }
 
-// R5, R6
+// R4
 #[test]
 fn a_torn_tail_of_any_shape_is_cut_saved_and_reported() {
     // Which of the seven pages of the three last blocks survived.
@@ -100,7 +100,7 @@ fn disk_bytes(disk: &mut MemoryDisk, file: FileId) -> Vec<u8> {
     snapshot(disk)[&file].to_vec()
 }
 
-// R6
+// R5
 #[test]
 fn half_a_page_torn_off_is_cut() {
     let (log, [.., c, _]) = with_open_end(HERE);

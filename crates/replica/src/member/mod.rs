@@ -462,7 +462,10 @@ impl Member {
         if !self.persisting.dirty || self.persisting.writing.is_some() {
             return;
         }
-        let held = self.log.durable();
+        // A copy that is about to be cut promises no more than what will stay, in the same write
+        // that marks the cut.
+        let stays = self.control.truncating.unwrap_or(Lsn(u64::MAX));
+        let held = self.log.durable().min(stays);
         self.control.durable = Promise { epoch: self.log.epoch().number, lsn: held };
         self.control.commit = Promise { epoch: self.log.epoch().number, lsn: self.commit };
         self.control.epochs.clear();

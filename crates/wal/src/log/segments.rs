@@ -35,8 +35,10 @@ pub(crate) struct Segments {
     ready: BTreeSet<u64>,
     making: Option<Making>,
     retry_at: Option<Micros>,
-    /// Removals in flight.
-    removing: BTreeSet<OpId>,
+    /// Segments to be removed, lowest first.
+    doomed: BTreeSet<u64>,
+    /// The removal in flight, and whether it is the folder's sync behind one.
+    removing: Option<(OpId, bool)>,
     /// Why the next segment is late.
     fault: Option<IoFault>,
 }
@@ -50,7 +52,8 @@ impl Segments {
             ready: ready.into_iter().collect(),
             making: None,
             retry_at: None,
-            removing: BTreeSet::new(),
+            doomed: BTreeSet::new(),
+            removing: None,
             fault: None,
         }
     }
@@ -101,8 +104,21 @@ impl Segments {
         next_op: impl FnOnce() -> OpId,
         out: &mut Vec<(OpId, Io)>,
     ) -> bool {
-        if self.removing.remove(&op) {
-            // A name that could not be taken away is found and removed at the next opening.
+        if let Some((_, synced)) = self.removing.filter(|(removing, _)| *removing == op) {
+            self.removing = None;
+            if let Err(fault) = result {
+                // What could not be taken away stays: never a hole behind it.
+                tracing::warn!(%fault, "a segment that is no longer needed cannot be removed");
+                self.doomed.clear();
+            } else if synced {
+                self.remove(next_op, out);
+            } else {
+                // ORDER: one name is durably gone before the next one goes, so that a power cut
+                // leaves no hole.
+                let op = next_op();
+                self.removing = Some((op, true));
+                out.push((op, Io::SyncDir(Dir::Log)));
+            }
             return true;
         }
         let Some(making) = self.making.as_mut().filter(|making| making.op == op) else {
@@ -142,18 +158,26 @@ impl Segments {
     pub(crate) fn drop_below(
         &mut self,
         first: u64,
-        mut op: impl FnMut() -> OpId,
+        op: impl FnOnce() -> OpId,
         out: &mut Vec<(OpId, Io)>,
     ) {
         let kept = self.ready.split_off(&first);
-        for segment in std::mem::replace(&mut self.ready, kept) {
+        self.doomed.extend(std::mem::replace(&mut self.ready, kept));
+        self.remove(op, out);
+    }
+
+    fn remove(&mut self, op: impl FnOnce() -> OpId, out: &mut Vec<(OpId, Io)>) {
+        if self.removing.is_some() {
+            return;
+        }
+        if let Some(segment) = self.doomed.pop_first() {
             let op = op();
-            self.removing.insert(op);
+            self.removing = Some((op, false));
             out.push((op, Io::Remove(FileId::Segment(segment))));
         }
     }
 
     pub(crate) fn is_idle(&self) -> bool {
-        self.making.is_none() && self.removing.is_empty()
+        self.making.is_none() && self.removing.is_none()
     }
 }

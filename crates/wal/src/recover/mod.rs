@@ -10,7 +10,9 @@
 
 mod chain;
 mod folder;
+mod judge;
 mod mend;
+mod plan;
 mod promise;
 mod read;
 mod tail;
@@ -23,9 +25,9 @@ use crate::lsn::{ContentId, InstanceId, LogId, Lsn, RunningHash};
 
 pub(crate) use chain::{Break, Chain, Identity, Step, read_block};
 pub(crate) use folder::{Folder, Mark};
-use mend::Mending;
+use judge::{Verdict, Walk};
+use promise::Ledger;
 pub(crate) use promise::cap;
-use promise::{Counted, Ledger};
 pub use promise::{Promise, Promises};
 pub(crate) use read::{LogBytes, is_zero};
 pub(crate) use tail::{Behind, Carried, CarriedByEpoch, carry, look_behind};
@@ -132,7 +134,7 @@ pub fn recover(disk: &mut dyn Disk, options: &RecoverOptions) -> Result<Option<R
     for number in &folder.fresh {
         disk.run(Io::Remove(FileId::Fresh(*number)))?;
     }
-    let mending = plan(&verdict, &folder, &bytes);
+    let mending = plan::plan(&verdict, &folder, &bytes);
     let saved = mending.carry_out(disk, &mut bytes)?;
     let was_clean = folder.mark.whole().is_some() && mending.is_nothing();
     let prepared = tidy(disk, &folder, identity.segment_bytes, was_clean)?;
@@ -221,203 +223,6 @@ fn lost(folder: &Folder, options: &RecoverOptions) -> Option<Error> {
         promised: floor.lsn,
         promise: floor.who,
     })
-}
-
-/// The valid chain from the first segment's head.
-struct Walk {
-    chain: Chain,
-    start: Lsn,
-    why: Break,
-    index: BlockIndex,
-    carried: CarriedByEpoch,
-    /// Whether the chain has a boundary at the cut, and the running hash there.
-    at_cut: Option<RunningHash>,
-}
-
-/// What is to be kept.
-struct Verdict {
-    end: Lsn,
-    hash: RunningHash,
-    commit: Lsn,
-    floor: Lsn,
-    behind: Behind,
-    is_cut: bool,
-}
-
-impl Walk {
-    fn along(
-        disk: &mut Blocking<'_>,
-        bytes: &mut LogBytes,
-        identity: Identity,
-        cut: Option<Lsn>,
-    ) -> Result<Self, Error> {
-        let first = bytes.numbers().next().unwrap_or_default();
-        let start = Lsn(first.saturating_mul(identity.segment_bytes));
-        let mut chain = Chain::new(identity, start);
-        let mut index = BlockIndex::default();
-        let mut carried = CarriedByEpoch::new();
-        let mut at_cut = None;
-        let why = loop {
-            if cut == Some(chain.at) {
-                at_cut = Some(chain.hash.unwrap_or_default());
-            }
-            match chain.step(disk, bytes)? {
-                Step::Block(block) => {
-                    index.insert(block.lsn());
-                    carry(&mut carried, block.header());
-                }
-                Step::Stop(why) => break why,
-            }
-        };
-        Ok(Self { chain, start, why, index, carried, at_cut })
-    }
-
-    /// Decides what is kept, or refuses.
-    fn judge(
-        &self,
-        disk: &mut Blocking<'_>,
-        bytes: &mut LogBytes,
-        folder: &Folder,
-        options: &RecoverOptions,
-    ) -> Result<Verdict, Error> {
-        let reached = self.chain.at;
-        let cut = options.cut.filter(|cut| *cut <= reached);
-        let end = cut.unwrap_or(reached);
-        let behind = look_behind(disk, bytes, end, self.chain.identity.log)?;
-        let mark = folder.mark.whole();
-        let ledger = Ledger {
-            instance: options.instance,
-            promises: &options.promises,
-            chain: &self.chain.epochs,
-            carried: &self.carried,
-            behind: &behind,
-            clean_end: mark.map(|mark| mark.end),
-            cut: options.cut,
-        };
-        let floor = ledger.floor();
-        if floor.lsn > end {
-            return Err(self.damage(bytes, self.why.to_string(), floor));
-        }
-        if self.start > Lsn::ZERO && reached == self.start {
-            let who = "what came before was recycled, which waits until this is durable";
-            return Err(self.damage(bytes, self.why.to_string(), Counted { lsn: end, who }));
-        }
-        let hash = match cut {
-            None => self.chain.hash.unwrap_or_default(),
-            Some(cut) => self.may_cut(cut, ledger.uncuttable())?,
-        };
-        if cut.is_none() {
-            self.no_hole(bytes, &behind)?;
-            if let Some(mark) = mark {
-                let went_on = behind.live.is_some() || mark.end < end;
-                let cause = if went_on {
-                    "the log goes on behind the mark of its clean close"
-                } else {
-                    "the running hash is not that of the mark of a clean close"
-                };
-                if went_on || mark.hash != hash {
-                    let who = "the mark of a clean close";
-                    let promise = Counted { lsn: mark.end, who };
-                    return Err(self.damage(bytes, cause.to_owned(), promise));
-                }
-            }
-        }
-        Ok(Verdict {
-            end,
-            hash,
-            commit: ledger.commit(),
-            floor: floor.lsn.max(self.start),
-            is_cut: cut.is_some(),
-            behind,
-        })
-    }
-
-    /// The running hash at the cut, when the log may be cut there.
-    fn may_cut(&self, cut: Lsn, commit: Lsn) -> Result<RunningHash, Error> {
-        if cut < commit {
-            return Err(Error::BelowCommit { to: cut, commit });
-        }
-        // The first segment's head must stay: what came before it is known from nowhere else.
-        if self.start > Lsn::ZERO && cut <= self.start {
-            return Err(Error::Recycled { lsn: cut, start: self.start });
-        }
-        self.at_cut.ok_or(Error::NotABoundary { lsn: cut, what: "block" })
-    }
-
-    /// Refuses a segment that is missing before one that holds blocks: a segment's name is durable
-    /// before its first block is written, and its last block is sealed before the next one's first.
-    fn no_hole(&self, bytes: &LogBytes, behind: &Behind) -> Result<(), Error> {
-        if behind.live.is_none() {
-            return Ok(());
-        }
-        let missing = (bytes.segment(self.chain.at)..bytes.segment(behind.last_live))
-            .find(|number| !bytes.numbers().any(|there| there == *number));
-        missing.map_or(Ok(()), |number| {
-            Err(Error::Damage {
-                file: FileId::Segment(number),
-                lsn: Lsn(number.saturating_mul(bytes.segment_bytes())),
-                cause: Break::Missing.to_string(),
-                promised: behind.last_live,
-                promise: "a later segment holds blocks, which waits until this one is durable",
-            })
-        })
-    }
-
-    fn damage(&self, bytes: &LogBytes, cause: String, promise: Counted) -> Error {
-        Error::Damage {
-            file: bytes.file(self.chain.at),
-            lsn: self.chain.at,
-            cause,
-            promised: promise.lsn,
-            promise: promise.who,
-        }
-    }
-}
-
-/// What must be done to the files.
-fn plan(verdict: &Verdict, folder: &Folder, bytes: &LogBytes) -> Mending {
-    let size = bytes.segment_bytes();
-    let end = verdict.end;
-    let last = bytes.segment(end);
-    let clean = folder.mark.whole().is_some() && !verdict.is_cut;
-    // A clean log's end was checked; flipped bits in zeros behind it mean nothing.
-    let torn = verdict.behind.torn_from.filter(|_| !clean);
-    let is_short = |number: &u64| folder.segments.get(number).is_some_and(|len| *len != size);
-    // Segments behind the end stay when they are prepared, and continue the others.
-    let later: Vec<u64> = bytes.numbers().filter(|number| *number > last).collect();
-    let continue_on = bytes
-        .numbers()
-        .filter(|number| *number >= last)
-        .zip(last..)
-        .all(|(number, expected)| number == expected);
-    let holds =
-        later.iter().any(|number| is_short(number) || verdict.behind.torn_to > Lsn(number * size));
-    let remove = if continue_on && !(holds && torn.is_some()) && !later.iter().any(is_short) {
-        Vec::new()
-    } else {
-        later
-    };
-    // Accepted bytes that no promise covers may be in the page cache alone.
-    let unsure = verdict.floor.min(end);
-    let rewrite = bytes
-        .numbers()
-        .filter(|number| *number <= last)
-        .filter_map(|number| {
-            let start = Lsn(number.saturating_mul(size));
-            let keep = end.since(start).min(size);
-            let unpromised = !clean && keep > 0 && start.saturating_add(keep) > unsure;
-            let tail = torn.is_some_and(|from| number == last && from < start.saturating_add(size));
-            (unpromised || tail || is_short(&number)).then_some((number, keep))
-        })
-        .collect();
-    let mut mending = Mending {
-        save: torn.map(|_| (end, verdict.behind.torn_to)),
-        remove,
-        rewrite,
-        unmark: false,
-    };
-    mending.unmark = folder.mark != Mark::Absent && !mending.is_nothing();
-    mending
 }
 
 /// Removes prepared files that are not whole; returns the prepared files that can be used.

@@ -1,5 +1,10 @@
 //! Making logs block by block, so that a test can leave out, tear or flip what it likes.
-#![allow(dead_code, reason = "each test file includes this module and uses a part of it")]
+#![allow(
+    dead_code,
+    clippy::unwrap_used,
+    clippy::expect_used,
+    reason = "each test file includes this module and uses a part of it; a test may panic"
+)]
 
 use std::collections::BTreeMap;
 
@@ -89,9 +94,11 @@ impl Sealer {
         let previous = self.epoch;
         let nonce = u128::from(number) << 64 | instance.0;
         self.epoch = Epoch { number, nonce };
+        let from = self.at;
+        // An epoch that begins with a segment begins with its head.
+        self.epochs.push(EpochEntry { epoch: self.epoch, start: from, instance });
         self.head();
-        let begin = EpochBegin { epoch: self.epoch, instance, from: self.at, previous };
-        self.epochs.push(EpochEntry { epoch: self.epoch, start: self.at, instance });
+        let begin = EpochBegin { epoch: self.epoch, instance, from, previous };
         self.push(Block::epoch_begin(&begin, &self.seal()))
     }
 
