@@ -133,6 +133,9 @@ pub struct Member {
 
     log: Log,
     openings: u64,
+    /// The log is being opened again, for a primary of this epoch: until it is, nothing may touch
+    /// its files, whatever becomes of the connection meanwhile.
+    reopening: Option<Epoch>,
     /// What is committed, as far as this copy knows and holds it.
     commit: Lsn,
     /// What the primary said is committed; may lie beyond what is held here.
@@ -192,7 +195,7 @@ impl Member {
         now: Micros,
     ) -> Self {
         let (generation, mut control) = control;
-        let commit = recovered.commit.max(applied);
+        let commit = recovered.commit.min(recovered.end).max(applied);
         control.epochs.clone_from(&recovered.epochs);
         let history_epoch = recovered.epochs.last().map_or(Epoch::NONE, |entry| entry.epoch);
         let start = recovered.start;
@@ -205,6 +208,7 @@ impl Member {
             wall_micros: 0,
             persisting: Persisting { written: generation, writing: None, dirty: true, at: now },
             openings: 0,
+            reopening: None,
             commit,
             told_commit: commit,
             told_keep: control.keep,
@@ -535,11 +539,13 @@ impl Member {
         }
 
         let mut io = Vec::new();
-        let mut sealed = std::mem::take(&mut self.sealed);
-        self.log.pump(self.now, &mut sealed, &mut io);
-        sealed.clear();
-        self.sealed = sealed;
-        out.extend(io.drain(..).map(|(op, io)| Out::Io(op, io)));
+        if !self.is_reopening() {
+            let mut sealed = std::mem::take(&mut self.sealed);
+            self.log.pump(self.now, &mut sealed, &mut io);
+            sealed.clear();
+            self.sealed = sealed;
+            out.extend(io.drain(..).map(|(op, io)| Out::Io(op, io)));
+        }
 
         self.settle_reign(out);
         self.advance_commit(out);

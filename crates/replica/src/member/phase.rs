@@ -89,8 +89,6 @@ pub(super) struct Stream {
 pub(super) struct Start {
     pub(super) from: Lsn,
     pub(super) hash: RunningHash,
-    /// The log was asked to be opened again.
-    pub(super) reopening: bool,
 }
 
 /// A restarted primary that collects the ends of the in-sync copies.
@@ -113,7 +111,6 @@ pub(super) struct Adopting {
     pub(super) end: Lsn,
     /// Our own log is cut first: to where, and the generation that holds the mark.
     pub(super) cut: Option<(Lsn, u64)>,
-    pub(super) reopening: bool,
     pub(super) asked: bool,
 }
 
