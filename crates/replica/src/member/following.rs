@@ -68,6 +68,11 @@ impl Member {
             self.refuse(link, session, Reason::NotAMember, text, out);
             return;
         };
+        if self.config.as_ref().is_some_and(|config| config.copy(*from).is_none()) {
+            let text = format!("{from} is no copy of content {}", id.content);
+            self.refuse(link, session, Reason::NotAMember, text, out);
+            return;
+        }
         // S0: coordinator's epoch, then epoch, then version.
         if let Some((reason, text)) = self.stale(&envelope) {
             if reason == Reason::ForeignNonce {

@@ -28,7 +28,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
 use bytes::Bytes;
-use outrigger_net::config::{Config, Version};
+use outrigger_net::config::Config;
 use outrigger_net::message::{Envelope, History, Message, Reason, Session};
 use outrigger_wal::disk::{FileId, Io, IoDone, IoFault, OpId};
 use outrigger_wal::format::Block;
@@ -414,6 +414,7 @@ impl Member {
     fn fail(&mut self, text: String, out: &mut Vec<Out>) {
         if !matches!(self.phase, Phase::Failed) {
             self.step_down("the copy failed", out);
+            self.drop_stream(out);
             self.phase = Phase::Failed;
             out.push(Out::Event(Event::Failed { text }));
         }
@@ -569,6 +570,10 @@ impl Member {
             self.persist();
         }
         self.report(None, out);
+        if matches!(self.phase, Phase::Following(_)) {
+            // A push may have been lost.
+            out.push(Out::ReadConfig);
+        }
     }
 
     fn report(&mut self, cut: Option<Lsn>, out: &mut Vec<Out>) {
@@ -596,10 +601,6 @@ impl Member {
             self.phase = Phase::Closed;
             out.push(Out::Closed);
         }
-    }
-
-    fn version(&self) -> Version {
-        self.config.as_ref().map_or(Version(0), |config| config.version)
     }
 
     fn new_link(&mut self) -> LinkId {

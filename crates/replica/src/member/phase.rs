@@ -122,8 +122,6 @@ pub(super) struct Rising {
     pub(super) peers: BTreeMap<InstanceId, Peer>,
     /// Whether this is a promotion (S3) or a restart (S5).
     pub(super) promoted: bool,
-    /// The copy that reigned before.
-    pub(super) deposed: Option<InstanceId>,
 }
 
 /// A reign.

@@ -95,7 +95,6 @@ impl Member {
                 generation: gathering.generation,
                 peers: gathering.peers,
                 promoted: false,
-                deposed: None,
             });
             if self.log.is_drained() {
                 self.rise(out);
@@ -127,8 +126,7 @@ impl Member {
             self.control.truncating = Some(to);
             (to, self.persist())
         });
-        let adopting =
-            Adopting { from, link, end: theirs.end, cut, asked: false };
+        let adopting = Adopting { from, link, end: theirs.end, cut, asked: false };
         if let Phase::Gathering(gathering) = &mut self.phase {
             gathering.adopting = Some(adopting);
         }

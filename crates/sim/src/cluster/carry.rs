@@ -81,7 +81,8 @@ impl Cluster {
         }
         let passes = !self.net.is_blocked(from, to) && !self.net.is_blocked(to, from);
         let other = self.nodes[to].life;
-        let incoming = self.nodes[to].process.as_mut().filter(|_| passes).map(|p| p.incoming_link());
+        let incoming =
+            self.nodes[to].process.as_mut().filter(|_| passes).map(|p| p.incoming_link());
         match incoming {
             Some(incoming) => {
                 let ends = [
@@ -172,7 +173,9 @@ impl Cluster {
                 self.end_process(node);
             }
             Said::ForeignNonce { ours, theirs } => {
-                self.violate(format!("node {node}: two reigns of one number, {ours:?} and {theirs:?}"));
+                self.violate(format!(
+                    "node {node}: two reigns of one number, {ours:?} and {theirs:?}"
+                ));
             }
             _ => {}
         }

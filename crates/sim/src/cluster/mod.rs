@@ -353,7 +353,12 @@ impl Cluster {
         self.nodes[node].life == life && self.nodes[node].process.is_some()
     }
 
-    fn give_frame(&mut self, node: usize, link: outrigger_replica::member::LinkId, parcel: network::Parcel) {
+    fn give_frame(
+        &mut self,
+        node: usize,
+        link: outrigger_replica::member::LinkId,
+        parcel: network::Parcel,
+    ) {
         let network::Parcel { envelope, message, body } = parcel;
         self.give(node, In::Frame { link, envelope, message, body });
     }
@@ -389,7 +394,11 @@ impl Cluster {
         let Some(process) = self.nodes[node].process.as_mut() else { return };
         process.member.step(now, event, &mut out);
         let (commit, durable) = (process.member.commit(), process.member.log().durable());
-        self.mix(1, node, commit.0 ^ durable.0.rotate_left(20) ^ (out.len() as u64).rotate_left(50));
+        self.mix(
+            1,
+            node,
+            commit.0 ^ durable.0.rotate_left(20) ^ (out.len() as u64).rotate_left(50),
+        );
         self.look(node);
         let life = self.nodes[node].life;
         for out in out {
@@ -414,7 +423,9 @@ impl Cluster {
         shadow.durable = durable;
         let before = std::mem::replace(&mut shadow.commit, commit);
         if commit < before {
-            self.violate(format!("node {node} moves its commit LSN from {before} back to {commit}"));
+            self.violate(format!(
+                "node {node} moves its commit LSN from {before} back to {commit}"
+            ));
         } else if commit > before {
             let config = self.authority.config();
             let in_sync: Vec<usize> =
@@ -551,8 +562,11 @@ impl Cluster {
             return;
         }
         let quick = self.healed || self.faults.chance(self.plan.quick_restart_per_mille);
-        let micros =
-            if quick { self.faults.range(2_000..120_000) } else { self.faults.range(200_000..4_000_000) };
+        let micros = if quick {
+            self.faults.range(2_000..120_000)
+        } else {
+            self.faults.range(200_000..4_000_000)
+        };
         self.at(micros, Event::Boot { node });
     }
 

@@ -136,9 +136,12 @@ impl Network {
     /// Which connection and side a process means by `link`.
     pub(super) fn find(&self, node: usize, life: Life, link: LinkId) -> Option<(usize, usize)> {
         let is = |end: &End| (end.node, end.life, end.link) == (node, life, link);
-        let found = self.conns.iter().enumerate().rev().find_map(|(conn, c)| {
-            c.ends.iter().position(is).map(|side| (conn, side))
-        });
+        let found = self
+            .conns
+            .iter()
+            .enumerate()
+            .rev()
+            .find_map(|(conn, c)| c.ends.iter().position(is).map(|side| (conn, side)));
         found.filter(|(conn, side)| !self.conns[*conn].ends[*side].closed)
     }
 

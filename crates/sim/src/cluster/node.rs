@@ -123,8 +123,7 @@ impl Node {
     pub(super) fn initialise(&mut self) -> Result<(), String> {
         let disk = &mut self.disk;
         disk.set_immediate(true);
-        let options =
-            CreateOptions { log: LOG, content: CONTENT, segment_bytes: SEGMENT_BYTES };
+        let options = CreateOptions { log: LOG, content: CONTENT, segment_bytes: SEGMENT_BYTES };
         create(disk, &options).map_err(|error| error.to_string())?;
         let identity = Identity {
             cluster: CLUSTER,
@@ -155,8 +154,7 @@ impl Node {
         let applied = self.store.checkpoint();
         let persisted = control.1.commit.lsn;
         let now = self.clock.node_now(now);
-        let member =
-            Member::new(recovered, control, applied, seed, rules, member_options(), now);
+        let member = Member::new(recovered, control, applied, seed, rules, member_options(), now);
         if member.commit() < persisted.min(member.log().end()) {
             return Opened::Violation(format!(
                 "commit was {persisted}, and is {} after a restart",

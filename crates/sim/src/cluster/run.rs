@@ -184,7 +184,8 @@ impl Cluster {
             }
         }
         let records = self.nodes[primary].store.records();
-        let missing = self.checker.acked().iter().find(|(at, digest)| records.get(at) != Some(digest));
+        let missing =
+            self.checker.acked().iter().find(|(at, digest)| records.get(at) != Some(digest));
         if let Some((at, _)) = missing {
             return Some(format!("the write acknowledged at {at} is not there"));
         }
