@@ -296,8 +296,8 @@ impl Member {
     /// Answers whatever waited for the control file or the disk.
     pub(super) fn settle_following(&mut self, out: &mut Vec<Out>) {
         let drained = self.log.is_drained() || !self.rules.hold(Rule::S5Drain);
-        let (idle, reading) = (self.log.is_idle(), !self.reads.is_empty());
-        let end = self.log.end();
+        let idle = self.log.is_idle() && self.persisting.writing.is_none();
+        let (end, reading) = (self.log.end(), !self.reads.is_empty());
         let written = self.persisting.written;
         let cutting = self.control.truncating.is_some();
         let Some(stream) = self.stream() else { return };

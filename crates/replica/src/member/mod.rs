@@ -529,6 +529,10 @@ impl Member {
         self.act_on_config(out);
         self.settle_following(out);
         self.settle_restart(out);
+        if self.is_reopening() {
+            // The log is being cut: nothing is asked of the disk until that is over.
+            return;
+        }
 
         let mut io = Vec::new();
         let mut sealed = std::mem::take(&mut self.sealed);

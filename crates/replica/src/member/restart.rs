@@ -137,7 +137,8 @@ impl Member {
 
     /// Carries an adoption on; `false` when there is none.
     fn adopt(&mut self, out: &mut Vec<Out>) -> bool {
-        let (end, idle, reading) = (self.log.end(), self.log.is_idle(), !self.reads.is_empty());
+        let idle = self.log.is_idle() && self.persisting.writing.is_none();
+        let (end, reading) = (self.log.end(), !self.reads.is_empty());
         let (drained, written) = (self.log.is_drained(), self.persisting.written);
         let Phase::Gathering(gathering) = &mut self.phase else { return false };
         let Some(adopting) = gathering.adopting.as_mut() else { return false };
