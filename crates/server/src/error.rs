@@ -212,7 +212,11 @@ impl Error {
         // One line, whatever a cause may hold.
         (!matches!(self, Self::OutputClosed)).then(|| {
             let text = self.to_string();
-            text.lines().map(str::trim).filter(|line| !line.is_empty()).collect::<Vec<_>>().join("; ")
+            text.lines()
+                .map(str::trim)
+                .filter(|line| !line.is_empty())
+                .collect::<Vec<_>>()
+                .join("; ")
         })
     }
 
@@ -234,11 +238,8 @@ mod tests {
 
     #[test]
     fn a_message_is_one_line_whatever_its_cause_holds() {
-        let error = Error::Config {
-            path: "a.toml".into(),
-            line: 3,
-            cause: "bad\n  |\n3 | x\n".to_owned(),
-        };
+        let error =
+            Error::Config { path: "a.toml".into(), line: 3, cause: "bad\n  |\n3 | x\n".to_owned() };
         assert_eq!(error.message().unwrap(), "a.toml: line 3: bad; |; 3 | x");
         assert!(Error::OutputClosed.message().is_none());
     }

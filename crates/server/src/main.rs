@@ -10,7 +10,6 @@
 //! - [`error`]: what an error says, and the exit code
 #![forbid(unsafe_code)]
 
-mod bench;
 mod cli;
 mod config;
 mod error;

@@ -3,7 +3,6 @@
 //! Guarantees: Ctrl-C during a command that only reads ends it at once, as the system does it (130 in
 //! a shell); commands that write or own processes end in order. Not here: what a verb does.
 
-mod bench;
 mod store;
 mod wal;
 
@@ -32,9 +31,6 @@ enum Verb {
     /// Look into a store
     #[command(subcommand)]
     Store(store::Store),
-    /// Measure, beside what the bare machine does
-    #[command(subcommand)]
-    Bench(bench::Bench),
 }
 
 /// Carries a command out.
@@ -45,6 +41,5 @@ pub(crate) fn run(arguments: Arguments) -> Result<Verdict, Error> {
     match arguments.verb {
         Verb::Wal(wal) => wal.run(),
         Verb::Store(store) => store.run(),
-        Verb::Bench(bench) => bench.run(),
     }
 }

@@ -78,8 +78,8 @@ impl Keyed for InstanceConfig {
         Key {
             name: "advertise",
             unit: "list of host:port",
-            default: "[] (`listen`)",
-            meaning: "the addresses that others are told, in order of preference",
+            default: "[]",
+            meaning: "the addresses that others are told, in order of preference; none: `listen`",
         },
         Key {
             name: "coordinator",
@@ -145,7 +145,10 @@ impl Keyed for InstanceConfig {
 }
 
 /// Refuses what is not `host:port`.
-pub(super) fn check_address(key: &'static str, address: &str) -> Result<(), (&'static str, String)> {
+pub(super) fn check_address(
+    key: &'static str,
+    address: &str,
+) -> Result<(), (&'static str, String)> {
     let port = address.rsplit_once(':').filter(|(host, _)| !host.is_empty());
     match port.map(|(_, port)| port.parse::<u16>()) {
         Some(Ok(_)) => Ok(()),

@@ -23,7 +23,10 @@ fn an_unknown_key_names_its_line_and_the_closest_known_one() {
     let error = instance("\ncopy_grace = 5\n").unwrap_err();
     assert_eq!(error, "i.toml: line 5: unknown key copy_grace; did you mean copy_grace_ms?");
     let error = instance("[table]\nx = 1").unwrap_err();
-    assert!(error.starts_with("i.toml: line 4: unknown key table; the keys are data_dir,"), "{error}");
+    assert!(
+        error.starts_with("i.toml: line 4: unknown key table; the keys are data_dir,"),
+        "{error}"
+    );
 }
 
 #[test]
@@ -66,8 +69,11 @@ fn the_documentation_has_every_key_with_unit_and_default() {
     let docs = std::fs::read_to_string(path).unwrap();
     for keys in [InstanceConfig::KEYS, CoordinatorConfig::KEYS] {
         for key in keys {
-            let default =
-                if key.default.is_empty() { "must be given".to_owned() } else { format!("`{}`", key.default) };
+            let default = if key.default.is_empty() {
+                "must be given".to_owned()
+            } else {
+                format!("`{}`", key.default)
+            };
             let row = format!("| `{}` | {} | {default} | {} |", key.name, key.unit, key.meaning);
             assert!(docs.contains(&row), "docs/operations.md lacks:\n{row}");
         }

@@ -5,8 +5,6 @@
 
 mod dump;
 mod store;
-#[cfg(test)]
-mod tests;
 mod verify;
 
 use std::path::{Path, PathBuf};
@@ -21,7 +19,8 @@ pub(crate) use verify::verify;
 
 /// A log's folder: `dir` itself, or `wal/` in it when it is a data directory.
 pub(crate) fn log_folder(dir: &Path) -> Result<PathBuf, Error> {
-    let found = std::fs::metadata(dir).map_err(|cause| Error::file("cannot be read", dir, cause))?;
+    let found =
+        std::fs::metadata(dir).map_err(|cause| Error::file("cannot be read", dir, cause))?;
     if !found.is_dir() {
         return Err(Error::Path {
             path: dir.to_owned(),

@@ -40,7 +40,8 @@ impl AckLog {
     /// # Errors
     /// When it cannot be made.
     pub(crate) fn create(path: &Path) -> Result<Self, Error> {
-        let file = File::create(path).map_err(|cause| Error::file("cannot be made", path, cause))?;
+        let file =
+            File::create(path).map_err(|cause| Error::file("cannot be made", path, cause))?;
         Ok(Self { path: path.to_owned(), file, held: Vec::new() })
     }
 

@@ -79,17 +79,19 @@ impl Input {
         }
         let Some(index) = input.columns.iter().position(|column| column == key) else {
             let columns = input.columns.join(", ");
-            return Err(wrong(1, format!("no column {key:?} for --key; the columns are {columns}")));
+            return Err(wrong(
+                1,
+                format!("no column {key:?} for --key; the columns are {columns}"),
+            ));
         };
         input.key = index;
-        let mut keys = HashSet::new();
+        let (mut keys, mut rows) = (HashSet::new(), 0);
         for row in input.rows()? {
-            let row = row?;
-            input.rows += 1;
-            if !keys.insert(row.key) {
-                input.duplicates += 1;
-            }
+            keys.insert(row?.key);
+            rows += 1;
         }
+        input.rows = rows;
+        input.duplicates = rows - keys.len() as u64;
         Ok(input)
     }
 
@@ -178,6 +180,14 @@ impl Iterator for Rows<'_> {
     }
 }
 
+/// The rows that ship with this program.
+///
+/// # Errors
+/// None: they are tested.
+pub(crate) fn airports() -> Result<Input, Error> {
+    Input::embedded("airports.csv", include_str!("../../data/airports.csv"), "faa")
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -227,7 +237,10 @@ mod tests {
     fn a_missing_file_and_a_directory_are_told() {
         let dir = tempfile::tempdir().unwrap();
         let error = Input::open(&dir.path().join("none.csv"), "k").unwrap_err().to_string();
-        assert!(error.contains("none.csv: cannot be read") && error.contains("check the path"), "{error}");
+        assert!(
+            error.contains("none.csv: cannot be read") && error.contains("check the path"),
+            "{error}"
+        );
         let error = Input::open(dir.path(), "k").unwrap_err().to_string();
         assert!(error.contains("is not a regular file"), "{error}");
     }
@@ -237,12 +250,4 @@ mod tests {
         let input = crate::load::rows::airports().unwrap();
         assert_eq!((input.rows, input.duplicates), (1458, 0));
     }
-}
-
-/// The rows that ship with this program.
-///
-/// # Errors
-/// None: they are tested.
-pub(crate) fn airports() -> Result<Input, Error> {
-    Input::embedded("airports.csv", include_str!("../../data/airports.csv"), "faa")
 }
