@@ -1,2 +1,35 @@
-//! Not here yet.
-fn main() {}
+//! The binary `outrigger`: coordinator, instances, client, inspection, demo and benchmarks.
+//!
+//! # Layout
+//! - [`cli`]: the verbs and their options
+//! - [`config`]: the files that a coordinator and an instance are started with
+//! - [`inspect`]: logs and stores, read from disk without their instance
+//! - [`load`]: rows out of a CSV file, and the log of what was acknowledged
+//! - [`bench`]: measurements, ours beside the bare machine's
+//! - [`output`]: the one place that prints
+//! - [`error`]: what an error says, and the exit code
+#![forbid(unsafe_code)]
+
+mod cli;
+mod config;
+mod error;
+mod inspect;
+mod load;
+mod output;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+fn main() -> ExitCode {
+    let arguments = cli::Arguments::parse();
+    match cli::run(arguments) {
+        Ok(verdict) => verdict.exit_code(),
+        Err(error) => {
+            if let Some(text) = error.message() {
+                output::complain(format_args!("error: {text}"));
+            }
+            error.exit_code()
+        }
+    }
+}

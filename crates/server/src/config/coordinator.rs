@@ -1,0 +1,64 @@
+//! The coordinator's configuration.
+
+use std::path::PathBuf;
+
+use serde::Deserialize;
+
+use super::{Key, Keyed, instance};
+
+/// What a coordinator is started with.
+#[derive(Clone, PartialEq, Eq, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct CoordinatorConfig {
+    /// Where the catalog is kept: its log and its register.
+    pub(crate) data_dir: PathBuf,
+    /// The address, `host:port`, on which instances, clients and operators are answered.
+    pub(crate) listen: String,
+    /// How many contents the cluster has; used by `--init` only.
+    #[serde(default = "contents")]
+    pub(crate) contents: u16,
+    /// Which log lines are written to standard error.
+    #[serde(default = "instance::log")]
+    pub(crate) log: String,
+}
+
+const fn contents() -> u16 {
+    1
+}
+
+impl Keyed for CoordinatorConfig {
+    const KEYS: &'static [Key] = &[
+        Key {
+            name: "data_dir",
+            unit: "path",
+            default: "",
+            meaning: "where the catalog is kept; one process at a time",
+        },
+        Key {
+            name: "listen",
+            unit: "host:port",
+            default: "",
+            meaning: "where instances, clients and operators are answered; port 0 takes a free one",
+        },
+        Key {
+            name: "contents",
+            unit: "number",
+            default: "1",
+            meaning: "how many contents the cluster has; used by `--init` only",
+        },
+        Key {
+            name: "log",
+            unit: "level",
+            default: "\"info\"",
+            meaning: "log lines on standard error: error, warn, info, debug, trace, or directives of tracing",
+        },
+    ];
+
+    fn check(&self) -> Result<(), (&'static str, String)> {
+        instance::check_address("listen", &self.listen)?;
+        if self.contents == 0 {
+            return Err(("contents", "a cluster has at least one content".to_owned()));
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,170 @@
+//! An instance's configuration.
+
+use std::path::PathBuf;
+
+use outrigger_wal::format::{DEFAULT_SEGMENT_BYTES, is_segment_bytes};
+use serde::Deserialize;
+
+use super::{Key, Keyed};
+
+/// What an instance is started with.
+#[derive(Clone, PartialEq, Eq, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct InstanceConfig {
+    /// Its data directory: `wal/`, `store/` and the control file.
+    pub(crate) data_dir: PathBuf,
+    /// The address, `host:port`, on which other copies and clients are answered.
+    pub(crate) listen: String,
+    /// The addresses that others are told; empty: `listen`.
+    #[serde(default)]
+    pub(crate) advertise: Vec<String>,
+    /// The coordinator's address, `host:port`.
+    pub(crate) coordinator: String,
+    /// The content that it serves; used by `--init` only.
+    #[serde(default)]
+    pub(crate) content: u16,
+    /// The size of a segment in bytes; used by `--init` of a content's first instance only.
+    #[serde(default = "segment_bytes")]
+    pub(crate) segment_bytes: u64,
+    /// How long a primary goes on without a connection to a copy before it asks to go on without it,
+    /// in milliseconds.
+    #[serde(default = "copy_grace_ms")]
+    pub(crate) copy_grace_ms: u64,
+    /// The store's memtable is flushed when it has grown to this many bytes.
+    #[serde(default = "memtable_bytes")]
+    pub(crate) memtable_bytes: u64,
+    /// The store keeps so many bytes of its tables in memory.
+    #[serde(default = "cache_bytes")]
+    pub(crate) cache_bytes: u64,
+    /// Which log lines are written to standard error.
+    #[serde(default = "log")]
+    pub(crate) log: String,
+}
+
+const fn segment_bytes() -> u64 {
+    DEFAULT_SEGMENT_BYTES
+}
+
+const fn copy_grace_ms() -> u64 {
+    500
+}
+
+const fn memtable_bytes() -> u64 {
+    12 << 20
+}
+
+const fn cache_bytes() -> u64 {
+    8 << 20
+}
+
+pub(super) fn log() -> String {
+    "info".to_owned()
+}
+
+impl Keyed for InstanceConfig {
+    const KEYS: &'static [Key] = &[
+        Key {
+            name: "data_dir",
+            unit: "path",
+            default: "",
+            meaning: "holds `wal/`, `store/` and the control file; one process at a time",
+        },
+        Key {
+            name: "listen",
+            unit: "host:port",
+            default: "",
+            meaning: "where other copies and clients are answered; port 0 takes a free one",
+        },
+        Key {
+            name: "advertise",
+            unit: "list of host:port",
+            default: "[]",
+            meaning: "the addresses that others are told, in order of preference; none: `listen`",
+        },
+        Key {
+            name: "coordinator",
+            unit: "host:port",
+            default: "",
+            meaning: "where the coordinator listens",
+        },
+        Key {
+            name: "content",
+            unit: "number",
+            default: "0",
+            meaning: "the content it serves; used by `--init` only",
+        },
+        Key {
+            name: "segment_bytes",
+            unit: "bytes",
+            default: "67108864",
+            meaning: "the size of a log segment, a power of two from 1 MiB to 1 GiB; used by `--init` \
+                      of a content's first instance only, the others take what the log has",
+        },
+        Key {
+            name: "copy_grace_ms",
+            unit: "milliseconds",
+            default: "500",
+            meaning: "how long a primary waits for a copy it has no connection to, before it asks to \
+                      go on without it",
+        },
+        Key {
+            name: "memtable_bytes",
+            unit: "bytes",
+            default: "12582912",
+            meaning: "the store's memtable is flushed at this size; up to three of them are in memory",
+        },
+        Key {
+            name: "cache_bytes",
+            unit: "bytes",
+            default: "8388608",
+            meaning: "how much of the store's tables is kept in memory",
+        },
+        Key {
+            name: "log",
+            unit: "level",
+            default: "\"info\"",
+            meaning: "log lines on standard error: error, warn, info, debug, trace, or directives of tracing",
+        },
+    ];
+
+    fn check(&self) -> Result<(), (&'static str, String)> {
+        check_address("listen", &self.listen)?;
+        check_address("coordinator", &self.coordinator)?;
+        self.advertise.iter().try_for_each(|address| check_address("advertise", address))?;
+        if !is_segment_bytes(self.segment_bytes) {
+            let cause = format!("{} is not a power of two from 1 MiB to 1 GiB", self.segment_bytes);
+            return Err(("segment_bytes", cause));
+        }
+        if self.content > i16::MAX.unsigned_abs() {
+            return Err(("content", format!("{} is too large", self.content)));
+        }
+        check_range("copy_grace_ms", self.copy_grace_ms, 10, 3_600_000)?;
+        check_range("memtable_bytes", self.memtable_bytes, 1 << 20, 256 << 20)?;
+        check_range("cache_bytes", self.cache_bytes, 1 << 20, 64 << 30)
+    }
+}
+
+/// Refuses what is not `host:port`.
+pub(super) fn check_address(
+    key: &'static str,
+    address: &str,
+) -> Result<(), (&'static str, String)> {
+    let port = address.rsplit_once(':').filter(|(host, _)| !host.is_empty());
+    match port.map(|(_, port)| port.parse::<u16>()) {
+        Some(Ok(_)) => Ok(()),
+        _ => Err((key, format!("{address:?} is not host:port, as in \"127.0.0.1:7001\""))),
+    }
+}
+
+fn check_range(
+    key: &'static str,
+    found: u64,
+    least: u64,
+    most: u64,
+) -> Result<(), (&'static str, String)> {
+    if (least..=most).contains(&found) {
+        Ok(())
+    } else {
+        Err((key, format!("{found} is not between {least} and {most}")))
+    }
+}

@@ -1,0 +1,63 @@
+//! The TOML files that a coordinator and an instance are started with.
+//!
+//! Guarantees: an unknown key is an error that names its line and the closest known key; the tables of
+//! keys ([`InstanceConfig::KEYS`], [`CoordinatorConfig::KEYS`]) are what `docs/operations.md` shows (a test
+//! compares them). Units are the last part of a name: `_ms`, `_bytes`.
+//! Not here: what only one command needs, which are its options.
+
+mod coordinator;
+mod instance;
+mod keys;
+#[cfg(test)]
+mod tests;
+
+use std::fs::File;
+use std::io::Read;
+use std::path::Path;
+
+use serde::de::DeserializeOwned;
+
+use crate::error::Error;
+
+pub(crate) use coordinator::CoordinatorConfig;
+pub(crate) use instance::InstanceConfig;
+pub(crate) use keys::Key;
+
+/// A configuration that can be read from a file.
+pub(crate) trait Keyed: DeserializeOwned {
+    /// Its keys, all of them.
+    const KEYS: &'static [Key];
+
+    /// What no type can say: (key, what is wrong).
+    fn check(&self) -> Result<(), (&'static str, String)>;
+}
+
+/// The longest file that is read, in bytes.
+const MAX_FILE_BYTES: u64 = 1 << 20;
+
+/// Reads a configuration.
+///
+/// # Errors
+/// When the file cannot be read, or does not say what is needed.
+pub(crate) fn read<C: Keyed>(path: &Path) -> Result<C, Error> {
+    let unreadable = |cause| Error::file("cannot be read", path, cause);
+    let mut text = String::new();
+    let file = File::open(path).map_err(unreadable)?;
+    file.take(MAX_FILE_BYTES).read_to_string(&mut text).map_err(unreadable)?;
+    parse(path, &text)
+}
+
+fn parse<C: Keyed>(path: &Path, text: &str) -> Result<C, Error> {
+    let wrong = |line, cause| Error::Config { path: path.to_owned(), line, cause };
+    let toml = |error: toml::de::Error| {
+        let line = error.span().map_or(0, |span| keys::line_of(text, span.start));
+        wrong(line, error.message().to_owned())
+    };
+    let lines = keys::lines(text).map_err(toml)?;
+    keys::check(&lines, C::KEYS).map_err(|(line, cause)| wrong(line, cause))?;
+    let config: C = toml::from_str(text).map_err(toml)?;
+    config.check().map_err(|(key, cause)| {
+        wrong(lines.get(key).copied().unwrap_or(0), format!("{key}: {cause}"))
+    })?;
+    Ok(config)
+}
