@@ -12,6 +12,7 @@ use crate::catalog::Ticket;
 
 /// What a coordinator is told.
 #[derive(Clone, Debug)]
+#[expect(clippy::large_enum_variant, reason = "most events are frames")]
 pub enum In {
     /// Its own member serves in this epoch, or serves no more.
     Serving(Option<Epoch>),
