@@ -1,5 +1,6 @@
 //! The catalog as a state store: who wins is decided in log order, on every replay the same, and
 //! a checkpoint is exactly a prefix.
+#![expect(clippy::unwrap_used, reason = "helpers of tests are tests")]
 
 mod support;
 

@@ -1,4 +1,5 @@
 //! Registers without a log: the coordinator's own in two slots, and the one in memory.
+#![expect(clippy::unwrap_used, reason = "helpers of tests are tests")]
 
 mod support;
 

@@ -1,5 +1,6 @@
 //! Which changes of a configuration are recorded, which are refused and why, and what is recorded
 //! with them.
+#![expect(clippy::unwrap_used, reason = "helpers of tests are tests")]
 
 mod support;
 

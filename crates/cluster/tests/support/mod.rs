@@ -1,5 +1,6 @@
 //! What the tests share: names, configurations, a log in memory, a coordinator with its catalog.
 #![allow(dead_code, reason = "each test takes what it needs")]
+#![expect(clippy::unwrap_used, clippy::expect_used, reason = "a test's helpers fail the test")]
 
 use std::sync::Arc;
 
