@@ -3,13 +3,17 @@
 //! # Layout
 //! - [`member`]: primary or mirror, restart, promotion, rejoin
 //! - [`control`]: what an instance must not forget
+//! - [`fate`]: what became of a commit in doubt
 //! - [`rules`]: the safety rules by name
 //! - [`store`]: the state that the log drives, and the stores that keep it
+//! - [`runtime`]: a member over real files, sockets and threads
 //! - [`conformance`]: the suite that every store has to pass
 #![forbid(unsafe_code)]
 
 pub mod conformance;
 pub mod control;
+pub mod fate;
 pub mod member;
 pub mod rules;
+pub mod runtime;
 pub mod store;

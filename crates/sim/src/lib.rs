@@ -1,4 +1,4 @@
-//! A world to test in: simulated time, chance and disks. One seed is one run.
+//! A world to test in: simulated time, chance, disks, a network, a cluster. One seed is one run.
 //!
 //! Nothing here is shipped: the crate plugs into the seams of the others, and none depends on it.
 //!
@@ -6,11 +6,17 @@
 //! - [`rng`]: chance, from a seed
 //! - [`clock`]: simulated time, with pauses and skew for each node
 //! - [`disk`]: a disk with a page cache, a platter, crashes and faults
+//! - [`cluster`]: the copies of one content and everything around them
+//! - `checker`: what must hold in every run
+//! - [`suite`]: many seeds
 #![forbid(unsafe_code)]
 
+mod checker;
 pub mod clock;
+pub mod cluster;
 pub mod disk;
 pub mod rng;
+pub mod suite;
 
 pub use clock::{NodeClock, Pause};
 pub use disk::SimDisk;

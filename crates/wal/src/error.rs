@@ -4,7 +4,7 @@
 //! disk answers ([`IoFault`]); both appear here with their place.
 
 use crate::disk::{FileId, IoFault};
-use crate::lsn::{ContentId, Epoch, LogId, Lsn};
+use crate::lsn::{ContentId, Epoch, LogId, Lsn, RunningHash};
 
 /// Why an operation on the log failed.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -148,6 +148,16 @@ pub enum Error {
         to: Lsn,
         /// The commit LSN.
         commit: Lsn,
+    },
+    /// The log has another running hash at the cut than the history it was to be cut for.
+    #[error("at {lsn} the log has the running hash {found}, not {expected}: it is another history")]
+    OtherHistory {
+        /// Where the cut was to be.
+        lsn: Lsn,
+        /// The running hash there.
+        found: RunningHash,
+        /// The one expected.
+        expected: RunningHash,
     },
     /// A block that was received does not continue the log.
     #[error("block at {lsn} does not continue the log at {end} (epoch {epoch}): {cause}")]

@@ -113,8 +113,7 @@ impl Member {
             self.control.epoch = epoch;
             let generation = self.persist();
             let peers = self.other_copies(config, None);
-            self.phase =
-                Phase::Rising(Rising { epoch, generation, peers, promoted: false, deposed: None });
+            self.phase = Phase::Rising(Rising { epoch, generation, peers, promoted: false });
             return;
         }
         out.push(Out::Swap { seen: config.version, new: new.clone() });
@@ -156,13 +155,8 @@ impl Member {
         let generation = self.persist();
         let deposed = previous.map(|config| config.primary).filter(|deposed| *deposed != me);
         let peers = self.other_copies(config, deposed);
-        self.phase = Phase::Rising(Rising {
-            epoch: config.epoch,
-            generation,
-            peers,
-            promoted: true,
-            deposed,
-        });
+        self.phase =
+            Phase::Rising(Rising { epoch: config.epoch, generation, peers, promoted: true });
     }
 
     fn other_copies(

@@ -30,14 +30,8 @@ impl Member {
         }
     }
 
-    pub(super) fn is_reopening(&self) -> bool {
-        match &self.phase {
-            Phase::Following(Following { stream: Some(stream) }) => {
-                stream.start.is_some_and(|start| start.reopening)
-            }
-            Phase::Gathering(gathering) => gathering.adopting.is_some_and(|a| a.reopening),
-            _ => false,
-        }
+    pub(super) const fn is_reopening(&self) -> bool {
+        self.reopening.is_some()
     }
 
     pub(super) fn drop_stream(&mut self, out: &mut Vec<Out>) {
@@ -74,6 +68,11 @@ impl Member {
             self.refuse(link, session, Reason::NotAMember, text, out);
             return;
         };
+        if self.config.as_ref().is_some_and(|config| config.copy(*from).is_none()) {
+            let text = format!("{from} is no copy of content {}", id.content);
+            self.refuse(link, session, Reason::NotAMember, text, out);
+            return;
+        }
         // S0: coordinator's epoch, then epoch, then version.
         if let Some((reason, text)) = self.stale(&envelope) {
             if reason == Reason::ForeignNonce {
@@ -262,7 +261,7 @@ impl Member {
         let generation = self.persist();
         if let Some(stream) = self.stream() {
             stream.generation = generation;
-            stream.start = Some(Start { from, hash, reopening: false });
+            stream.start = Some(Start { from, hash });
             stream.receiver.enter(Stage::Cutting);
         }
     }
@@ -296,10 +295,10 @@ impl Member {
     /// Answers whatever waited for the control file or the disk.
     pub(super) fn settle_following(&mut self, out: &mut Vec<Out>) {
         let drained = self.log.is_drained() || !self.rules.hold(Rule::S5Drain);
-        let (idle, reading) = (self.log.is_idle(), !self.reads.is_empty());
-        let end = self.log.end();
+        let idle = self.log.is_idle() && self.persisting.writing.is_none();
+        let (end, reading) = (self.log.end(), !self.reads.is_empty());
         let written = self.persisting.written;
-        let cutting = self.control.truncating.is_some();
+        let (cutting, reopening) = (self.control.truncating.is_some(), self.is_reopening());
         let Some(stream) = self.stream() else { return };
         let (link, session) = (stream.link, stream.receiver.session());
         let persisted = written >= stream.generation;
@@ -317,11 +316,12 @@ impl Member {
             }
             Stage::Told => self.settle_lending(out),
             Stage::Cutting if persisted => {
-                let Some(start) = stream.start.as_mut() else { return };
+                let Some(start) = stream.start.as_ref() else { return };
                 if cutting {
-                    if !start.reopening && idle && !reading {
-                        start.reopening = true;
-                        let Start { from: cut, hash, .. } = *start;
+                    if !reopening && idle && !reading {
+                        let Start { from: cut, hash } = *start;
+                        let epoch = stream.receiver.epoch();
+                        self.reopening = Some(epoch);
                         out.push(Out::Reopen { cut, hash: Some(hash) });
                     }
                     return;
@@ -344,19 +344,11 @@ impl Member {
 
     /// The log was opened again, with what lay behind the fork cut off.
     pub(super) fn reopened(&mut self, result: Result<Recovered, Error>, out: &mut Vec<Out>) {
+        let Some(epoch) = self.reopening.take() else { return };
         let recovered = match result {
             Ok(recovered) => recovered,
             Err(error) => {
-                if let Some(stream) = self.stream()
-                    && !error.is_damage()
-                {
-                    let (link, session) = (stream.link, stream.receiver.session());
-                    self.control.truncating = None;
-                    self.persist();
-                    self.needs_copy(link, session, error.to_string(), out);
-                } else {
-                    self.fail(error.to_string(), out);
-                }
+                self.not_reopened(&error, out);
                 return;
             }
         };
@@ -372,26 +364,40 @@ impl Member {
         // ORDER: the floor falls in the same write that clears the mark (S6, S7).
         self.control.truncating = None;
         let generation = self.persist();
-        let reporting = match &mut self.phase {
-            Phase::Following(Following { stream: Some(stream) }) => {
-                stream.generation = generation;
-                if let Some(start) = stream.start.as_mut() {
-                    start.reopening = false;
-                }
-                Some(stream.receiver.epoch())
-            }
+        match &mut self.phase {
+            Phase::Following(Following { stream: Some(stream) }) => stream.generation = generation,
             Phase::Gathering(gathering) => {
                 if let Some(adopting) = gathering.adopting.as_mut() {
-                    adopting.reopening = false;
                     adopting.cut = None;
                 }
-                Some(gathering.epoch)
             }
-            _ => None,
-        };
-        if let Some(epoch) = reporting {
-            self.history_epoch = epoch;
-            self.report(Some(fork), out);
+            _ => {}
+        }
+        // The authority is told also where the connection is gone (S6).
+        self.history_epoch = epoch;
+        self.report(Some(fork), out);
+    }
+
+    /// The log could not be cut.
+    fn not_reopened(&mut self, error: &Error, out: &mut Vec<Out>) {
+        let unchanged = matches!(
+            error,
+            Error::BelowCommit { .. }
+                | Error::NotABoundary { .. }
+                | Error::OtherHistory { .. }
+                | Error::Recycled { .. }
+        );
+        if !unchanged {
+            self.fail(error.to_string(), out);
+            return;
+        }
+        self.control.truncating = None;
+        self.persist();
+        if let Some(stream) = self.stream() {
+            let (link, session) = (stream.link, stream.receiver.session());
+            self.needs_copy(link, session, error.to_string(), out);
+        } else {
+            self.step_down("its log cannot be cut where the greatest parts from it", out);
         }
     }
 
@@ -416,7 +422,7 @@ impl Member {
     fn settle_lending(&mut self, out: &mut Vec<Out>) {
         let reading = self.reads.values().any(|reading| matches!(reading, Reading::Lend(..)));
         let Some(stream) = self.stream() else { return };
-        let Some((next, to)) = stream.lending.filter(|(next, to)| next < to && !reading) else {
+        let Some((next, _)) = stream.lending.filter(|(next, to)| next < to && !reading) else {
             return;
         };
         let link = stream.link;

@@ -28,7 +28,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
 use bytes::Bytes;
-use outrigger_net::config::{Config, Version};
+use outrigger_net::config::Config;
 use outrigger_net::message::{Envelope, History, Message, Reason, Session};
 use outrigger_wal::disk::{FileId, Io, IoDone, IoFault, OpId};
 use outrigger_wal::format::Block;
@@ -133,6 +133,9 @@ pub struct Member {
 
     log: Log,
     openings: u64,
+    /// The log is being opened again, for a primary of this epoch: until it is, nothing may touch
+    /// its files, whatever becomes of the connection meanwhile.
+    reopening: Option<Epoch>,
     /// What is committed, as far as this copy knows and holds it.
     commit: Lsn,
     /// What the primary said is committed; may lie beyond what is held here.
@@ -192,7 +195,7 @@ impl Member {
         now: Micros,
     ) -> Self {
         let (generation, mut control) = control;
-        let commit = recovered.commit.max(applied);
+        let commit = recovered.commit.min(recovered.end).max(applied);
         control.epochs.clone_from(&recovered.epochs);
         let history_epoch = recovered.epochs.last().map_or(Epoch::NONE, |entry| entry.epoch);
         let start = recovered.start;
@@ -205,6 +208,7 @@ impl Member {
             wall_micros: 0,
             persisting: Persisting { written: generation, writing: None, dirty: true, at: now },
             openings: 0,
+            reopening: None,
             commit,
             told_commit: commit,
             told_keep: control.keep,
@@ -410,6 +414,7 @@ impl Member {
     fn fail(&mut self, text: String, out: &mut Vec<Out>) {
         if !matches!(self.phase, Phase::Failed) {
             self.step_down("the copy failed", out);
+            self.drop_stream(out);
             self.phase = Phase::Failed;
             out.push(Out::Event(Event::Failed { text }));
         }
@@ -529,13 +534,19 @@ impl Member {
         self.act_on_config(out);
         self.settle_following(out);
         self.settle_restart(out);
+        if self.is_reopening() {
+            // The log is being cut: nothing is asked of the disk until that is over.
+            return;
+        }
 
         let mut io = Vec::new();
-        let mut sealed = std::mem::take(&mut self.sealed);
-        self.log.pump(self.now, &mut sealed, &mut io);
-        sealed.clear();
-        self.sealed = sealed;
-        out.extend(io.drain(..).map(|(op, io)| Out::Io(op, io)));
+        if !self.is_reopening() {
+            let mut sealed = std::mem::take(&mut self.sealed);
+            self.log.pump(self.now, &mut sealed, &mut io);
+            sealed.clear();
+            self.sealed = sealed;
+            out.extend(io.drain(..).map(|(op, io)| Out::Io(op, io)));
+        }
 
         self.settle_reign(out);
         self.advance_commit(out);
@@ -559,6 +570,10 @@ impl Member {
             self.persist();
         }
         self.report(None, out);
+        if matches!(self.phase, Phase::Following(_)) {
+            // A push may have been lost.
+            out.push(Out::ReadConfig);
+        }
     }
 
     fn report(&mut self, cut: Option<Lsn>, out: &mut Vec<Out>) {
@@ -586,10 +601,6 @@ impl Member {
             self.phase = Phase::Closed;
             out.push(Out::Closed);
         }
-    }
-
-    fn version(&self) -> Version {
-        self.config.as_ref().map_or(Version(0), |config| config.version)
     }
 
     fn new_link(&mut self) -> LinkId {

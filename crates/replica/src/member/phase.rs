@@ -89,8 +89,6 @@ pub(super) struct Stream {
 pub(super) struct Start {
     pub(super) from: Lsn,
     pub(super) hash: RunningHash,
-    /// The log was asked to be opened again.
-    pub(super) reopening: bool,
 }
 
 /// A restarted primary that collects the ends of the in-sync copies.
@@ -113,7 +111,6 @@ pub(super) struct Adopting {
     pub(super) end: Lsn,
     /// Our own log is cut first: to where, and the generation that holds the mark.
     pub(super) cut: Option<(Lsn, u64)>,
-    pub(super) reopening: bool,
     pub(super) asked: bool,
 }
 
@@ -125,8 +122,6 @@ pub(super) struct Rising {
     pub(super) peers: BTreeMap<InstanceId, Peer>,
     /// Whether this is a promotion (S3) or a restart (S5).
     pub(super) promoted: bool,
-    /// The copy that reigned before.
-    pub(super) deposed: Option<InstanceId>,
 }
 
 /// A reign.

@@ -169,7 +169,9 @@ impl Member {
         let (now, mine) = (self.now, self.history());
         let checked = self.rules.hold(Rule::S1Session);
         let epoch = self.control.epoch;
+        let config = self.config.clone();
         let Some((instance, peer)) = self.peer_of(link) else { return };
+        let counted = config.is_some_and(|config| config.in_sync(instance));
         let Some(up) = peer.up() else { return };
         if checked && (envelope.session != up.session || envelope.epoch != epoch) {
             if matches!(message, Message::Refuse { .. }) {
@@ -182,7 +184,22 @@ impl Member {
         up.sender.hear(now);
         match message {
             Message::Welcome { from, history, .. } if from == instance => {
-                up.history = Some(history);
+                let regressed = history.end < peer.observed && checked;
+                if regressed && (counted || peer.awaited.is_some()) {
+                    // It lost what it had acknowledged: it is not counted again before it left (S2).
+                    let text = format!(
+                        "copy {instance} held {} and ends at {} now",
+                        peer.observed, history.end
+                    );
+                    self.bad_ack(link, text, out);
+                    return;
+                }
+                if !counted && peer.awaited.is_none() {
+                    peer.observed = Lsn::ZERO;
+                }
+                if let Some(up) = peer.up() {
+                    up.history = Some(history);
+                }
             }
             Message::Ready { at } => match up.sender.ready(at) {
                 Ok(()) => peer.observed = peer.observed.max(at),
@@ -566,6 +583,7 @@ impl Member {
                 shrunk = shrunk.saturating_add(1);
                 peer.deposed = false;
                 peer.awaited = None;
+                peer.observed = Lsn::ZERO;
                 out.push(Out::Event(Event::Shrunk { copy: copy.instance }));
             }
         }

@@ -95,7 +95,6 @@ impl Member {
                 generation: gathering.generation,
                 peers: gathering.peers,
                 promoted: false,
-                deposed: None,
             });
             if self.log.is_drained() {
                 self.rise(out);
@@ -127,8 +126,7 @@ impl Member {
             self.control.truncating = Some(to);
             (to, self.persist())
         });
-        let adopting =
-            Adopting { from, link, end: theirs.end, cut, reopening: false, asked: false };
+        let adopting = Adopting { from, link, end: theirs.end, cut, asked: false };
         if let Phase::Gathering(gathering) = &mut self.phase {
             gathering.adopting = Some(adopting);
         }
@@ -137,13 +135,15 @@ impl Member {
 
     /// Carries an adoption on; `false` when there is none.
     fn adopt(&mut self, out: &mut Vec<Out>) -> bool {
-        let (end, idle, reading) = (self.log.end(), self.log.is_idle(), !self.reads.is_empty());
+        let idle = self.log.is_idle() && self.persisting.writing.is_none();
+        let (end, reading) = (self.log.end(), !self.reads.is_empty());
         let (drained, written) = (self.log.is_drained(), self.persisting.written);
+        let reopening = self.is_reopening();
         let Phase::Gathering(gathering) = &mut self.phase else { return false };
         let Some(adopting) = gathering.adopting.as_mut() else { return false };
         if let Some((cut, generation)) = adopting.cut {
-            if !adopting.reopening && written >= generation && idle && !reading {
-                adopting.reopening = true;
+            if !reopening && written >= generation && idle && !reading {
+                self.reopening = Some(gathering.epoch);
                 out.push(Out::Reopen { cut, hash: None });
             }
             return true;

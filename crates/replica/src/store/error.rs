@@ -52,6 +52,12 @@ pub enum StoreError {
         /// The version found.
         found: u16,
     },
+    /// The store cannot do this by its nature.
+    #[error("this store cannot {what}: it is rebuilt from the log alone")]
+    Unable {
+        /// What was asked for.
+        what: &'static str,
+    },
     /// What the store holds about itself makes no sense.
     #[error("{place}: {what}: damaged; rebuild this copy")]
     Damaged {

@@ -14,10 +14,12 @@ mod export;
 pub mod kv;
 pub mod lsm;
 pub mod memory;
+mod replayed;
 pub mod run;
 
 pub use error::{RunFault, StoreError};
 pub use export::{KeyRange, Pair, Snapshot, StateHash};
+pub use replayed::{Fold, Replayed};
 
 use bytes::Bytes;
 use outrigger_wal::Lsn;

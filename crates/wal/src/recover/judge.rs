@@ -95,7 +95,7 @@ impl Walk {
         }
         let hash = match cut {
             None => self.chain.hash.unwrap_or_default(),
-            Some(cut) => self.may_cut(cut, ledger.uncuttable())?,
+            Some(cut) => self.may_cut(cut, options.cut_hash, ledger.uncuttable())?,
         };
         if cut.is_none() {
             self.no_hole(bytes, &behind)?;
@@ -124,7 +124,12 @@ impl Walk {
     }
 
     /// The running hash at the cut, when the log may be cut there.
-    fn may_cut(&self, cut: Lsn, commit: Lsn) -> Result<RunningHash, Error> {
+    fn may_cut(
+        &self,
+        cut: Lsn,
+        expected: Option<RunningHash>,
+        commit: Lsn,
+    ) -> Result<RunningHash, Error> {
         if cut < commit {
             return Err(Error::BelowCommit { to: cut, commit });
         }
@@ -132,7 +137,11 @@ impl Walk {
         if self.start > Lsn::ZERO && cut <= self.start {
             return Err(Error::Recycled { lsn: cut, start: self.start });
         }
-        self.at_cut.ok_or(Error::NotABoundary { lsn: cut, what: "block" })
+        let found = self.at_cut.ok_or(Error::NotABoundary { lsn: cut, what: "block" })?;
+        match expected.filter(|expected| *expected != found) {
+            Some(expected) => Err(Error::OtherHistory { lsn: cut, found, expected }),
+            None => Ok(found),
+        }
     }
 
     /// Refuses a segment that is missing before one that holds blocks: a segment's name is durable

@@ -49,6 +49,9 @@ pub struct RecoverOptions {
     /// Where the log is to be cut, or was being cut when it was interrupted. Behind the log's end:
     /// nothing is left to do.
     pub cut: Option<Lsn>,
+    /// The running hash that must stand at the cut, where it is known; with another one nothing is
+    /// cut.
+    pub cut_hash: Option<RunningHash>,
 }
 
 /// Bytes that were kept aside.
@@ -111,7 +114,7 @@ pub struct Recovered {
 /// [`Error::Damage`]: promised bytes are bad, nothing was changed. [`Error::WrongLog`],
 /// [`Error::WrongContent`], [`Error::Foreign`], [`Error::NewerFormat`], [`Error::UnknownFeature`]:
 /// what is there is not ours to read, nothing was changed. [`Error::BelowCommit`],
-/// [`Error::NotABoundary`], [`Error::Recycled`]: the cut cannot be, nothing was changed. The disk's:
+/// [`Error::NotABoundary`], [`Error::OtherHistory`], [`Error::Recycled`]: the cut cannot be, nothing was changed. The disk's:
 /// recover again.
 pub fn recover(disk: &mut dyn Disk, options: &RecoverOptions) -> Result<Option<Recovered>, Error> {
     let disk = &mut disk.blocking();

@@ -246,6 +246,7 @@ pub(crate) fn options(instance: InstanceId, promises: Promises) -> RecoverOption
         instance,
         promises,
         cut: None,
+        cut_hash: None,
     }
 }
 

@@ -1,0 +1,52 @@
+//! Where a replica asks who reigns: the seam to whatever owns configurations.
+//!
+//! Questions are asked without waiting; whatever is recorded is told through [`Told`], as an answer or as
+//! a push, in any order and any number of times. Not here: any authority (the cluster's catalog).
+
+use std::sync::Weak;
+
+use outrigger_net::config::{Config, Version};
+use outrigger_wal::{Epoch, Lsn};
+
+use super::core::Shared;
+use crate::member::In;
+
+/// An authority as a replica sees it. Calls must not block; they may answer within the call.
+pub trait Authority: Send + Sync {
+    /// From now on, what is recorded for this replica's content is told here.
+    fn attach(&self, told: Told);
+
+    /// Asks what is recorded.
+    fn read(&self);
+
+    /// Asks to replace the configuration at version `seen`; whatever is recorded then is told.
+    fn swap(&self, seen: Version, new: Config);
+
+    /// How far the copy is, of which reign's history; `cut`: it was just cut there.
+    fn report(&self, epoch: Epoch, durable: Lsn, commit: Lsn, applied: Lsn, cut: Option<Lsn>);
+}
+
+/// Where an authority tells a replica what is recorded.
+#[derive(Clone)]
+pub struct Told(pub(super) Weak<Shared>);
+
+impl std::fmt::Debug for Told {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Told")
+    }
+}
+
+impl Told {
+    /// `config` is recorded, says the coordinator of this epoch.
+    pub fn recorded(&self, config: Config, coordinator_epoch: u64) {
+        if let Some(shared) = self.0.upgrade() {
+            shared.push(In::Config { config, coordinator_epoch });
+        }
+    }
+
+    /// Whether the replica is still there.
+    #[must_use]
+    pub fn is_alive(&self) -> bool {
+        self.0.strong_count() > 0
+    }
+}

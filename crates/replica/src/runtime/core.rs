@@ -1,0 +1,397 @@
+//! The lock around the member, the inbox before it, and what carries its actions out.
+//!
+//! Guarantees: events reach the member one at a time; no event is left lying: whoever finds the lock taken
+//! leaves it to the holder, who looks again after letting go. Waiters are woken outside the lock.
+//! Not here: sockets (`links`), the store's thread (`applying`).
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant, SystemTime};
+
+use outrigger_wal::disk::plain::PlainDisk;
+use outrigger_wal::disk::{Disk, DiskExt, FileId, lock::DirLock};
+use outrigger_wal::format::{Block, CleanMark};
+use outrigger_wal::recover::{RecoverOptions, recover};
+use outrigger_wal::{Epoch, Error, Lsn, Micros, RunningHash, Watermark};
+use parking_lot::{Condvar, Mutex};
+use tokio::sync::Notify;
+
+use super::applying::Applier;
+use super::authority::Authority;
+use super::commit::ReignHandle;
+use super::links::Links;
+use super::{ReplicaError, Status};
+use crate::control::Identity;
+use crate::fate::{Fate, fate};
+use crate::member::{Event, In, Member, Out};
+
+/// The name that the clean-close mark is written under before it gets its own.
+const MARK_IN_THE_MAKING: FileId = FileId::Prepared(u32::MAX);
+
+type Listener = Box<dyn Fn(&Event) -> bool + Send>;
+
+/// Everything that only the holder of the lock touches.
+pub(super) struct Core {
+    pub(super) member: Member,
+    pub(super) disk: PlainDisk,
+    out: Vec<Out>,
+    events: Vec<In>,
+    done: Vec<(
+        outrigger_wal::disk::OpId,
+        Result<outrigger_wal::disk::IoDone, outrigger_wal::disk::IoFault>,
+    )>,
+    /// The disk is with the thread that cuts the log.
+    lent: bool,
+    closed: bool,
+}
+
+/// A replica's shared state.
+pub(super) struct Shared {
+    pub(super) identity: Identity,
+    core: Mutex<Core>,
+    inbox: Mutex<Vec<In>>,
+    dirty: AtomicBool,
+    born: Instant,
+    pub(super) applied: Arc<Watermark>,
+    reign: Mutex<Option<Arc<ReignHandle>>>,
+    serving: AtomicBool,
+    status: Mutex<Status>,
+    changed: Condvar,
+    pub(super) listeners: Mutex<Vec<Listener>>,
+    authority: Arc<dyn Authority>,
+    pub(super) links: Links,
+    applier: Applier,
+    /// The network thread's timer looks again.
+    pub(super) timer: Notify,
+    deadline: Mutex<Option<Micros>>,
+    lock: Mutex<Option<DirLock>>,
+}
+
+impl Core {
+    pub(super) fn new(member: Member, disk: PlainDisk) -> Self {
+        Self {
+            member,
+            disk,
+            out: Vec::new(),
+            events: Vec::new(),
+            done: Vec::new(),
+            lent: false,
+            closed: false,
+        }
+    }
+}
+
+impl Shared {
+    #[expect(clippy::too_many_arguments, reason = "the parts that a replica is made of")]
+    pub(super) fn new(
+        identity: Identity,
+        core: Core,
+        born: Instant,
+        authority: Arc<dyn Authority>,
+        links: Links,
+        applier: Applier,
+        lock: DirLock,
+        applied: Lsn,
+    ) -> Self {
+        let status = status_of(&core.member, None);
+        Self {
+            identity,
+            core: Mutex::new(core),
+            inbox: Mutex::default(),
+            dirty: AtomicBool::new(false),
+            born,
+            applied: Arc::new(Watermark::new(applied)),
+            reign: Mutex::new(None),
+            serving: AtomicBool::new(false),
+            status: Mutex::new(status),
+            changed: Condvar::new(),
+            listeners: Mutex::default(),
+            authority,
+            links,
+            applier,
+            timer: Notify::new(),
+            deadline: Mutex::new(None),
+            lock: Mutex::new(Some(lock)),
+        }
+    }
+
+    pub(super) fn local_addr(&self) -> SocketAddr {
+        self.links.local_addr()
+    }
+
+    pub(super) fn now(&self) -> Micros {
+        Micros(u64::try_from(self.born.elapsed().as_micros()).unwrap_or(u64::MAX))
+    }
+
+    pub(super) fn push(self: &Arc<Self>, event: In) {
+        self.inbox.lock().push(event);
+        self.drive();
+    }
+
+    /// Steps the member through whatever has happened, unless somebody else is at it and will.
+    pub(super) fn drive(self: &Arc<Self>) {
+        self.dirty.store(true, Ordering::SeqCst);
+        loop {
+            let Some(mut core) = self.core.try_lock() else { return };
+            self.dirty.store(false, Ordering::SeqCst);
+            let reached = self.pump(&mut core);
+            drop(core);
+            if let Some((commit, reign)) = reached {
+                reign.commit.advance(commit);
+            }
+            if !self.dirty.load(Ordering::SeqCst) {
+                return;
+            }
+        }
+    }
+
+    fn pump(self: &Arc<Self>, core: &mut Core) -> Option<(Lsn, Arc<ReignHandle>)> {
+        if core.closed {
+            return None;
+        }
+        let wall = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+        core.member.wall_clock_is(u64::try_from(wall.as_micros()).unwrap_or(0));
+        let mut events = std::mem::take(&mut core.events);
+        events.append(&mut self.inbox.lock());
+        if !core.lent {
+            core.disk.reap(None, &mut core.done);
+            events.extend(core.done.drain(..).map(|(op, result)| In::Io(op, result)));
+        }
+        if events.is_empty() {
+            events.push(In::Kick);
+        }
+        for event in events.drain(..) {
+            let now = self.now();
+            let mut out = std::mem::take(&mut core.out);
+            core.member.step(now, event, &mut out);
+            for action in out.drain(..) {
+                self.perform(core, action);
+            }
+            core.out = out;
+        }
+        core.events = events;
+        self.publish(core)
+    }
+
+    fn perform(self: &Arc<Self>, core: &mut Core, action: Out) {
+        match action {
+            Out::Io(op, io) => core.disk.submit(op, io),
+            Out::Dial { link, addresses, .. } => self.links.dial(self, link, addresses),
+            Out::Hangup(link) => self.links.hangup(link),
+            Out::Send { link, envelope, message, body } => {
+                self.links.send(link, &envelope, &message, body);
+            }
+            Out::ReadConfig => self.authority.read(),
+            Out::Swap { seen, new } => self.authority.swap(seen, new),
+            Out::Report { epoch, durable, commit, applied, cut } => {
+                self.authority.report(epoch, durable, commit, applied, cut);
+            }
+            Out::Apply(blocks) => self.applier.apply(blocks),
+            Out::Reopen { cut, hash } => self.reopen(core, cut, hash),
+            Out::Event(event) => self.happened(core, &event),
+            Out::Closed => core.closed = true,
+        }
+    }
+
+    /// Cuts the log on a thread of its own: it reads all of it.
+    fn reopen(self: &Arc<Self>, core: &mut Core, cut: Lsn, hash: Option<RunningHash>) {
+        core.lent = true;
+        let control = core.member.control();
+        let options = RecoverOptions {
+            log: Some(control.identity.log),
+            content: Some(control.identity.content),
+            segment_bytes: Some(control.identity.segment_bytes),
+            instance: control.identity.instance,
+            promises: control.promises(),
+            cut: Some(cut),
+            cut_hash: hash,
+        };
+        let (shared, mut disk) = (Arc::clone(self), core.disk.clone());
+        let cutting = move || {
+            let folder = shared.identity.instance.to_string();
+            let result =
+                recover(&mut disk, &options).and_then(|found| found.ok_or(Error::NoLog { folder }));
+            shared.inbox.lock().push(In::Reopened(Box::new(result)));
+            shared.core.lock().lent = false;
+            shared.drive();
+        };
+        if let Err(error) = std::thread::Builder::new().name("cut".to_owned()).spawn(cutting) {
+            let fault = outrigger_wal::disk::IoFault::Failed {
+                file: "thread".to_owned(),
+                operation: "spawn",
+                cause: error.to_string(),
+            };
+            core.lent = false;
+            self.inbox.lock().push(In::Reopened(Box::new(Err(fault.into()))));
+            self.dirty.store(true, Ordering::SeqCst);
+        }
+    }
+
+    fn happened(&self, core: &Core, event: &Event) {
+        let content = self.identity.content;
+        match event {
+            Event::Reigns { epoch, .. } => {
+                *self.reign.lock() = Some(Arc::new(ReignHandle {
+                    epoch: *epoch,
+                    appender: Arc::clone(core.member.appender()),
+                    commit: Arc::new(Watermark::new(core.member.commit())),
+                }));
+                tracing::info!(%content, ?event, "reigns");
+            }
+            Event::SteppedDown { why, .. } => {
+                self.end_reign(why);
+                tracing::warn!(%content, ?event, "stepped down");
+            }
+            Event::Failed { text } => {
+                self.end_reign(text);
+                self.status.lock().failed = Some(text.clone());
+                self.applied.fail(Error::Closed);
+                tracing::error!(%content, %text, "failed");
+            }
+            Event::Refused { .. } => tracing::debug!(%content, ?event, "refused"),
+            other => tracing::info!(%content, event = ?other, "event"),
+        }
+        self.listeners.lock().retain(|listener| listener(event));
+    }
+
+    fn end_reign(&self, _why: &str) {
+        self.serving.store(false, Ordering::SeqCst);
+        if let Some(reign) = self.reign.lock().take() {
+            // Whatever waits is in doubt: its bytes may survive or not.
+            reign.commit.fail(Error::NotPrimary);
+        }
+    }
+
+    /// Shows how the member stands; answers what is to be told to those who wait for commits.
+    fn publish(self: &Arc<Self>, core: &mut Core) -> Option<(Lsn, Arc<ReignHandle>)> {
+        let serving = core.member.serving();
+        self.serving.store(serving.is_some(), Ordering::SeqCst);
+        self.applied.advance(core.member.applied());
+        let deadline = core.member.deadline();
+        {
+            let mut armed = self.deadline.lock();
+            let sooner = match (*armed, deadline) {
+                (Some(armed), Some(deadline)) => deadline < armed,
+                (None, Some(_)) => true,
+                _ => false,
+            };
+            *armed = deadline;
+            if sooner {
+                self.timer.notify_one();
+            }
+        }
+        {
+            let mut status = self.status.lock();
+            let failed = status.failed.take();
+            *status = status_of(&core.member, failed);
+        }
+        self.changed.notify_all();
+        let reign = serving.and_then(|_| self.reign.lock().clone())?;
+        Some((core.member.commit(), reign))
+    }
+
+    pub(super) fn next_deadline(&self) -> Option<Duration> {
+        let at = (*self.deadline.lock())?;
+        Some(Duration::from_micros(at.since(self.now())))
+    }
+
+    pub(super) fn serving_reign(&self) -> Option<Arc<ReignHandle>> {
+        if !self.serving.load(Ordering::SeqCst) {
+            return None;
+        }
+        self.reign.lock().clone()
+    }
+
+    pub(super) fn status(&self) -> Status {
+        self.status.lock().clone()
+    }
+
+    pub(super) fn fate(&self, epoch: Epoch, end: Lsn) -> Fate {
+        let core = self.core.lock();
+        fate(core.member.log().epochs(), core.member.commit(), epoch, end)
+    }
+
+    pub(super) fn wait_until(&self, patience: Duration, done: impl Fn(&Status) -> bool) -> bool {
+        let until = Instant::now().checked_add(patience);
+        let mut status = self.status.lock();
+        loop {
+            if done(&status) {
+                return true;
+            }
+            if status.failed.is_some() {
+                return false;
+            }
+            let waited = match until {
+                Some(until) => self.changed.wait_until(&mut status, until),
+                None => self.changed.wait_for(&mut status, patience),
+            };
+            if waited.timed_out() {
+                return done(&status);
+            }
+        }
+    }
+
+    pub(super) fn spawn(&self, future: impl Future<Output = ()> + Send + 'static) {
+        self.links.spawn(future);
+    }
+
+    pub(super) fn close(self: &Arc<Self>) -> Result<(), ReplicaError> {
+        self.push(In::Close);
+        let closed = self.wait_until(Duration::from_secs(30), |status| {
+            matches!(status.role, crate::member::Role::Down)
+        });
+        self.links.close();
+        let applied = self.applier.close();
+        let mut core = self.core.lock();
+        core.closed = true;
+        let failed = self.status.lock().failed.clone();
+        let result = if let Some(text) = failed {
+            Err(ReplicaError::Down(text))
+        } else if closed {
+            let log = core.member.log();
+            let mark = CleanMark { log: log.id(), end: log.end(), hash: log.hash() };
+            let bytes = bytes::Bytes::copy_from_slice(&mark.encode());
+            core.disk
+                .blocking()
+                .replace(MARK_IN_THE_MAKING, FileId::CleanMark, bytes)
+                .map_err(ReplicaError::Disk)
+        } else {
+            Err(ReplicaError::Down("it did not go down in order within 30 s".to_owned()))
+        };
+        core.disk.close();
+        self.applied.fail(Error::Closed);
+        drop(core);
+        *self.lock.lock() = None;
+        result.and(applied)
+    }
+
+    pub(super) fn fail(self: &Arc<Self>, text: String) {
+        self.end_reign(&text);
+        self.status.lock().failed = Some(text);
+        self.applied.fail(Error::Closed);
+        self.changed.notify_all();
+    }
+
+    pub(super) fn applied_to(self: &Arc<Self>, to: Lsn) {
+        self.push(In::Applied(to));
+    }
+}
+
+fn status_of(member: &Member, failed: Option<String>) -> Status {
+    Status {
+        role: member.role(),
+        epoch: member.epoch(),
+        serving: member.serving(),
+        commit: member.commit(),
+        applied: member.applied(),
+        durable: member.log().durable(),
+        end: member.log().end(),
+        config: member.config().cloned(),
+        counters: member.counters(),
+        failed,
+    }
+}
+
+/// What the store's thread gets.
+pub(super) type Blocks = Vec<Block>;

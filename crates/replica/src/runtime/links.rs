@@ -1,0 +1,383 @@
+//! Connections: the network's thread, the listener, the lines that a member dials.
+//!
+//! A connection that comes in is sorted by its `Hello`: a primary's goes to the member, a client's to
+//! [`Requests`]. Guarantees: nothing here waits for the member; a peer that does not read is dropped when its
+//! window is full. Not here: what messages mean.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::sync::mpsc::channel;
+use std::sync::{Arc, OnceLock, Weak};
+use std::time::Duration;
+
+use bytes::Bytes;
+use outrigger_net::config::Version;
+use outrigger_net::frame::{Frame, Limits, encode};
+use outrigger_net::handshake::{Identity as Door, check_hello};
+use outrigger_net::message::{Abilities, Envelope, History, Message, Reason, Role};
+use outrigger_net::transport::{
+    ConnectionId, Listener, OnEvent, Outbox, PeerEvent, Settings, Side, run,
+};
+use parking_lot::Mutex;
+use tokio::net::TcpStream;
+use tokio::runtime::Handle;
+use tokio::sync::Notify;
+
+use super::ReplicaError;
+use super::core::Shared;
+use crate::control::Identity;
+use crate::member::{In, LinkId};
+
+/// Answers what clients ask. Called on the network's thread; must not block: answer later from a
+/// future ([`super::Replica::spawn`]) where it takes time.
+pub trait Requests: Send + Sync {
+    /// A client's request; answer with [`Caller::respond`].
+    fn request(&self, caller: &Caller, op: u64, body: Bytes);
+}
+
+/// A client that asked something.
+#[derive(Clone, Debug)]
+pub struct Caller {
+    outbox: Outbox,
+    envelope: Envelope,
+}
+
+impl Caller {
+    /// Answers the request `op`. A client that is gone hears nothing.
+    pub fn respond(&self, op: u64, body: Bytes) {
+        match encode(&self.envelope, &Message::Response { op, body }) {
+            Ok(head) => {
+                if self.outbox.try_send(head, Vec::new()).is_err() {
+                    // It does not read its answers.
+                    self.outbox.close();
+                }
+            }
+            Err(error) => {
+                tracing::warn!(%error, "an answer does not fit a frame");
+                self.outbox.close();
+            }
+        }
+    }
+}
+
+/// What a connection turned out to be.
+enum Kind {
+    /// It has not said hello.
+    Stranger,
+    /// It is a line of the member's.
+    Member(LinkId),
+    Client(Caller),
+}
+
+struct Link {
+    outbox: Outbox,
+    kind: Kind,
+}
+
+#[derive(Default)]
+struct Table {
+    links: BTreeMap<ConnectionId, Link>,
+    lines: BTreeMap<LinkId, ConnectionId>,
+}
+
+/// The connections of a replica.
+pub(super) struct Links {
+    handle: Handle,
+    stop: Arc<Notify>,
+    local: SocketAddr,
+    settings: Settings,
+    identity: Identity,
+    table: Mutex<Table>,
+    requests: Option<Arc<dyn Requests>>,
+}
+
+impl Links {
+    /// Starts the network's thread and listens.
+    pub(super) fn start(
+        listen: &str,
+        settings: Settings,
+        identity: Identity,
+        requests: Option<Arc<dyn Requests>>,
+        home: Arc<OnceLock<Weak<Shared>>>,
+    ) -> Result<Self, ReplicaError> {
+        let failed =
+            |doing: &str, cause: String| ReplicaError::System { doing: doing.to_owned(), cause };
+        let stop = Arc::new(Notify::new());
+        let (tell, told) = channel();
+        let (address, asked) = (listen.to_owned(), settings.clone());
+        let (halt, at_home) = (Arc::clone(&stop), home);
+        let work = move || {
+            let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
+                Ok(runtime) => runtime,
+                Err(error) => {
+                    tell.send(Err(error.to_string())).ok();
+                    return;
+                }
+            };
+            let handle = runtime.handle().clone();
+            runtime.block_on(async move {
+                let heard = Arc::clone(&at_home);
+                let on_event: OnEvent = Arc::new(move |event| {
+                    if let Some(shared) = heard.get().and_then(Weak::upgrade) {
+                        shared.links.heard(&shared, None, event);
+                    }
+                });
+                let listener = match Listener::bind(&address, asked, on_event).await {
+                    Ok(listener) => listener,
+                    Err(error) => {
+                        tell.send(Err(error.to_string())).ok();
+                        return;
+                    }
+                };
+                tell.send(Ok((handle, listener.local_addr()))).ok();
+                tokio::select! {
+                    () = halt.notified() => {}
+                    () = keep_time(&at_home) => {}
+                }
+            });
+            // What still runs ends with the runtime.
+            runtime.shutdown_timeout(Duration::from_millis(200));
+        };
+        std::thread::Builder::new()
+            .name("network".to_owned())
+            .spawn(work)
+            .map_err(|error| failed("starting the network's thread", error.to_string()))?;
+        let (handle, local) = told
+            .recv()
+            .map_err(|error| failed("starting the network", error.to_string()))?
+            .map_err(|cause| failed(&format!("listening on {listen}"), cause))?;
+        Ok(Self { handle, stop, local, settings, identity, table: Mutex::default(), requests })
+    }
+
+    pub(super) const fn local_addr(&self) -> SocketAddr {
+        self.local
+    }
+
+    pub(super) fn spawn(&self, future: impl Future<Output = ()> + Send + 'static) {
+        self.handle.spawn(future);
+    }
+
+    pub(super) fn close(&self) {
+        self.stop.notify_one();
+    }
+
+    /// Tries the addresses in order, once each.
+    pub(super) fn dial(&self, shared: &Arc<Shared>, link: LinkId, addresses: Vec<String>) {
+        let (home, settings) = (Arc::downgrade(shared), self.settings.clone());
+        self.handle.spawn(async move {
+            let patience = Duration::from_millis(settings.connect_millis);
+            for address in addresses {
+                let connecting = TcpStream::connect(&address);
+                let Ok(Ok(stream)) = tokio::time::timeout(patience, connecting).await else {
+                    continue;
+                };
+                if let Err(error) = stream.set_nodelay(true) {
+                    tracing::debug!(%address, %error, "TCP_NODELAY cannot be set");
+                }
+                let heard = Weak::clone(&home);
+                let on_event: OnEvent = Arc::new(move |event| {
+                    if let Some(shared) = heard.upgrade() {
+                        shared.links.heard(&shared, Some(link), event);
+                    }
+                });
+                run(stream, address, Side::Dialled, &settings, &on_event).await;
+                return;
+            }
+            if let Some(shared) = home.upgrade() {
+                shared.push(In::Closed(link));
+            }
+        });
+    }
+
+    pub(super) fn hangup(&self, link: LinkId) {
+        let mut table = self.table.lock();
+        if let Some(id) = table.lines.remove(&link)
+            && let Some(gone) = table.links.remove(&id)
+        {
+            gone.outbox.close();
+        }
+    }
+
+    pub(super) fn send(
+        &self,
+        link: LinkId,
+        envelope: &Envelope,
+        message: &Message,
+        body: Vec<Bytes>,
+    ) {
+        let head = match encode(envelope, message) {
+            Ok(head) => head,
+            Err(error) => {
+                tracing::error!(%error, "a message does not fit a frame");
+                self.hangup(link);
+                return;
+            }
+        };
+        let table = self.table.lock();
+        let outbox = table
+            .lines
+            .get(&link)
+            .and_then(|id| table.links.get(id))
+            .map(|found| found.outbox.clone());
+        drop(table);
+        let Some(outbox) = outbox else { return };
+        if matches!(message, Message::Welcome { .. }) {
+            outbox.open(Limits::open(Abilities::OURS.max_block_bytes));
+        }
+        if outbox.try_send(head, body).is_err() {
+            tracing::warn!(?link, "a peer takes less than its window: dropped");
+            outbox.close();
+        }
+    }
+
+    /// An event of a connection; `dialled` names the line, when the member dialled it.
+    fn heard(&self, shared: &Arc<Shared>, dialled: Option<LinkId>, event: PeerEvent) {
+        match event {
+            PeerEvent::Connected { outbox, .. } => {
+                let id = outbox.id();
+                let kind = dialled.map_or(Kind::Stranger, Kind::Member);
+                let mut table = self.table.lock();
+                table.links.insert(id, Link { outbox, kind });
+                if let Some(link) = dialled {
+                    table.lines.insert(link, id);
+                }
+                drop(table);
+                if let Some(link) = dialled {
+                    shared.push(In::Connected(link));
+                }
+            }
+            PeerEvent::Frame { id, frame, held } => {
+                self.frame(shared, id, frame);
+                drop(held);
+            }
+            PeerEvent::Closed { id, error } => {
+                if let Some(error) = error {
+                    tracing::debug!(%error, "a connection ended");
+                }
+                let mut table = self.table.lock();
+                let gone = table.links.remove(&id);
+                if let Some(Link { kind: Kind::Member(link), .. }) = &gone {
+                    table.lines.remove(link);
+                }
+                drop(table);
+                if let Some(Link { kind: Kind::Member(link), .. }) = gone {
+                    shared.push(In::Closed(link));
+                }
+            }
+            _ => {}
+        }
+    }
+
+    fn frame(&self, shared: &Arc<Shared>, id: ConnectionId, frame: Frame) {
+        let Frame { envelope, message, body } = frame;
+        let mut table = self.table.lock();
+        let Some(link) = table.links.get_mut(&id) else { return };
+        match &link.kind {
+            Kind::Client(caller) => {
+                let caller = caller.clone();
+                drop(table);
+                self.request(&caller, message);
+            }
+            Kind::Member(line) => {
+                let line = *line;
+                if matches!(message, Message::Welcome { .. }) {
+                    link.outbox.open(Limits::open(Abilities::OURS.max_block_bytes));
+                }
+                drop(table);
+                shared.push(In::Frame { link: line, envelope, message, body });
+            }
+            Kind::Stranger => {
+                if let Message::Hello { role: Role::Client | Role::Operator, .. } = &message {
+                    let outbox = link.outbox.clone();
+                    match self.greet(&outbox, &envelope, &message) {
+                        Some(caller) => link.kind = Kind::Client(caller),
+                        None => outbox.close(),
+                    }
+                    return;
+                }
+                // Even: it came in.
+                let line = LinkId(id.0.wrapping_mul(2));
+                link.kind = Kind::Member(line);
+                table.lines.insert(line, id);
+                drop(table);
+                shared.push(In::Frame { link: line, envelope, message, body });
+            }
+        }
+    }
+
+    /// Judges a client's hello.
+    fn greet(&self, outbox: &Outbox, envelope: &Envelope, hello: &Message) -> Option<Caller> {
+        let door = Door {
+            cluster: self.identity.cluster,
+            content: self.identity.content,
+            instance: self.identity.instance,
+            log: self.identity.log,
+            abilities: Abilities::OURS,
+        };
+        let answer = Envelope {
+            cluster: self.identity.cluster,
+            content: self.identity.content,
+            version: Version(0),
+            ..*envelope
+        };
+        let judged = if self.requests.is_some() {
+            check_hello(&door, envelope, hello)
+        } else {
+            Err((Reason::NotReady, "no clients are served here".to_owned()))
+        };
+        let message = match judged {
+            Ok(chosen) => Message::Welcome {
+                from: self.identity.instance,
+                protocol: chosen.protocol,
+                abilities: Abilities::OURS,
+                history: History::default(),
+            },
+            Err((reason, text)) => {
+                tracing::info!(?reason, %text, "a client is refused");
+                let refusal = encode(&answer, &Message::Refuse { reason, text });
+                if let Ok(head) = refusal {
+                    outbox.try_send(head, Vec::new()).ok();
+                }
+                return None;
+            }
+        };
+        let head = encode(&answer, &message).ok()?;
+        outbox.open(Limits::open(Abilities::OURS.max_block_bytes));
+        outbox.try_send(head, Vec::new()).ok()?;
+        if let Ok(keepalive) = encode(&answer, &Message::Keepalive) {
+            outbox.set_keepalive(keepalive);
+        }
+        Some(Caller { outbox: outbox.clone(), envelope: answer })
+    }
+
+    fn request(&self, caller: &Caller, message: Message) {
+        match message {
+            Message::Request { op, body } => {
+                if let Some(requests) = &self.requests {
+                    requests.request(caller, op, body);
+                }
+            }
+            Message::Keepalive => {}
+            _ => caller.outbox.close(),
+        }
+    }
+}
+
+/// Kicks the member whenever it has something to do by itself.
+async fn keep_time(home: &OnceLock<Weak<Shared>>) {
+    loop {
+        let Some(shared) = home.get().and_then(Weak::upgrade) else {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+            continue;
+        };
+        let wait = shared.next_deadline().unwrap_or(Duration::from_secs(3600));
+        tokio::select! {
+            () = tokio::time::sleep(wait) => shared.push(In::Kick),
+            () = shared.timer.notified() => {}
+        }
+        drop(shared);
+        if home.get().is_some_and(|home| home.strong_count() == 0) {
+            return;
+        }
+    }
+}

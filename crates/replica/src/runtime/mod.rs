@@ -1,0 +1,235 @@
+//! A member over real files, sockets and threads: what a server embeds.
+//!
+//! One lock holds the member; whoever has an event (a producer, a disk thread, the network thread, the store's
+//! thread) puts it into the inbox and steps the member if nobody else is at it. Threads: the disk's
+//! (3), one for the network, one that applies; none waits for another.
+//!
+//! Guarantees: those of [`crate::member`]. A commit is [`Outcome::Committed`] only by the commit LSN of the
+//! reign in which it was appended; a reign that ends leaves what waits [`Outcome::InDoubt`].
+//! Not here: the authority ([`Authority`]), what records mean ([`StateStore`]).
+
+mod applying;
+mod authority;
+mod commit;
+mod core;
+mod error;
+mod links;
+mod open;
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use outrigger_net::config::Config;
+use outrigger_net::transport::Settings;
+use outrigger_wal::{Appended, Epoch, InstanceId, Lsn};
+
+pub use self::authority::{Authority, Told};
+pub use self::commit::{Outcome, Pending};
+pub use self::error::ReplicaError;
+pub use self::links::{Caller, Requests};
+use crate::control::Identity;
+use crate::member::{Counters, Event, MemberOptions, Role};
+use crate::store::StateStore;
+use core::Shared;
+
+/// How a replica is opened.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct ReplicaOptions {
+    /// The instance's folder: `wal/`, `store/`, the control file.
+    pub data_dir: PathBuf,
+    /// Where peers and clients reach it: `host:port`, port 0 for a free one.
+    pub listen: String,
+    /// The member's options.
+    pub member: MemberOptions,
+    /// The network's deadlines and windows.
+    pub net: Settings,
+    /// Threads that carry disk operations out. Default 3.
+    pub disk_threads: usize,
+    /// Log space after which the store writes a checkpoint, in bytes. Default 64 MiB.
+    pub checkpoint_bytes: u64,
+}
+
+impl ReplicaOptions {
+    /// The defaults, for an instance in `data_dir` that listens on `listen`.
+    #[must_use]
+    pub fn new(data_dir: impl Into<PathBuf>, listen: impl Into<String>) -> Self {
+        Self {
+            data_dir: data_dir.into(),
+            listen: listen.into(),
+            member: MemberOptions::default(),
+            // Room for the stream's window and the largest block behind it.
+            net: Settings { send_window_bytes: 24 << 20, ..Settings::default() },
+            disk_threads: 3,
+            checkpoint_bytes: 64 << 20,
+        }
+    }
+}
+
+/// How a replica stands.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct Status {
+    /// What it is.
+    pub role: Role,
+    /// The highest epoch it accepted.
+    pub epoch: Epoch,
+    /// The reign in which it serves, if it does.
+    pub serving: Option<Epoch>,
+    /// What is committed, as far as it knows and holds it.
+    pub commit: Lsn,
+    /// What its store has applied.
+    pub applied: Lsn,
+    /// What is durable here.
+    pub durable: Lsn,
+    /// The end of its log.
+    pub end: Lsn,
+    /// The configuration it acts under.
+    pub config: Option<Config>,
+    /// What it has done since it was opened.
+    pub counters: Counters,
+    /// Why it is down, if it failed.
+    pub failed: Option<String>,
+}
+
+/// One copy of one content, running. Clones are handles to the same one.
+#[derive(Clone)]
+pub struct Replica {
+    shared: Arc<Shared>,
+}
+
+impl std::fmt::Debug for Replica {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Replica").field("status", &self.status()).finish_non_exhaustive()
+    }
+}
+
+impl Replica {
+    /// Makes the folder of a new instance: control file, log, store's folder.
+    ///
+    /// # Errors
+    /// [`ReplicaError::Exists`] when there is an instance already; the disk's faults.
+    pub fn init(data_dir: &Path, identity: Identity) -> Result<(), ReplicaError> {
+        open::init(data_dir, identity)
+    }
+
+    /// Who the instance in a folder is.
+    ///
+    /// # Errors
+    /// [`ReplicaError::Control`] when the folder holds none: a lost disk must not become an empty
+    /// database.
+    pub fn identity(data_dir: &Path) -> Result<Identity, ReplicaError> {
+        open::identity(data_dir)
+    }
+
+    /// Opens an instance: recovers its log, listens, follows or takes up a reign as `authority` says.
+    /// `requests` answers clients, where there are any.
+    ///
+    /// # Errors
+    /// [`ReplicaError`]: a locked folder, damage, a port that is taken.
+    pub fn open(
+        options: ReplicaOptions,
+        store: Arc<dyn StateStore>,
+        authority: Arc<dyn Authority>,
+        requests: Option<Arc<dyn Requests>>,
+    ) -> Result<Self, ReplicaError> {
+        Ok(Self { shared: open::open(options, store, authority, requests)? })
+    }
+
+    /// Where it listens.
+    #[must_use]
+    pub fn local_addr(&self) -> SocketAddr {
+        self.shared.local_addr()
+    }
+
+    /// Itself.
+    #[must_use]
+    pub fn instance(&self) -> InstanceId {
+        self.shared.identity.instance
+    }
+
+    /// Who it is.
+    #[must_use]
+    pub fn who(&self) -> Identity {
+        self.shared.identity
+    }
+
+    /// Appends a record on the primary; returns its place at once.
+    ///
+    /// # Errors
+    /// [`ReplicaError::NotPrimary`] while it does not serve, [`ReplicaError::Log`] for a record that is too large or
+    /// a log that is full or failed. Nothing was appended.
+    ///
+    /// # Durability
+    /// None: wait for [`Pending::committed`].
+    pub fn append(&self, record: &[u8]) -> Result<Pending, ReplicaError> {
+        self.append_batch(&[record])
+    }
+
+    /// Appends records that take effect all together or not at all.
+    ///
+    /// # Errors
+    /// As [`Replica::append`].
+    pub fn append_batch(&self, records: &[&[u8]]) -> Result<Pending, ReplicaError> {
+        let reign = self.shared.serving_reign().ok_or(ReplicaError::NotPrimary)?;
+        let at: Appended = reign.appender.append_batch(records).map_err(ReplicaError::Log)?;
+        self.shared.drive();
+        Ok(Pending::new(reign, at))
+    }
+
+    /// Waits until the store has applied everything up to `lsn`.
+    ///
+    /// # Errors
+    /// [`ReplicaError::Down`] when the replica fails or is closed first.
+    ///
+    /// # Cancel safety
+    /// Dropping the future forgets the wait.
+    pub async fn applied(&self, lsn: Lsn) -> Result<Lsn, ReplicaError> {
+        self.shared.applied.wait(lsn).await.map_err(|error| ReplicaError::Down(error.to_string()))
+    }
+
+    /// How it stands.
+    #[must_use]
+    pub fn status(&self) -> Status {
+        self.shared.status()
+    }
+
+    /// What became of a commit that ended in doubt.
+    #[must_use]
+    pub fn fate(&self, epoch: Epoch, end: Lsn) -> crate::fate::Fate {
+        self.shared.fate(epoch, end)
+    }
+
+    /// Events as they happen, from now on, for as long as `on_event` returns `true`. It must not block.
+    pub fn on_event(&self, on_event: impl Fn(&Event) -> bool + Send + 'static) {
+        self.shared.listeners.lock().push(Box::new(on_event));
+    }
+
+    /// Blocks until it serves, fails, or so much time is over.
+    #[must_use]
+    pub fn wait_serving(&self, patience: Duration) -> bool {
+        self.shared.wait_until(patience, |status| status.serving.is_some())
+    }
+
+    /// Blocks until `done` holds of its status, or so much time is over.
+    #[must_use]
+    pub fn wait_until(&self, patience: Duration, done: impl Fn(&Status) -> bool) -> bool {
+        self.shared.wait_until(patience, done)
+    }
+
+    /// Runs a future on the network's thread; for services of [`Requests`].
+    pub fn spawn(&self, future: impl Future<Output = ()> + Send + 'static) {
+        self.shared.spawn(future);
+    }
+
+    /// Goes down in order: what is pending is written, the store makes a checkpoint, the log is
+    /// marked as cleanly closed.
+    ///
+    /// # Errors
+    /// What could not be written; the copy then recovers at its next opening.
+    pub fn close(&self) -> Result<(), ReplicaError> {
+        self.shared.close()
+    }
+}

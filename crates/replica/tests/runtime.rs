@@ -1,0 +1,157 @@
+//! A primary and a mirror in one process, over real files and sockets.
+//!
+//! What is promised here: commits are on both copies, a promotion loses nothing that was
+//! acknowledged, the old primary comes back by what it missed.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use outrigger_net::config::{Config, Copy, Rule, Version};
+use outrigger_replica::control::Identity;
+use outrigger_replica::runtime::{Authority, Outcome, Replica, ReplicaOptions, Told};
+use outrigger_replica::store::Rows;
+use outrigger_replica::store::kv::{ClientId, Op, OutcomeLimits, Write};
+use outrigger_replica::store::memory::MemoryStore;
+use outrigger_wal::{ClusterId, ContentId, Epoch, InstanceId, LogId, Lsn};
+use parking_lot::Mutex;
+
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// A register in this process: one for all replicas.
+#[derive(Default)]
+struct Register {
+    config: Mutex<Option<Config>>,
+    told: Mutex<Vec<Told>>,
+}
+
+impl Register {
+    fn push(&self) {
+        let config = self.config.lock().clone();
+        for told in self.told.lock().iter() {
+            if let Some(config) = &config {
+                told.recorded(config.clone(), 1);
+            }
+        }
+    }
+
+    fn change(&self, change: impl FnOnce(&mut Config)) {
+        if let Some(config) = self.config.lock().as_mut() {
+            change(config);
+            config.version = config.version.next();
+        }
+        self.push();
+    }
+}
+
+impl Authority for Register {
+    fn attach(&self, told: Told) {
+        self.told.lock().push(told);
+        self.push();
+    }
+
+    fn read(&self) {
+        self.push();
+    }
+
+    fn swap(&self, seen: Version, new: Config) {
+        let mut config = self.config.lock();
+        if config.as_ref().is_some_and(|config| config.version == seen) {
+            *config = Some(new);
+        }
+        drop(config);
+        self.push();
+    }
+
+    fn report(&self, _: Epoch, _: Lsn, _: Lsn, _: Lsn, _: Option<Lsn>) {}
+}
+
+fn identity(instance: u128) -> Identity {
+    Identity {
+        cluster: ClusterId(9),
+        content: ContentId(0),
+        instance: InstanceId(instance),
+        log: LogId(77),
+        segment_bytes: 1 << 20,
+    }
+}
+
+fn open(dir: &Path, port: &str, register: &Arc<Register>) -> (Replica, Arc<MemoryStore>) {
+    let store = Arc::new(MemoryStore::new(OutcomeLimits::default()));
+    let options = ReplicaOptions::new(dir, format!("127.0.0.1:{port}"));
+    let state: Arc<dyn outrigger_replica::store::StateStore> = store.clone();
+    let authority: Arc<dyn Authority> = register.clone();
+    let replica = Replica::open(options, state, authority, None).expect("opens");
+    (replica, store)
+}
+
+fn put(key: &str, value: &str, sequence: u64) -> Vec<u8> {
+    let (key, value) = (key.as_bytes().to_vec().into(), value.as_bytes().to_vec().into());
+    let write = Write { client: ClientId(5), sequence, op: Op::Put { key, value } };
+    write.encode().expect("fits").to_vec()
+}
+
+#[test]
+fn an_acknowledged_commit_survives_a_promotion_and_the_old_primary_returns() {
+    let dirs = tempfile::tempdir().expect("a folder");
+    let register = Arc::new(Register::default());
+    let homes = [dirs.path().join("a"), dirs.path().join("b")];
+    for (at, home) in homes.iter().enumerate() {
+        Replica::init(home, identity(at as u128 + 1)).expect("made");
+    }
+    let (a, _) = open(&homes[0], "0", &register);
+    let (b, b_rows) = open(&homes[1], "0", &register);
+    let copy = |instance, address: String| Copy {
+        instance: InstanceId(instance),
+        addresses: vec![address],
+        in_sync: instance == 1,
+        durable: Lsn::ZERO,
+    };
+    *register.config.lock() = Some(Config {
+        version: Version(1),
+        epoch: Epoch { number: 1, nonce: 1 },
+        primary: InstanceId(1),
+        copies: vec![copy(1, a.local_addr().to_string()), copy(2, b.local_addr().to_string())],
+        rule: Rule::All,
+    });
+    register.push();
+    assert!(a.wait_serving(PATIENCE), "{:?}", a.status());
+    let both = |status: &outrigger_replica::runtime::Status| {
+        status.config.as_ref().is_some_and(|config| config.in_sync_set().count() == 2)
+    };
+    assert!(a.wait_until(PATIENCE, both), "{:?}", a.status());
+
+    let mut acked = Vec::new();
+    for n in 0..200_u64 {
+        let pending = a.append(&put(&format!("k{n}"), "v", n + 1)).expect("serves");
+        assert!(pending.blocking().is_committed());
+        acked.push(format!("k{n}"));
+    }
+    let address = a.local_addr().port().to_string();
+    // Like a kill: nothing is closed in order.
+    let last = a.append(&put("doubt", "v", 900)).expect("serves");
+    let end = last.end();
+    drop(last);
+    a.close().expect("closes");
+    drop(a);
+
+    register.change(|config| {
+        config.primary = InstanceId(2);
+        config.epoch = Epoch { number: config.epoch.number + 1, nonce: 2 };
+    });
+    assert!(b.wait_serving(PATIENCE), "{:?}", b.status());
+    let outcome = b.append(&put("after", "v", 901)).expect("serves").blocking();
+    let Outcome::Committed { end: after, .. } = outcome else { panic!("{outcome:?}") };
+    assert!(b.wait_until(PATIENCE, |status| status.applied >= after));
+    for key in &acked {
+        assert!(b_rows.get(key.as_bytes()).expect("reads").is_some(), "{key} is lost");
+    }
+    assert!(after > end, "the log goes on");
+
+    let (a, a_rows) = open(&homes[0], &address, &register);
+    assert!(b.wait_until(PATIENCE, both), "{:?} {:?}", b.status(), a.status());
+    assert!(a.wait_until(PATIENCE, |status| status.applied >= after), "{:?}", a.status());
+    assert!(a_rows.get(b"after").expect("reads").is_some());
+    a.close().expect("closes");
+    b.close().expect("closes");
+}

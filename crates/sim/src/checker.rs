@@ -1,0 +1,247 @@
+//! What must hold in every run, whatever goes wrong.
+//!
+//! - A committed byte stays: at the same LSN, with the same running hash, in every later reign.
+//! - Each epoch has one reign: one nonce, one instance, taken up once.
+//! - Committed means durable on every copy of the recorded in-sync set at that moment.
+//! - Nothing above the commit LSN is applied; nothing applied or committed is cut.
+//! - The commit LSN of a copy never moves back, also not across restarts beyond what was persisted.
+//! - Each write takes effect at most once; what was acknowledged is there.
+//!
+//! It sees what no member sees: every copy's writes, and the authority's register. Running hashes cover
+//! all bytes before them, so comparing them compares logs. Not here: convergence (the cluster's run).
+
+use std::collections::BTreeMap;
+
+use outrigger_wal::{Epoch, Lsn, RunningHash};
+
+use crate::cluster::AppliedRecord;
+
+/// What is known of one copy's log: by its writes, not by its word.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Shadow {
+    /// The running hash at each block boundary.
+    pub(crate) bounds: BTreeMap<Lsn, RunningHash>,
+    /// What is durable.
+    pub(crate) durable: Lsn,
+    /// What the running process knows to be committed.
+    pub(crate) commit: Lsn,
+    /// Its disk was rolled back: promises below this say nothing.
+    pub(crate) forgiven: Lsn,
+    /// Its stored bytes were damaged on purpose.
+    pub(crate) damaged: bool,
+}
+
+impl Shadow {
+    /// Forgets everything behind `end`.
+    pub(crate) fn cut(&mut self, end: Lsn) {
+        self.bounds.retain(|at, _| *at <= end);
+        self.durable = self.durable.min(end);
+    }
+
+    /// A block was written, or was durable.
+    pub(crate) fn bound(&mut self, at: Lsn, hash: RunningHash) {
+        self.bounds.insert(at, hash);
+    }
+}
+
+/// See the module.
+#[derive(Debug, Default)]
+pub(crate) struct Checker {
+    /// Every block boundary of the committed log.
+    committed: BTreeMap<Lsn, RunningHash>,
+    top: Lsn,
+    reigns: BTreeMap<u64, (Epoch, usize)>,
+    names: BTreeMap<(u64, u64), Lsn>,
+    records: BTreeMap<Lsn, u64>,
+    acked: BTreeMap<Lsn, u64>,
+}
+
+pub(crate) type Verdict = Result<(), String>;
+
+impl Checker {
+    /// The end of the committed log.
+    pub(crate) const fn top(&self) -> Lsn {
+        self.top
+    }
+
+    /// What was acknowledged: digests by LSN.
+    pub(crate) const fn acked(&self) -> &BTreeMap<Lsn, u64> {
+        &self.acked
+    }
+
+    /// A copy takes up a reign.
+    pub(crate) fn reigns(
+        &mut self,
+        node: usize,
+        epoch: Epoch,
+        from: Lsn,
+        shadow: &Shadow,
+    ) -> Verdict {
+        if let Some((other, whose)) = self.reigns.get(&epoch.number) {
+            return Err(format!(
+                "node {node} reigns in epoch {epoch:?}, and node {whose} did in {other:?}"
+            ));
+        }
+        self.reigns.insert(epoch.number, (epoch, node));
+        self.contains_committed(node, from, shadow)
+    }
+
+    /// The history of a copy up to `end` holds everything committed.
+    fn contains_committed(&self, node: usize, end: Lsn, shadow: &Shadow) -> Verdict {
+        let Some(hash) = self.committed.get(&self.top) else { return Ok(()) };
+        if end < self.top || shadow.bounds.get(&self.top) != Some(hash) {
+            return Err(format!(
+                "node {node} reigns from {end} without what is committed up to {} (it has {:?} there, not {hash:?})",
+                self.top,
+                shadow.bounds.get(&self.top)
+            ));
+        }
+        Ok(())
+    }
+
+    /// The commit LSN of a copy moved from `before` to `to`. `in_sync`: the recorded set.
+    pub(crate) fn commits(
+        &mut self,
+        node: usize,
+        to: Lsn,
+        reign: Option<Epoch>,
+        shadows: &[&Shadow],
+        in_sync: &[usize],
+    ) -> Verdict {
+        let shadow = shadows[node];
+        let Some(hash) = shadow.bounds.get(&to).copied() else {
+            return Err(format!("node {node} commits {to}, which is no block boundary it holds"));
+        };
+        if let Some(known) = self.committed.get(&to) {
+            return if *known == hash {
+                Ok(())
+            } else {
+                Err(format!("node {node} commits {to} with hash {hash:?}, it was {known:?}"))
+            };
+        }
+        if to <= self.top {
+            return Err(format!(
+                "node {node} commits {to}, which is no boundary of what is committed"
+            ));
+        }
+        let Some(epoch) = reign else {
+            return Err(format!(
+                "node {node} commits {to} and does not reign; known is {}",
+                self.top
+            ));
+        };
+        if self.reigns.get(&epoch.number) != Some(&(epoch, node)) {
+            return Err(format!(
+                "node {node} commits {to} in epoch {epoch:?}, which is not its reign"
+            ));
+        }
+        self.contains_committed(node, to, shadow)?;
+        for copy in in_sync {
+            let other = shadows[*copy];
+            if other.damaged || other.forgiven >= to {
+                continue;
+            }
+            if other.durable < to || other.bounds.get(&to) != Some(&hash) {
+                return Err(format!(
+                    "node {node} commits {to}, and node {copy}, which is in sync, is durable up to {} ({:?} there, not {hash:?})",
+                    other.durable,
+                    other.bounds.get(&to)
+                ));
+            }
+        }
+        let new = shadow
+            .bounds
+            .range((std::ops::Bound::Excluded(self.top), std::ops::Bound::Included(to)));
+        self.committed.extend(new.map(|(at, hash)| (*at, *hash)));
+        self.top = to;
+        Ok(())
+    }
+
+    /// A copy was opened with this commit LSN.
+    pub(crate) fn opened(&self, node: usize, commit: Lsn, shadow: &Shadow) -> Verdict {
+        if commit == Lsn::ZERO || shadow.damaged {
+            return Ok(());
+        }
+        let here = shadow.bounds.get(&commit);
+        if here.is_none() || self.committed.get(&commit) != here {
+            return Err(format!(
+                "node {node} was opened as committed up to {commit} ({here:?}), the committed log ends at {} ({:?})",
+                self.top,
+                self.committed.get(&commit)
+            ));
+        }
+        Ok(())
+    }
+
+    /// A copy hands the block that ends at `end` to its store.
+    pub(crate) fn applies(&self, node: usize, end: Lsn, hash: RunningHash, commit: Lsn) -> Verdict {
+        if end > commit {
+            return Err(format!("node {node} applies up to {end}, committed is {commit}"));
+        }
+        if self.committed.get(&end) != Some(&hash) {
+            return Err(format!(
+                "node {node} applies a block that ends at {end} with hash {hash:?}; committed is {:?}",
+                self.committed.get(&end)
+            ));
+        }
+        Ok(())
+    }
+
+    /// Records that a store took.
+    pub(crate) fn applied(&mut self, node: usize, records: &[AppliedRecord]) -> Verdict {
+        for record in records {
+            let AppliedRecord { lsn, name, digest } = record;
+            if *self.records.entry(*lsn).or_insert(*digest) != *digest {
+                return Err(format!(
+                    "node {node} applies another record at {lsn} than was applied there"
+                ));
+            }
+            if self.acked.get(lsn).is_some_and(|acked| acked != digest) {
+                return Err(format!(
+                    "node {node} applies another record at {lsn} than was acknowledged"
+                ));
+            }
+            if let Some(name) = name
+                && *self.names.entry(*name).or_insert(*lsn) != *lsn
+            {
+                return Err(format!(
+                    "write {name:?} took effect at {:?} and at {lsn}",
+                    self.names.get(name)
+                ));
+            }
+        }
+        Ok(())
+    }
+
+    /// A write was acknowledged as committed.
+    pub(crate) fn acknowledged(
+        &mut self,
+        node: usize,
+        start: Lsn,
+        end: Lsn,
+        digest: u64,
+    ) -> Verdict {
+        if end > self.top {
+            return Err(format!("node {node} acknowledged {end}, committed is {}", self.top));
+        }
+        if self.acked.insert(start, digest).is_some() {
+            return Err(format!("node {node} acknowledged two writes at {start}"));
+        }
+        match self.records.get(&start) {
+            Some(applied) if *applied != digest => {
+                Err(format!("node {node} acknowledged a write at {start} that is another one"))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// A copy is about to cut its log at `to`.
+    pub(crate) fn cuts(&self, node: usize, to: Lsn, commit: Lsn, applied: Lsn) -> Verdict {
+        if to < commit || to < applied {
+            return Err(format!(
+                "node {node} cuts at {to}: it committed up to {commit} and applied up to {applied}"
+            ));
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,288 @@
+//! Carries out what members ask for: disk, network, store, authority.
+
+use bytes::Bytes;
+use outrigger_net::config::Config;
+use outrigger_net::message::{Envelope, Message};
+use outrigger_replica::member::{Event as Said, In, LinkId, Out};
+use outrigger_wal::disk::{FileId, Io};
+use outrigger_wal::format::{Block, BlockHeader};
+use outrigger_wal::{Lsn, RunningHash};
+use xxhash_rust::xxh3::xxh3_64;
+
+use super::network::{End, Parcel};
+use super::node::{self, instance};
+use super::queue::{Event, Life};
+use super::{Ask, Cluster, Write, brief_config, brief_out};
+
+impl Cluster {
+    pub(super) fn carry(&mut self, node: usize, life: Life, out: Out) {
+        self.note(|| format!("n{node} -> {}", brief_out(&out)));
+        match out {
+            Out::Io(op, io) => {
+                self.watch(node, &io);
+                outrigger_wal::disk::Disk::submit(&mut self.nodes[node].disk, op, io);
+            }
+            Out::Dial { link, peer, .. } => {
+                let Some(to) = self.nodes.iter().position(|n| n.instance == peer) else { return };
+                let delay = self.net.delay() + self.net.delay();
+                self.at(delay, Event::Dialled { from: node, life, link, to });
+            }
+            Out::Hangup(link) => {
+                if let Some((conn, side)) = self.net.find(node, life, link) {
+                    self.net.hang_up(self.now, conn, side, &mut self.queue);
+                }
+            }
+            Out::Send { link, envelope, message, body } => {
+                self.send(node, life, link, envelope, message, &body);
+            }
+            Out::ReadConfig => self.ask(node, Ask::Read),
+            Out::Swap { seen, new } => self.ask(node, Ask::Swap { seen, new }),
+            Out::Report { epoch, durable, cut, .. } => {
+                self.ask(node, Ask::Report { epoch, durable, cut });
+            }
+            Out::Apply(blocks) => self.apply(node, life, &blocks),
+            Out::Reopen { cut, hash } => self.reopen(node, life, cut, hash),
+            Out::Event(said) => self.said(node, said),
+            Out::Closed => self.end_process(node),
+        }
+    }
+
+    fn send(
+        &mut self,
+        node: usize,
+        life: Life,
+        link: LinkId,
+        envelope: Envelope,
+        message: Message,
+        body: &[Bytes],
+    ) {
+        let Some((conn, side)) = self.net.find(node, life, link) else { return };
+        let per_mille = self.net.weather.encode_per_mille;
+        let parcel = Parcel::pack(envelope, message, body, &mut self.net.rng, per_mille);
+        match parcel {
+            Ok(parcel) => self.net.send(self.now, conn, side, parcel, &mut self.queue),
+            Err(text) => self.violate(text),
+        }
+    }
+
+    /// Notes the boundaries of the blocks that are written.
+    fn watch(&mut self, node: usize, io: &Io) {
+        let Io::Write { file: FileId::Segment(_), parts, .. } = io else { return };
+        for part in parts {
+            if let Ok(header) = BlockHeader::decode(part, node::LOG) {
+                self.nodes[node].shadow.bound(header.lsn, header.hash_before);
+            }
+        }
+    }
+
+    pub(super) fn dialled(&mut self, from: usize, life: Life, link: LinkId, to: usize) {
+        if !self.is_alive(from, life) {
+            return;
+        }
+        let passes = !self.net.is_blocked(from, to) && !self.net.is_blocked(to, from);
+        let other = self.nodes[to].life;
+        let incoming =
+            self.nodes[to].process.as_mut().filter(|_| passes).map(|p| p.incoming_link());
+        match incoming {
+            Some(incoming) => {
+                let ends = [
+                    End { node: from, life, link, closed: false },
+                    End { node: to, life: other, link: incoming, closed: false },
+                ];
+                self.net.join(self.now, ends);
+                self.give(from, In::Connected(link));
+            }
+            None => self.give(from, In::Closed(link)),
+        }
+    }
+
+    fn apply(&mut self, node: usize, life: Life, blocks: &[Block]) {
+        let Some(process) = self.nodes[node].process.as_ref() else { return };
+        let commit = process.member.commit();
+        for block in blocks {
+            let verdict = self.checker.applies(node, block.end(), block.hash_after(), commit);
+            self.verdict(verdict);
+        }
+        let Some(last) = blocks.last().map(Block::end) else { return };
+        match self.nodes[node].store.take(blocks) {
+            Ok(records) => {
+                let verdict = self.checker.applied(node, &records);
+                self.verdict(verdict);
+            }
+            Err(text) => self.violate(format!("node {node}: {text}")),
+        }
+        let micros = self.rng.range(50..2_000);
+        self.at(micros, Event::Applied { node, life, to: last });
+        let Some(process) = self.nodes[node].process.as_mut() else { return };
+        if !std::mem::replace(&mut process.checkpointing, true) {
+            let micros = self.rng.range(10_000..1_500_000);
+            self.at(micros, Event::Checkpoint { node, life });
+        }
+    }
+
+    pub(super) fn checkpoint(&mut self, node: usize, life: Life) {
+        if self.is_alive(node, life) {
+            let to = self.nodes[node].store.applied();
+            let micros = self.rng.range(1_000..20_000);
+            self.at(micros, Event::Checkpointed { node, life, to });
+        }
+    }
+
+    fn reopen(&mut self, node: usize, life: Life, cut: Lsn, hash: Option<RunningHash>) {
+        let (commit, applied) = (self.nodes[node].shadow.commit, self.nodes[node].store.applied());
+        let verdict = self.checker.cuts(node, cut, commit, applied);
+        self.verdict(verdict);
+        if self.faults.chance(self.plan.crash_open_per_mille) && !self.healed {
+            let after = self.faults.range(0..60);
+            self.nodes[node].disk.crash_after(after);
+        }
+        let (result, kept) = self.nodes[node].reopen(cut, hash);
+        if self.nodes[node].disk.is_crashed() {
+            self.note(|| format!("n{node} crashes while it cuts its log"));
+            // The mark is in the control file: what was durable counts up to the cut alone.
+            self.nodes[node].shadow.cut(cut);
+            self.end_process(node);
+            return;
+        }
+        self.nodes[node].disk.crash_after(u64::MAX / 2);
+        let micros = self.rng.range(100..30_000);
+        let result = Box::new(result);
+        self.at(micros, Event::Reopened { node, life, result });
+        for (op, result) in kept {
+            if self.is_alive(node, life) {
+                self.give(node, In::Io(op, result));
+            }
+        }
+    }
+
+    fn said(&mut self, node: usize, said: Said) {
+        match said {
+            Said::Reigns { epoch, from } => {
+                let Some(process) = self.nodes[node].process.as_ref() else { return };
+                // What is adopted is durable by then.
+                let hash = process.member.log().durable_hash();
+                let durable = process.member.log().durable();
+                self.nodes[node].shadow.bound(durable, hash);
+                let shadow = &self.nodes[node].shadow;
+                let verdict = self.checker.reigns(node, epoch, from, shadow);
+                self.verdict(verdict);
+            }
+            Said::SteppedDown { sealed, .. } => self.doubt(node, sealed),
+            Said::Failed { .. } => {
+                self.stats.failures += 1;
+                self.end_process(node);
+            }
+            Said::ForeignNonce { ours, theirs } => {
+                self.violate(format!(
+                    "node {node}: two reigns of one number, {ours:?} and {theirs:?}"
+                ));
+            }
+            _ => {}
+        }
+    }
+
+    /// Sends a message to the authority, if it gets there; sometimes twice.
+    fn ask(&mut self, from: usize, ask: Ask) {
+        let times = if self.net.rng.chance(self.plan.authority_loss_per_mille) {
+            if self.net.rng.chance(500) { 0 } else { 2 }
+        } else {
+            1
+        };
+        for _ in 0..times {
+            let micros = self.net.rng.range(self.plan.authority_delay_micros.clone());
+            self.at(micros, Event::Asked { from, ask: Box::new(ask.clone()) });
+        }
+    }
+
+    pub(super) fn asked(&mut self, from: usize, ask: Ask) {
+        let authority = self.nodes.len();
+        if self.net.is_blocked(from, authority) {
+            return;
+        }
+        match ask {
+            Ask::Read => self.tell(from, None),
+            Ask::Swap { seen, new } => {
+                let line = brief_config(&new);
+                if self.authority.swap(seen, new) {
+                    self.note(|| format!("authority records {line}"));
+                    self.recorded();
+                }
+                self.tell(from, None);
+            }
+            Ask::Report { epoch, durable, cut } => {
+                self.authority.report(instance(from), epoch, durable, cut);
+            }
+        }
+    }
+
+    /// Something new is recorded: it is counted and pushed.
+    pub(super) fn recorded(&mut self) {
+        let version = self.authority.config().version.0;
+        self.mix(3, 0, version);
+        if let [.., before, after] = self.authority.past() {
+            for copy in &after.copies {
+                match (before.in_sync(copy.instance), copy.in_sync) {
+                    (false, true) => self.stats.grows += 1,
+                    (true, false) => self.stats.shrinks += 1,
+                    _ => {}
+                }
+            }
+        }
+        self.push_config();
+    }
+
+    pub(super) fn push_config(&mut self) {
+        for node in 0..self.nodes.len() {
+            self.tell(node, None);
+        }
+    }
+
+    /// Tells a node what is recorded, or something older, if the message gets there.
+    pub(super) fn tell(&mut self, node: usize, older: Option<Config>) {
+        let authority = self.nodes.len();
+        let lost = self.net.rng.chance(self.plan.authority_loss_per_mille / 2);
+        if self.net.is_blocked(authority, node) || lost {
+            return;
+        }
+        let config = Box::new(older.unwrap_or_else(|| self.authority.config().clone()));
+        let micros = self.net.rng.range(self.plan.authority_delay_micros.clone());
+        self.at(micros, Event::Told { node, config });
+    }
+
+    /// A client writes, or waits.
+    pub(super) fn client(&mut self, at: usize) {
+        let think = self.plan.think_micros.clone();
+        let micros = self.clients[at].rng.range(think);
+        self.at(micros, Event::Client { client: at });
+        if self.clients[at].in_flight >= 8 {
+            return;
+        }
+        let records = self.clients[at].records();
+        let target = self.clients[at].target;
+        if !self.write(at, target, &records) {
+            let nodes = self.nodes.len() as u64;
+            let next = self.clients[at].rng.below(nodes);
+            self.clients[at].target = usize::try_from(next).unwrap_or(0);
+        }
+    }
+
+    /// Appends records at a node; `false` when it does not take them.
+    pub(super) fn write(&mut self, client: usize, node: usize, records: &[Vec<u8>]) -> bool {
+        if self.nodes[node].clock.is_paused() {
+            return false;
+        }
+        let Some(process) = self.nodes[node].process.as_mut() else { return false };
+        let batch: Vec<&[u8]> = records.iter().map(Vec::as_slice).collect();
+        let Ok(appended) = process.member.appender().append_batch(&batch) else { return false };
+        process.writes.push_back(Write {
+            client,
+            start: appended.start,
+            end: appended.end,
+            epoch: process.member.epoch(),
+            digests: records.iter().map(|record| xxh3_64(record)).collect(),
+        });
+        self.clients[client].in_flight += 1;
+        self.give(node, In::Kick);
+        true
+    }
+}

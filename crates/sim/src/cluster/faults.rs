@@ -1,0 +1,347 @@
+//! What goes wrong, and the operator who promotes.
+
+use outrigger_replica::rules::Rule;
+use outrigger_wal::Lsn;
+use outrigger_wal::disk::FileId;
+
+use super::Cluster;
+use super::node::{SEGMENT_BYTES, State, instance};
+use super::queue::Event;
+use crate::clock::Pause;
+use crate::disk::{FaultRates, Latency};
+
+/// About every so often a fault is drawn.
+const TICK_MICROS: std::ops::Range<u64> = 20_000..80_000;
+
+impl Cluster {
+    pub(super) fn fault(&mut self) {
+        if self.healed {
+            return;
+        }
+        let micros = self.faults.range(TICK_MICROS);
+        self.at(micros, Event::Fault);
+        let faults = self.plan.faults;
+        let node = self.any_node();
+        if self.faults.chance(faults.kill) {
+            self.kill(node);
+        }
+        if self.faults.chance(faults.power) {
+            self.cut_power(node);
+        }
+        if self.faults.chance(faults.power_all) {
+            (0..self.nodes.len()).for_each(|node| self.cut_power(node));
+        }
+        if self.faults.chance(faults.pause) {
+            self.pause(node);
+        }
+        if self.faults.chance(faults.partition) {
+            self.partition();
+        }
+        if self.faults.chance(faults.cut) {
+            self.cut_one();
+        }
+        if self.faults.chance(faults.disk_error) {
+            let rate = u32::try_from(self.faults.range(1..40)).unwrap_or(1);
+            let read_per_mille = if self.faults.chance(500) { 0 } else { rate };
+            let rates = FaultRates {
+                read_per_mille,
+                write_per_mille: rate,
+                sync_per_mille: rate,
+                name_per_mille: rate,
+            };
+            self.nodes[node].disk.set_faults(rates);
+        } else if self.faults.chance(100) {
+            self.nodes[node].disk.set_faults(FaultRates::default());
+        }
+        if self.faults.chance(faults.disk_full) {
+            let used = self.nodes[node].disk.used_bytes();
+            let room = self.faults.range(0..3 << 20);
+            self.nodes[node].disk.set_capacity(Some(used + room));
+        } else if self.faults.chance(50) {
+            self.nodes[node].disk.set_capacity(None);
+        }
+        if self.faults.chance(faults.disk_slow) {
+            let slow = self.faults.range(1_000..60_000);
+            let latency =
+                Latency { sync_micros: 100..slow, slow_per_mille: 50, ..Latency::default() };
+            self.nodes[node].disk.set_latency(latency);
+        } else if self.faults.chance(100) {
+            self.nodes[node].disk.set_latency(Latency::default());
+        }
+        if self.faults.chance(faults.clock) {
+            let now = self.now;
+            let drift = self.faults.range(0..400_000);
+            let jump = self.faults.range(0..4_000_000);
+            let clock = &mut self.nodes[node].clock;
+            clock.set_drift(now, i32::try_from(drift).unwrap_or(0) - 200_000);
+            if jump < 2_000_000 {
+                clock.jump(now, i64::try_from(jump).unwrap_or(0) - 1_000_000);
+            }
+        }
+        if self.faults.chance(faults.old_config) {
+            let past = self.authority.past();
+            let newest = past.len().saturating_sub(4);
+            let recent = self.faults.chance(700);
+            let from = if recent { &past[newest..] } else { past };
+            if let Some(old) = self.faults.pick(from).cloned() {
+                self.note(|| format!("an old configuration {} for n{node}", old.version.0));
+                self.tell(node, Some(old));
+            }
+        }
+        if self.faults.chance(faults.promote_alive) {
+            self.promote();
+        }
+        if self.faults.chance(faults.flip) {
+            self.flip(node);
+        }
+        if self.faults.chance(faults.rollback) {
+            self.snapshot(node);
+        }
+    }
+
+    fn any_node(&mut self) -> usize {
+        usize::try_from(self.faults.below(self.nodes.len() as u64)).unwrap_or(0)
+    }
+
+    /// A process dies; the page cache stays.
+    pub fn kill(&mut self, node: usize) {
+        if self.nodes[node].process.is_none() {
+            return;
+        }
+        self.note(|| format!("n{node} is killed"));
+        self.stats.kills += 1;
+        let report = self.nodes[node].disk.kill();
+        self.mix(4, node, report.in_flight);
+        self.crash(node, 500..3_000);
+    }
+
+    /// A machine loses power.
+    pub fn cut_power(&mut self, node: usize) {
+        self.note(|| format!("n{node} loses power"));
+        self.stats.power_cuts += 1;
+        let report = self.nodes[node].disk.power_cut();
+        self.mix(5, node, report.pages_lost);
+        let notice = if self.faults.chance(500) { 1_000..5_000 } else { 10_000..3_000_000 };
+        self.crash(node, notice);
+    }
+
+    /// A process ends by itself, or its disk is gone.
+    pub(super) fn end_process(&mut self, node: usize) {
+        if self.faults.chance(500) {
+            self.nodes[node].disk.kill();
+        } else {
+            self.nodes[node].disk.power_cut();
+            self.stats.power_cuts += 1;
+        }
+        self.crash(node, 500..3_000);
+    }
+
+    fn crash(&mut self, node: usize, notice: std::ops::Range<u64>) {
+        self.doubt(node, Lsn(u64::MAX));
+        if let Some(process) = self.nodes[node].process.take() {
+            let counters = process.member.counters();
+            self.stats.promotions += counters.promotions;
+            self.stats.restarts += counters.restarts;
+            self.stats.truncations += counters.truncations;
+            self.stats.refusals += counters.refusals;
+        }
+        let now = self.now;
+        let slot = &mut self.nodes[node];
+        slot.life += 1;
+        slot.store.crash();
+        if slot.clock.is_paused() {
+            slot.clock.resume(now);
+        }
+        if slot.state == State::Up {
+            slot.state = State::Down;
+        }
+        for conn in self.net.of(node) {
+            self.net.cut(now, conn, notice.clone(), &mut self.queue);
+        }
+        self.maybe_roll_back(node);
+        if !self.plan_is_scripted() {
+            self.restart_later(node);
+        }
+    }
+
+    pub(super) const fn plan_is_scripted(&self) -> bool {
+        self.plan.fault_micros == 0
+    }
+
+    /// A node stands still for a while.
+    fn pause(&mut self, node: usize) {
+        if self.nodes[node].clock.is_paused() || self.nodes[node].process.is_none() {
+            return;
+        }
+        let now = self.now;
+        let kind = if self.faults.chance(500) { Pause::Process } else { Pause::Machine };
+        self.stats.pauses += 1;
+        self.note(|| format!("n{node} stands still"));
+        self.nodes[node].clock.pause(now, kind);
+        let micros = self.faults.range(5_000..2_500_000);
+        self.at(micros, Event::Resume { node });
+    }
+
+    fn partition(&mut self) {
+        let from = self.any_node();
+        let others = self.nodes.len() as u64;
+        let to = (from + 1 + usize::try_from(self.faults.below(others)).unwrap_or(0))
+            % (self.nodes.len() + 1);
+        let (from, to) = if self.faults.chance(500) { (from, to) } else { (to, from) };
+        self.stats.partitions += 1;
+        let both = self.faults.chance(500);
+        let micros = self.faults.range(20_000..3_000_000);
+        self.note(|| format!("nothing passes from n{from} to n{to} ({both}) for {micros}"));
+        self.block(from, to);
+        self.at(micros, Event::Mend { from, to });
+        if both {
+            self.block(to, from);
+            self.at(micros, Event::Mend { from: to, to: from });
+        }
+    }
+
+    /// Nothing passes from one node to another; the authority is the node behind the last.
+    pub fn block(&mut self, from: usize, to: usize) {
+        self.net.blocked.insert((from, to));
+    }
+
+    /// It passes again.
+    pub fn unblock(&mut self, from: usize, to: usize) {
+        self.net.blocked.remove(&(from, to));
+    }
+
+    fn cut_one(&mut self) {
+        let open = self.net.open();
+        if let Some(conn) = self.faults.pick(&open).copied() {
+            self.stats.cuts += 1;
+            let notice = if self.faults.chance(700) { 0..3_000 } else { 0..1_500_000 };
+            self.note(|| format!("connection {conn} is cut"));
+            self.net.cut(self.now, conn, notice, &mut self.queue);
+        }
+    }
+
+    /// Flips a bit that was promised to be durable, on one node in a run.
+    fn flip(&mut self, node: usize) {
+        let promised = self.nodes[node].promised().lsn;
+        if std::mem::replace(&mut self.flipped, promised > Lsn::ZERO) || promised == Lsn::ZERO {
+            return;
+        }
+        let at = self.faults.below(promised.0);
+        let bit = u8::try_from(self.faults.below(8)).unwrap_or(0);
+        let file = FileId::Segment(at / SEGMENT_BYTES);
+        self.note(|| format!("a bit flips on n{node} at {}", Lsn(at)));
+        if self.nodes[node].disk.flip_bit(file, at % SEGMENT_BYTES, bit) {
+            self.nodes[node].shadow.damaged = true;
+        }
+    }
+
+    /// Remembers a disk, to come back with it once; not while another copy is damaged.
+    fn snapshot(&mut self, node: usize) {
+        if self.rolled_back || self.nodes[node].process.is_none() {
+            return;
+        }
+        let seed = self.faults.next_u64();
+        let slot = &mut self.nodes[node];
+        if slot.snapshot.is_none() {
+            let disk = slot.disk.copy(seed);
+            let report = disk.power_cut();
+            self.mix(6, node, report.in_flight);
+            let slot = &mut self.nodes[node];
+            let mut store = slot.store.clone();
+            store.crash();
+            slot.snapshot = Some((disk, store, slot.shadow.clone()));
+        }
+    }
+
+    /// A disk comes back as it once was, but only where the authority knows of everything it had
+    /// promised since: beyond that no rule can help.
+    fn maybe_roll_back(&mut self, node: usize) {
+        let heard = self.authority.heard(instance(node)).1;
+        let slot = &mut self.nodes[node];
+        let durable = slot.shadow.durable;
+        let worth = slot.snapshot.as_ref().is_some_and(|(_, _, then)| then.durable < durable);
+        if !worth || heard < durable || self.rolled_back || self.healed {
+            return;
+        }
+        if let Some((disk, store, mut shadow)) = slot.snapshot.take() {
+            shadow.forgiven = durable;
+            slot.disk = disk;
+            slot.store = store;
+            slot.shadow = shadow;
+            self.rolled_back = true;
+            self.stats.rollbacks += 1;
+            self.note(|| format!("n{node} comes back with an old disk"));
+        }
+    }
+
+    /// Promotes a copy of the in-sync set.
+    pub fn promote(&mut self) {
+        let config = self.authority.config().clone();
+        let member = self.plan.rules.hold(Rule::S3Member);
+        let candidates: Vec<usize> = (0..self.nodes.len())
+            .filter(|node| instance(*node) != config.primary)
+            .filter(|node| !member || config.in_sync(instance(*node)))
+            .filter(|node| !self.healed || self.nodes[*node].state == State::Up)
+            .collect();
+        let Some(to) = self.faults.pick(&candidates).copied() else { return };
+        self.promote_to(to);
+    }
+
+    /// Promotes this copy.
+    pub fn promote_to(&mut self, to: usize) {
+        let nonce = self.rng.u128();
+        self.note(|| format!("n{to} is promoted"));
+        self.authority.promote(instance(to), nonce);
+        self.served = self.now;
+        self.recorded();
+    }
+
+    /// The operator looks whether the primary serves.
+    pub(super) fn operate(&mut self) {
+        let micros = self.faults.range(150_000..400_000);
+        self.at(micros, Event::Operator);
+        let authority = self.nodes.len();
+        let primary = self.authority.config().primary;
+        let Some(node) = self.nodes.iter().position(|node| node.instance == primary) else {
+            return;
+        };
+        let reached =
+            !self.net.is_blocked(node, authority) && !self.net.is_blocked(authority, node);
+        if reached && self.nodes[node].is_serving() {
+            self.served = self.now;
+            return;
+        }
+        let patience = if self.healed { 4_000_000 } else { 700_000 };
+        if self.now.since(self.served) > patience
+            && (self.healed || self.faults.chance(self.plan.promote_per_mille))
+        {
+            self.promote();
+        }
+    }
+
+    /// Everything works again: disks, network, clocks; every node is up or coming up.
+    pub(super) fn heal(&mut self) {
+        self.healed = true;
+        self.note(|| "everything works again".to_owned());
+        self.net.blocked.clear();
+        self.plan.authority_loss_per_mille = 0;
+        self.plan.authority_delay_micros = 200..2_000;
+        self.net.weather.slow_per_mille = 0;
+        let now = self.now;
+        for node in 0..self.nodes.len() {
+            let slot = &mut self.nodes[node];
+            slot.disk.set_faults(FaultRates::default());
+            slot.disk.set_latency(Latency::default());
+            slot.disk.set_capacity(None);
+            slot.snapshot = None;
+            slot.clock.set_drift(now, 0);
+            if slot.clock.is_paused() {
+                self.resume(node);
+            }
+            if self.nodes[node].process.is_none() {
+                self.nodes[node].starting = false;
+                self.restart_later(node);
+            }
+        }
+    }
+}

@@ -1,0 +1,641 @@
+//! A simulated cluster: the copies of one content, their disks and stores, the authority, clients, and
+//! everything that can go wrong between them.
+//!
+//! Single-threaded and deterministic: one plan is one run, with the same trace hash in debug and
+//! release. The members are the shipped ones, stepped as a server would; the checker watches every step.
+//!
+//! # Layout
+//! - `plan`: what a run is
+//! - `queue`: what will happen when
+//! - `node`, `store`, `clients`: what there is
+//! - `network`, `authority`: what lies between
+//! - `carry`: carries out what members ask for
+//! - `faults`: what goes wrong
+//! - `run`: a whole run, and whether it converges
+
+mod authority;
+mod carry;
+mod clients;
+mod faults;
+mod network;
+mod node;
+mod plan;
+mod queue;
+mod run;
+mod store;
+
+use std::fmt::Write as _;
+use std::io::Write as _;
+
+use outrigger_net::config::{Config, Copy, Rule, Version};
+use outrigger_replica::member::{Event as Said, In, Out};
+use outrigger_wal::{Epoch, Lsn, Micros};
+
+pub(crate) use authority::Ask;
+use authority::Authority;
+use clients::{Client, Write};
+use network::Network;
+use node::{Node, Opened, instance};
+use queue::{Event, Life, Queue};
+use xxhash_rust::xxh3::xxh3_64_with_seed;
+
+pub use node::State;
+pub use plan::{Faults, Plan};
+pub use run::Outcome;
+pub(crate) use store::AppliedRecord;
+
+use crate::checker::{Checker, Shadow, Verdict};
+use crate::disk::{SimDisk, SimDiskOptions};
+use crate::rng::Rng;
+
+/// What happened in a run, counted.
+#[derive(Clone, Copy, Default, Debug, PartialEq, Eq)]
+pub struct Stats {
+    /// Writes that were acknowledged as committed.
+    pub commits: u64,
+    /// Writes whose fate was left open.
+    pub in_doubt: u64,
+    /// Writes of which nothing was sealed.
+    pub refused: u64,
+    /// Processes killed.
+    pub kills: u64,
+    /// Machines that lost power.
+    pub power_cuts: u64,
+    /// Starts at which a torn tail was sent away.
+    pub torn_tails: u64,
+    /// Reigns taken up by promotion.
+    pub promotions: u64,
+    /// Reigns taken up after a restart.
+    pub restarts: u64,
+    /// Logs cut at a fork.
+    pub truncations: u64,
+    /// Copies that joined an in-sync set.
+    pub grows: u64,
+    /// Copies that left one.
+    pub shrinks: u64,
+    /// Connections cut.
+    pub cuts: u64,
+    /// Partitions.
+    pub partitions: u64,
+    /// Pauses.
+    pub pauses: u64,
+    /// Disk errors that stopped a copy.
+    pub failures: u64,
+    /// Copies that found damage and refused.
+    pub damaged: u64,
+    /// Disks rolled back.
+    pub rollbacks: u64,
+    /// Frames, acknowledgements and configurations that were refused.
+    pub refusals: u64,
+    /// Events.
+    pub events: u64,
+}
+
+impl Stats {
+    /// Adds another run's.
+    pub const fn add(&mut self, other: &Self) {
+        self.commits += other.commits;
+        self.in_doubt += other.in_doubt;
+        self.refused += other.refused;
+        self.kills += other.kills;
+        self.power_cuts += other.power_cuts;
+        self.torn_tails += other.torn_tails;
+        self.promotions += other.promotions;
+        self.restarts += other.restarts;
+        self.truncations += other.truncations;
+        self.grows += other.grows;
+        self.shrinks += other.shrinks;
+        self.cuts += other.cuts;
+        self.partitions += other.partitions;
+        self.pauses += other.pauses;
+        self.failures += other.failures;
+        self.damaged += other.damaged;
+        self.rollbacks += other.rollbacks;
+        self.refusals += other.refusals;
+        self.events += other.events;
+    }
+}
+
+/// The cluster and its world.
+pub struct Cluster {
+    plan: Plan,
+    now: Micros,
+    queue: Queue,
+    nodes: Vec<Node>,
+    net: Network,
+    authority: Authority,
+    clients: Vec<Client>,
+    checker: Checker,
+    stats: Stats,
+    rng: Rng,
+    faults: Rng,
+    hash: u64,
+    /// Print what happens.
+    tracing: bool,
+    broken: Option<String>,
+    /// Faults are over.
+    healed: bool,
+    /// When the recorded primary was last seen serving.
+    served: Micros,
+    flipped: bool,
+    rolled_back: bool,
+}
+
+impl Cluster {
+    /// A new content: empty logs, all copies in sync, nobody started.
+    #[must_use]
+    pub fn new(plan: Plan) -> Self {
+        let rng = Rng::new(plan.seed);
+        let copies = (0..plan.copies).map(|node| Copy {
+            instance: instance(node),
+            addresses: vec![format!("node-{node}:1")],
+            in_sync: true,
+            durable: Lsn::ZERO,
+        });
+        let config = Config {
+            version: Version(1),
+            epoch: Epoch::NONE,
+            primary: instance(0),
+            copies: copies.collect(),
+            rule: Rule::All,
+        };
+        let nodes: Vec<Node> = (0..plan.copies)
+            .map(|node| {
+                let seed = rng.fork("disk").next_u64() ^ (node as u64 + 1);
+                Node::new(node, SimDisk::new(SimDiskOptions::new(seed)))
+            })
+            .collect();
+        let clients = (0..plan.clients)
+            .map(|client| {
+                let mut seeds = rng.fork("clients");
+                let seed = seeds.next_u64() ^ (client as u64);
+                Client::new(client as u64 + 1, Rng::new(seed))
+            })
+            .collect();
+        let mut cluster = Self {
+            now: Micros(1_000_000),
+            queue: Queue::default(),
+            nodes,
+            net: Network::new(plan.weather.clone(), rng.fork("network")),
+            authority: Authority::new(config),
+            clients,
+            checker: Checker::default(),
+            stats: Stats::default(),
+            faults: rng.fork("faults"),
+            rng,
+            hash: plan.seed,
+            tracing: false,
+            broken: None,
+            healed: false,
+            served: Micros(0),
+            flipped: false,
+            rolled_back: false,
+            plan,
+        };
+        for node in 0..cluster.nodes.len() {
+            if let Err(text) = cluster.nodes[node].initialise() {
+                cluster.violate(text);
+            }
+        }
+        cluster
+    }
+
+    /// Prints every event to standard error.
+    #[must_use]
+    pub const fn traced(mut self) -> Self {
+        self.tracing = true;
+        self
+    }
+
+    /// The simulated time.
+    #[must_use]
+    pub const fn now(&self) -> Micros {
+        self.now
+    }
+
+    /// What was counted.
+    #[must_use]
+    pub const fn stats(&self) -> &Stats {
+        &self.stats
+    }
+
+    /// What must not happen and did.
+    #[must_use]
+    pub fn violation(&self) -> Option<&str> {
+        self.broken.as_deref()
+    }
+
+    /// A hash of everything that happened, disks included.
+    #[must_use]
+    pub fn trace_hash(&self) -> u64 {
+        let disks = self.nodes.iter().map(|node| node.disk.trace_hash());
+        disks.fold(self.hash, |hash, disk| xxh3_64_with_seed(&disk.to_le_bytes(), hash))
+    }
+
+    fn violate(&mut self, text: String) {
+        if self.broken.is_none() {
+            self.note(|| format!("VIOLATION: {text}"));
+            self.broken = Some(text);
+        }
+    }
+
+    fn verdict(&mut self, verdict: Verdict) {
+        if let Err(text) = verdict {
+            self.violate(text);
+        }
+    }
+
+    /// Adds a line to the trace: always to its hash, to standard error when asked.
+    fn note(&mut self, line: impl FnOnce() -> String) {
+        if self.tracing {
+            let mut text = String::new();
+            if write!(text, "{:>10} ", self.now.0).is_ok() {
+                text.push_str(&line());
+                if writeln!(std::io::stderr(), "{text}").is_err() {
+                    self.tracing = false;
+                }
+            }
+        }
+    }
+
+    fn mix(&mut self, kind: u64, node: usize, value: u64) {
+        let mut bytes = [0; 32];
+        for (at, word) in [self.now.0, kind, node as u64, value].into_iter().enumerate() {
+            bytes[at * 8..at * 8 + 8].copy_from_slice(&word.to_le_bytes());
+        }
+        self.hash = xxh3_64_with_seed(&bytes, self.hash);
+    }
+
+    fn at(&mut self, micros: u64, event: Event) {
+        self.queue.push(self.now.plus(micros), event);
+    }
+
+    /// Lets the next event happen; `false` when there is none.
+    fn turn(&mut self) -> bool {
+        let Some((at, event)) = self.queue.pop() else { return false };
+        self.now = self.now.max(at);
+        self.stats.events += 1;
+        self.happen(event);
+        true
+    }
+
+    fn happen(&mut self, event: Event) {
+        match event {
+            Event::Kick { node, life } => self.kick(node, life),
+            Event::Disk { node, life } => self.reap(node, life),
+            Event::Boot { node } => self.boot(node),
+            Event::Resume { node } => self.resume(node),
+            Event::Applied { node, life, to } => {
+                if self.is_alive(node, life) {
+                    self.nodes[node].store.applied_is(to);
+                    self.give(node, In::Applied(to));
+                }
+            }
+            Event::Checkpoint { node, life } => self.checkpoint(node, life),
+            Event::Checkpointed { node, life, to } => {
+                if self.is_alive(node, life) {
+                    self.nodes[node].store.checkpoint_is(to);
+                    if let Some(process) = &mut self.nodes[node].process {
+                        process.checkpointing = false;
+                    }
+                    self.give(node, In::Checkpointed(to));
+                }
+            }
+            Event::Reopened { node, life, result } => {
+                if self.is_alive(node, life) {
+                    self.give(node, In::Reopened(result));
+                }
+            }
+            Event::Dialled { from, life, link, to } => self.dialled(from, life, link, to),
+            Event::Arrive { conn, side } => {
+                let arrived = self.net.arrive(self.now, conn, side, &mut self.queue);
+                if let Some((end, parcel)) = arrived
+                    && self.is_alive(end.node, end.life)
+                {
+                    self.give_frame(end.node, end.link, parcel);
+                }
+            }
+            Event::Late { node, life, link, parcel } => {
+                if self.is_alive(node, life) {
+                    self.note(|| format!("n{node} gets a late {:?}", parcel.message));
+                    self.give_frame(node, link, *parcel);
+                }
+            }
+            Event::Closed { conn, side } => {
+                let end = &mut self.net.conns[conn].ends[side];
+                if !std::mem::replace(&mut end.closed, true) {
+                    let end = *end;
+                    if self.is_alive(end.node, end.life) {
+                        self.give(end.node, In::Closed(end.link));
+                    }
+                }
+            }
+            Event::Asked { from, ask } => self.asked(from, *ask),
+            Event::Told { node, config } => {
+                if self.nodes[node].process.is_some() {
+                    self.give(node, In::Config { config: *config, coordinator_epoch: 1 });
+                }
+            }
+            Event::Repeat => {
+                self.push_config();
+                self.at(300_000, Event::Repeat);
+            }
+            Event::Client { client } => self.client(client),
+            Event::Fault => self.fault(),
+            Event::Operator => self.operate(),
+            Event::Mend { from, to } => {
+                self.net.blocked.remove(&(from, to));
+            }
+        }
+    }
+
+    fn is_alive(&self, node: usize, life: Life) -> bool {
+        self.nodes[node].life == life && self.nodes[node].process.is_some()
+    }
+
+    fn give_frame(
+        &mut self,
+        node: usize,
+        link: outrigger_replica::member::LinkId,
+        parcel: network::Parcel,
+    ) {
+        let network::Parcel { envelope, message, body } = parcel;
+        self.give(node, In::Frame { link, envelope, message, body });
+    }
+
+    /// Brings an event to a member, or to its inbox while the node stands still.
+    fn give(&mut self, node: usize, event: In) {
+        let paused = self.nodes[node].clock.is_paused();
+        let Some(process) = self.nodes[node].process.as_mut() else { return };
+        if paused {
+            process.inbox.push_back(event);
+        } else {
+            self.step(node, event);
+        }
+    }
+
+    fn kick(&mut self, node: usize, life: Life) {
+        if !self.is_alive(node, life) || self.nodes[node].clock.is_paused() {
+            return;
+        }
+        let now = self.now;
+        let Some(process) = self.nodes[node].process.as_mut() else { return };
+        if process.kick_at.is_some_and(|at| at <= now) {
+            process.kick_at = None;
+            self.step(node, In::Kick);
+        }
+    }
+
+    /// Steps a member, checks what it claims, carries out what it asks for.
+    fn step(&mut self, node: usize, event: In) {
+        let mut out = Vec::new();
+        self.note(|| format!("n{node} <- {}", brief_in(&event)));
+        let now = self.nodes[node].clock.node_now(self.now);
+        let Some(process) = self.nodes[node].process.as_mut() else { return };
+        process.member.step(now, event, &mut out);
+        let (commit, durable) = (process.member.commit(), process.member.log().durable());
+        self.mix(
+            1,
+            node,
+            commit.0 ^ durable.0.rotate_left(20) ^ (out.len() as u64).rotate_left(50),
+        );
+        self.look(node);
+        let life = self.nodes[node].life;
+        for out in out {
+            if !self.is_alive(node, life) {
+                return;
+            }
+            self.carry(node, life, out);
+        }
+        self.settle_writes(node);
+        self.schedule(node);
+    }
+
+    /// The checker looks at a member after its step.
+    fn look(&mut self, node: usize) {
+        let Some(process) = self.nodes[node].process.as_ref() else { return };
+        let member = &process.member;
+        let (durable, hash) = (member.log().durable(), member.log().durable_hash());
+        let (commit, epoch) = (member.commit(), member.epoch());
+        let reigns = (member.role() == outrigger_replica::member::Role::Primary).then_some(epoch);
+        let shadow = &mut self.nodes[node].shadow;
+        shadow.bound(durable, hash);
+        shadow.durable = durable;
+        let before = std::mem::replace(&mut shadow.commit, commit);
+        if commit < before {
+            self.violate(format!(
+                "node {node} moves its commit LSN from {before} back to {commit}"
+            ));
+        } else if commit > before {
+            let config = self.authority.config();
+            let in_sync: Vec<usize> =
+                (0..self.nodes.len()).filter(|n| config.in_sync(instance(*n))).collect();
+            let shadows: Vec<&Shadow> = self.nodes.iter().map(|node| &node.shadow).collect();
+            let verdict = self.checker.commits(node, commit, reigns, &shadows, &in_sync);
+            self.note(|| format!("n{node} commits {commit}"));
+            self.verdict(verdict);
+        }
+    }
+
+    /// Schedules what a member and its disk wait for.
+    fn schedule(&mut self, node: usize) {
+        let now = self.now;
+        let life = self.nodes[node].life;
+        let due = self.nodes[node].disk.next_due();
+        let clock = self.nodes[node].clock.clone();
+        let Some(process) = self.nodes[node].process.as_mut() else { return };
+        let kick = process.member.deadline().and_then(|at| clock.global_at(at, now));
+        if let Some(at) = kick.map(|at| at.max(now.plus(200)))
+            && process.kick_at.is_none_or(|known| at < known || known < now)
+        {
+            process.kick_at = Some(at);
+            self.queue.push(at, Event::Kick { node, life });
+        }
+        if let Some(at) = due.map(|at| at.max(now))
+            && process.disk_at.is_none_or(|known| at < known)
+        {
+            process.disk_at = Some(at);
+            self.queue.push(at, Event::Disk { node, life });
+        }
+    }
+
+    fn reap(&mut self, node: usize, life: Life) {
+        if !self.is_alive(node, life) {
+            return;
+        }
+        let now = self.now;
+        self.nodes[node].disk.advance(now);
+        if let Some(process) = self.nodes[node].process.as_mut() {
+            process.disk_at = None;
+        }
+        let mut done = Vec::new();
+        outrigger_wal::disk::Disk::reap(&mut self.nodes[node].disk, None, &mut done);
+        for (op, result) in done {
+            if self.is_alive(node, life) {
+                self.give(node, In::Io(op, result));
+            }
+        }
+        if self.is_alive(node, life) {
+            self.schedule(node);
+        }
+    }
+
+    /// Writes that are committed, or can no longer be awaited.
+    fn settle_writes(&mut self, node: usize) {
+        while let Some(process) = self.nodes[node].process.as_mut() {
+            let member = &process.member;
+            let reigns = member.role() == outrigger_replica::member::Role::Primary;
+            let (commit, epoch) = (member.commit(), member.epoch());
+            let committed = |write: &Write| reigns && epoch == write.epoch && commit >= write.end;
+            if !process.writes.front().is_some_and(committed) {
+                return;
+            }
+            let Some(write) = process.writes.pop_front() else { return };
+            self.stats.commits += 1;
+            self.clients[write.client].in_flight -= 1;
+            if let Some(digest) = write.digests.first() {
+                let verdict = self.checker.acknowledged(node, write.start, write.end, *digest);
+                self.verdict(verdict);
+            }
+        }
+    }
+
+    /// A reign is over: what was not sealed is refused, the rest is in doubt.
+    fn doubt(&mut self, node: usize, sealed: Lsn) {
+        let Some(process) = self.nodes[node].process.as_mut() else { return };
+        for write in std::mem::take(&mut process.writes) {
+            self.clients[write.client].in_flight -= 1;
+            if write.start >= sealed {
+                self.stats.refused += 1;
+            } else {
+                self.stats.in_doubt += 1;
+            }
+        }
+    }
+
+    fn boot(&mut self, node: usize) {
+        self.nodes[node].starting = false;
+        if self.nodes[node].state == State::Damaged || self.nodes[node].process.is_some() {
+            return;
+        }
+        if self.faults.chance(self.plan.crash_open_per_mille) && !self.healed {
+            let after = self.faults.range(0..60);
+            self.nodes[node].disk.crash_after(after);
+        }
+        let seed = self.rng.next_u64();
+        let (now, rules) = (self.now, self.plan.rules);
+        self.nodes[node].life += 1;
+        let opened = self.nodes[node].open(now, seed, rules);
+        if self.nodes[node].disk.is_crashed() {
+            self.note(|| format!("n{node} crashes while it opens"));
+            self.end_process(node);
+            return;
+        }
+        self.nodes[node].disk.crash_after(u64::MAX / 2);
+        match opened {
+            Opened::Member(member) => {
+                let (end, commit) = (member.log().end(), member.commit());
+                self.note(|| format!("n{node} starts: end {end}, commit {commit}"));
+                self.mix(2, node, end.0);
+                self.nodes[node].start(*member);
+                let shadow = &self.nodes[node].shadow;
+                let verdict = self.checker.opened(node, commit, shadow);
+                self.verdict(verdict);
+                self.step(node, In::Kick);
+            }
+            Opened::Fault(text) => {
+                self.note(|| format!("n{node} cannot start: {text}"));
+                self.restart_later(node);
+            }
+            Opened::Damage(text) => {
+                self.note(|| format!("n{node} refuses to start: {text}"));
+                self.stats.damaged += 1;
+                self.nodes[node].state = State::Damaged;
+            }
+            Opened::Violation(text) => self.violate(format!("node {node}: {text}")),
+        }
+    }
+
+    /// Starts a node's process later, if that is not on its way.
+    fn restart_later(&mut self, node: usize) {
+        if std::mem::replace(&mut self.nodes[node].starting, true) {
+            return;
+        }
+        let quick = self.healed || self.faults.chance(self.plan.quick_restart_per_mille);
+        let micros = if quick {
+            self.faults.range(2_000..120_000)
+        } else {
+            self.faults.range(200_000..4_000_000)
+        };
+        self.at(micros, Event::Boot { node });
+    }
+
+    fn resume(&mut self, node: usize) {
+        let now = self.now;
+        self.nodes[node].clock.resume(now);
+        self.note(|| format!("n{node} goes on"));
+        let life = self.nodes[node].life;
+        let Some(process) = self.nodes[node].process.as_mut() else { return };
+        process.kick_at = None;
+        for event in std::mem::take(&mut process.inbox) {
+            if self.is_alive(node, life) && !self.nodes[node].clock.is_paused() {
+                self.step(node, event);
+            }
+        }
+        if self.is_alive(node, life) {
+            self.step(node, In::Kick);
+        }
+    }
+}
+
+fn brief_in(event: &In) -> String {
+    match event {
+        In::Frame { link, envelope, message, .. } => format!(
+            "{link:?} e{:?} v{} s{:04x} {message:?}",
+            envelope.epoch,
+            envelope.version.0,
+            envelope.session.0 & 0xFFFF
+        ),
+        In::Io(op, Ok(_)) => format!("done {op:?}"),
+        In::Config { config, .. } => format!("config {}", brief_config(config)),
+        In::Reopened(result) => match result.as_ref() {
+            Ok(recovered) => format!("reopened at {}", recovered.end),
+            Err(error) => format!("not reopened: {error}"),
+        },
+        other => format!("{other:?}"),
+    }
+}
+
+fn brief_out(out: &Out) -> String {
+    match out {
+        Out::Io(op, io) => {
+            let name = format!("{io:?}");
+            format!("io {op:?} {}", name.chars().take(90).collect::<String>())
+        }
+        Out::Send { link, envelope, message, .. } => {
+            format!("send {link:?} e{:?} v{} {message:?}", envelope.epoch, envelope.version.0)
+        }
+        Out::Swap { seen, new } => format!("swap {} -> {}", seen.0, brief_config(new)),
+        Out::Apply(blocks) => format!("apply {} blocks", blocks.len()),
+        Out::Event(Said::Cut(saved)) => format!("cut {} to {}", saved.from, saved.to),
+        other => format!("{other:?}"),
+    }
+}
+
+fn brief_config(config: &Config) -> String {
+    let copies: Vec<String> = config
+        .copies
+        .iter()
+        .map(|copy| {
+            let mark = if copy.in_sync { "+" } else { "-" };
+            format!("n{}{mark}@{}", copy.instance.0.wrapping_sub(1), copy.durable)
+        })
+        .collect();
+    format!(
+        "v{} e{} primary n{} [{}]",
+        config.version.0,
+        config.epoch,
+        config.primary.0.wrapping_sub(1),
+        copies.join(" ")
+    )
+}

@@ -1,0 +1,246 @@
+//! Connections between nodes: delay, cuts in the middle of a frame, one-way partitions, late frames.
+//!
+//! Guarantees: a direction of a connection is in order and without a hole until it is cut; what lies behind
+//! the cut never arrives on it. Not here: when faults happen (`faults`).
+
+use std::collections::{BTreeSet, VecDeque};
+use std::ops::Range;
+
+use bytes::{Bytes, BytesMut};
+use outrigger_net::frame::{Frame, FrameDecoder, Limits, encode};
+use outrigger_net::message::{Envelope, Message};
+use outrigger_replica::member::LinkId;
+use outrigger_wal::Micros;
+use tokio_util::codec::Decoder as _;
+
+use super::queue::{Event, Life, Queue};
+use crate::rng::Rng;
+
+/// A message on its way.
+#[derive(Clone, Debug)]
+pub(super) struct Parcel {
+    pub(super) envelope: Envelope,
+    pub(super) message: Message,
+    pub(super) body: Bytes,
+}
+
+impl Parcel {
+    /// What a member sends; now and then it really becomes bytes and is read back from pieces.
+    pub(super) fn pack(
+        envelope: Envelope,
+        message: Message,
+        body: &[Bytes],
+        rng: &mut Rng,
+        per_mille: u32,
+    ) -> Result<Self, String> {
+        let joined = match body {
+            [] => Bytes::new(),
+            [one] => one.clone(),
+            many => many.concat().into(),
+        };
+        if !rng.chance(per_mille) {
+            return Ok(Self { envelope, message, body: joined });
+        }
+        let head = encode(&envelope, &message).map_err(|error| error.to_string())?;
+        let stream = [head, joined].concat();
+        let mut decoder = FrameDecoder::new(Limits::open(1 << 20));
+        let mut buffer = BytesMut::new();
+        let mut rest = stream.as_slice();
+        loop {
+            let frame = decoder.decode(&mut buffer).map_err(|error| error.to_string())?;
+            if let Some(Frame { envelope: e, message: m, body: b }) = frame {
+                if (e, &m, &b[..]) != (envelope, &message, &stream[stream.len() - b.len()..]) {
+                    return Err(format!("{message:?} came back from its bytes as {m:?}"));
+                }
+                return Ok(Self { envelope: e, message: m, body: b });
+            }
+            if rest.is_empty() {
+                return Err(format!("{message:?} does not come back from its bytes"));
+            }
+            let len = usize::try_from(rng.range(1..70_000)).unwrap_or(1).min(rest.len());
+            let (piece, others) = rest.split_at(len);
+            buffer.extend_from_slice(piece);
+            rest = others;
+        }
+    }
+}
+
+/// One end of a connection.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct End {
+    pub(super) node: usize,
+    pub(super) life: Life,
+    pub(super) link: LinkId,
+    /// Nothing more is brought here.
+    pub(super) closed: bool,
+}
+
+/// A connection; side 0 dialled.
+#[derive(Debug)]
+pub(super) struct Conn {
+    pub(super) ends: [End; 2],
+    /// What is on its way from each side.
+    ways: [VecDeque<Parcel>; 2],
+    /// When the last frame from each side arrives.
+    last: [Micros; 2],
+    cut: bool,
+}
+
+/// How the network behaves.
+#[derive(Clone, Debug)]
+pub(crate) struct Weather {
+    /// How long a frame takes.
+    pub(crate) delay_micros: Range<u64>,
+    /// How often, in a thousand, a frame takes longer, and how much.
+    pub(crate) slow_per_mille: u32,
+    /// See `slow_per_mille`.
+    pub(crate) slow_micros: Range<u64>,
+    /// How often a frame of a dead connection comes late.
+    pub(crate) late_per_mille: u32,
+    /// How often a message becomes bytes.
+    pub(crate) encode_per_mille: u32,
+}
+
+/// All connections.
+#[derive(Debug)]
+pub(super) struct Network {
+    pub(super) conns: Vec<Conn>,
+    /// Directions in which nothing passes; the authority is the node behind the last.
+    pub(super) blocked: BTreeSet<(usize, usize)>,
+    pub(super) weather: Weather,
+    pub(super) rng: Rng,
+}
+
+impl Network {
+    pub(super) const fn new(weather: Weather, rng: Rng) -> Self {
+        Self { conns: Vec::new(), blocked: BTreeSet::new(), weather, rng }
+    }
+
+    pub(super) fn delay(&mut self) -> u64 {
+        let micros = self.rng.range(self.weather.delay_micros.clone());
+        if self.rng.chance(self.weather.slow_per_mille) {
+            return micros + self.rng.range(self.weather.slow_micros.clone());
+        }
+        micros
+    }
+
+    pub(super) fn is_blocked(&self, from: usize, to: usize) -> bool {
+        self.blocked.contains(&(from, to))
+    }
+
+    pub(super) fn join(&mut self, now: Micros, ends: [End; 2]) -> usize {
+        self.conns.push(Conn { ends, ways: Default::default(), last: [now; 2], cut: false });
+        self.conns.len() - 1
+    }
+
+    /// Which connection and side a process means by `link`.
+    pub(super) fn find(&self, node: usize, life: Life, link: LinkId) -> Option<(usize, usize)> {
+        let is = |end: &End| (end.node, end.life, end.link) == (node, life, link);
+        let found = self
+            .conns
+            .iter()
+            .enumerate()
+            .rev()
+            .find_map(|(conn, c)| c.ends.iter().position(is).map(|side| (conn, side)));
+        found.filter(|(conn, side)| !self.conns[*conn].ends[*side].closed)
+    }
+
+    pub(super) fn send(
+        &mut self,
+        now: Micros,
+        conn: usize,
+        side: usize,
+        parcel: Parcel,
+        queue: &mut Queue,
+    ) {
+        let delay = self.delay();
+        let conn_ref = &mut self.conns[conn];
+        if conn_ref.cut {
+            return;
+        }
+        let at = conn_ref.last[side].max(now.plus(delay));
+        conn_ref.last[side] = at;
+        conn_ref.ways[side].push_back(parcel);
+        queue.push(at, Event::Arrive { conn, side });
+    }
+
+    /// The next frame from `side`, to be brought to the other end.
+    pub(super) fn arrive(
+        &mut self,
+        now: Micros,
+        conn: usize,
+        side: usize,
+        queue: &mut Queue,
+    ) -> Option<(End, Parcel)> {
+        let [a, b] = self.conns[conn].ends;
+        let (from, to) = if side == 0 { (a, b) } else { (b, a) };
+        if self.is_blocked(from.node, to.node) && !self.conns[conn].cut {
+            // It waits, as in TCP, until the path is mended or the connection given up.
+            let again = now.plus(self.rng.range(5_000..30_000));
+            self.conns[conn].last[side] = self.conns[conn].last[side].max(again);
+            queue.push(again, Event::Arrive { conn, side });
+            return None;
+        }
+        let parcel = self.conns[conn].ways[side].pop_front()?;
+        if to.closed {
+            self.maybe_late(now, to, parcel, queue);
+            return None;
+        }
+        Some((to, parcel))
+    }
+
+    fn maybe_late(&mut self, now: Micros, to: End, parcel: Parcel, queue: &mut Queue) {
+        if self.rng.chance(self.weather.late_per_mille)
+            && !matches!(parcel.message, Message::Hello { .. })
+        {
+            let at = now.plus(self.rng.range(1_000..1_500_000));
+            let parcel = Box::new(parcel);
+            queue.push(at, Event::Late { node: to.node, life: to.life, link: to.link, parcel });
+        }
+    }
+
+    /// Breaks a connection: behind a point in each direction nothing arrives; both ends learn of it
+    /// later, each at its time.
+    pub(super) fn cut(&mut self, now: Micros, conn: usize, notice: Range<u64>, queue: &mut Queue) {
+        if std::mem::replace(&mut self.conns[conn].cut, true) {
+            return;
+        }
+        for side in 0..2 {
+            let way = std::mem::take(&mut self.conns[conn].ways[side]);
+            let kept = self.rng.below(way.len() as u64 + 1);
+            let to = self.conns[conn].ends[1 - side];
+            let mut whole = VecDeque::new();
+            for (n, parcel) in way.into_iter().enumerate() {
+                if (n as u64) < kept {
+                    whole.push_back(parcel);
+                } else {
+                    self.maybe_late(now, to, parcel, queue);
+                }
+            }
+            self.conns[conn].ways[side] = whole;
+            let seen = self.conns[conn].last[side].max(now);
+            let at = seen.plus(self.rng.range(notice.clone()));
+            queue.push(at, Event::Closed { conn, side: 1 - side });
+        }
+    }
+
+    /// One end hangs up: what it said still arrives, then the other end learns of it.
+    pub(super) fn hang_up(&mut self, now: Micros, conn: usize, side: usize, queue: &mut Queue) {
+        self.conns[conn].ends[side].closed = true;
+        if !std::mem::replace(&mut self.conns[conn].cut, true) {
+            let at = self.conns[conn].last[side].max(now).plus(self.delay());
+            queue.push(at, Event::Closed { conn, side: 1 - side });
+        }
+    }
+
+    /// The open connections of a node.
+    pub(super) fn of(&self, node: usize) -> Vec<usize> {
+        let touches = |conn: &Conn| !conn.cut && conn.ends.iter().any(|end| end.node == node);
+        let all = self.conns.iter().enumerate();
+        all.filter(|(_, conn)| touches(conn)).map(|(at, _)| at).collect()
+    }
+
+    pub(super) fn open(&self) -> Vec<usize> {
+        (0..self.conns.len()).filter(|at| !self.conns[*at].cut).collect()
+    }
+}

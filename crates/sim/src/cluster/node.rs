@@ -1,0 +1,297 @@
+//! One instance: a disk and a store that stay, and a process that comes and goes.
+//!
+//! Not here: what its member asks for (`carry`), what befalls it (`faults`).
+
+use std::collections::VecDeque;
+
+use outrigger_net::config::Config;
+use outrigger_replica::control::{Control, ControlError, Identity};
+use outrigger_replica::member::{In, LinkId, Member, MemberOptions};
+use outrigger_replica::rules::Rules;
+use outrigger_wal::disk::{Disk, DiskExt, IoDone, IoFault, OpId};
+use outrigger_wal::recover::{Promise, RecoverOptions, Recovered, recover};
+use outrigger_wal::{
+    ClusterId, ContentId, CreateOptions, Error, InstanceId, LogId, Lsn, Micros, RunningHash, create,
+};
+
+use super::clients::Write;
+use super::queue::Life;
+use super::store::Store;
+use crate::checker::Shadow;
+use crate::clock::NodeClock;
+use crate::disk::SimDisk;
+
+pub(super) const CLUSTER: ClusterId = ClusterId(0xC1);
+pub(super) const CONTENT: ContentId = ContentId(0);
+pub(super) const LOG: LogId = LogId(0x106);
+pub(super) const SEGMENT_BYTES: u64 = 1 << 20;
+
+/// Operation ids from here on are those of a synchronous caller.
+const BLOCKING_OPS: u64 = u64::MAX / 2;
+
+/// Whether a node runs.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum State {
+    /// Its process runs.
+    Up,
+    /// Its process is gone; it may start again.
+    Down,
+    /// It found damage and refuses to start.
+    Damaged,
+}
+
+/// A running process.
+#[derive(Debug)]
+pub(super) struct Process {
+    pub(super) member: Member,
+    pub(super) kick_at: Option<Micros>,
+    pub(super) disk_at: Option<Micros>,
+    pub(super) checkpointing: bool,
+    next_incoming: u64,
+    pub(super) writes: VecDeque<Write>,
+    /// What came while the node stood still.
+    pub(super) inbox: VecDeque<In>,
+}
+
+impl Process {
+    pub(super) fn incoming_link(&mut self) -> LinkId {
+        self.next_incoming += 2;
+        LinkId(self.next_incoming)
+    }
+}
+
+/// One instance.
+pub(super) struct Node {
+    pub(super) instance: InstanceId,
+    pub(super) disk: SimDisk,
+    pub(super) clock: NodeClock,
+    pub(super) store: Store,
+    pub(super) shadow: Shadow,
+    pub(super) life: Life,
+    pub(super) state: State,
+    pub(super) process: Option<Process>,
+    /// A start is scheduled.
+    pub(super) starting: bool,
+    /// The disk and the store as they once were, with what was durable then.
+    pub(super) snapshot: Option<(SimDisk, Store, Shadow)>,
+}
+
+/// What the start of a process came to.
+pub(super) enum Opened {
+    Member(Box<Member>),
+    /// The disk failed, or crashed: again later.
+    Fault(String),
+    /// It refuses to start.
+    Damage(String),
+    /// The log ends where it must not, or something of the kind.
+    Violation(String),
+}
+
+pub(super) fn instance(node: usize) -> InstanceId {
+    InstanceId(node as u128 + 1)
+}
+
+pub(super) fn member_options() -> MemberOptions {
+    let mut options = MemberOptions::default();
+    options.log.target_block_bytes = 64 << 10;
+    options.log.max_write_bytes = 256 << 10;
+    options.log.max_pending_bytes = 1 << 20;
+    options.log.tail_bytes = 256 << 10;
+    options.near_bytes = 128 << 10;
+    options.window_bytes = 512 << 10;
+    options.apply_bytes = 256 << 10;
+    options
+}
+
+impl Node {
+    pub(super) fn new(node: usize, disk: SimDisk) -> Self {
+        Self {
+            instance: instance(node),
+            disk,
+            clock: NodeClock::default(),
+            store: Store::default(),
+            shadow: Shadow::default(),
+            life: 0,
+            state: State::Down,
+            process: None,
+            starting: false,
+            snapshot: None,
+        }
+    }
+
+    /// Makes its log and control file.
+    pub(super) fn initialise(&mut self) -> Result<(), String> {
+        let disk = &mut self.disk;
+        disk.set_immediate(true);
+        let options = CreateOptions { log: LOG, content: CONTENT, segment_bytes: SEGMENT_BYTES };
+        create(disk, &options).map_err(|error| error.to_string())?;
+        let identity = Identity {
+            cluster: CLUSTER,
+            content: CONTENT,
+            instance: self.instance,
+            log: LOG,
+            segment_bytes: SEGMENT_BYTES,
+        };
+        let control = Control { identity, in_sync: true, ..Control::default() };
+        control.create(&mut disk.blocking()).map_err(|error| error.to_string())?;
+        self.disk.set_immediate(false);
+        Ok(())
+    }
+
+    /// Starts its process.
+    pub(super) fn open(&mut self, now: Micros, seed: u64, rules: Rules) -> Opened {
+        self.disk = self.disk.reopen();
+        self.disk.set_immediate(true);
+        let opened = self.read_and_recover();
+        self.disk.set_immediate(false);
+        let (control, recovered) = match opened {
+            Ok(opened) => opened,
+            Err(refused) => return refused,
+        };
+        if let Err(text) = self.compare(&control.1, &recovered) {
+            return Opened::Violation(text);
+        }
+        let applied = self.store.checkpoint();
+        let persisted = control.1.commit.lsn;
+        let now = self.clock.node_now(now);
+        let member = Member::new(recovered, control, applied, seed, rules, member_options(), now);
+        if member.commit() < persisted.min(member.log().end()) {
+            return Opened::Violation(format!(
+                "commit was {persisted}, and is {} after a restart",
+                member.commit()
+            ));
+        }
+        Opened::Member(Box::new(member))
+    }
+
+    fn read_and_recover(&mut self) -> Result<((u64, Control), Recovered), Opened> {
+        let control = Control::read(&mut self.disk.blocking()).map_err(|error| match error {
+            ControlError::Io(fault) => Opened::Fault(fault.to_string()),
+            other if self.shadow.damaged => Opened::Damage(other.to_string()),
+            other => Opened::Violation(other.to_string()),
+        })?;
+        let options = RecoverOptions {
+            log: Some(LOG),
+            content: Some(CONTENT),
+            segment_bytes: Some(SEGMENT_BYTES),
+            instance: self.instance,
+            promises: control.1.promises(),
+            cut: control.1.truncating,
+            ..RecoverOptions::default()
+        };
+        match recover(&mut self.disk, &options) {
+            Ok(Some(recovered)) => Ok((control, recovered)),
+            Ok(None) => Err(Opened::Violation("the folder holds no log".to_owned())),
+            Err(Error::Io(fault)) => Err(Opened::Fault(fault.to_string())),
+            Err(error) if self.shadow.damaged => Err(Opened::Damage(error.to_string())),
+            Err(error) => Err(Opened::Violation(format!("recovery refuses: {error}"))),
+        }
+    }
+
+    /// What was durable is there, and is what was written.
+    fn compare(&mut self, control: &Control, recovered: &Recovered) -> Result<(), String> {
+        let shadow = &mut self.shadow;
+        let expected = control.truncating.map_or(shadow.durable, |cut| cut.min(shadow.durable));
+        if recovered.end < expected && !shadow.damaged {
+            return Err(format!(
+                "the log ends at {} after a restart; {expected} was durable (torn: {:?})",
+                recovered.end, recovered.torn
+            ));
+        }
+        let known = shadow.bounds.get(&recovered.end);
+        if known.is_some_and(|hash| *hash != recovered.hash) && !shadow.damaged {
+            return Err(format!(
+                "the log ends at {} after a restart with another hash than was written",
+                recovered.end
+            ));
+        }
+        shadow.cut(recovered.end);
+        shadow.bound(recovered.end, recovered.hash);
+        shadow.durable = recovered.end;
+        Ok(())
+    }
+
+    pub(super) fn start(&mut self, member: Member) {
+        self.shadow.commit = member.commit();
+        self.process = Some(Process {
+            member,
+            kick_at: None,
+            disk_at: None,
+            checkpointing: false,
+            next_incoming: 0,
+            writes: VecDeque::new(),
+            inbox: VecDeque::new(),
+        });
+        self.state = State::Up;
+    }
+
+    /// Opens the log again with everything from `cut` on cut off. Completions of other operations
+    /// (of the control file) are kept for the member.
+    pub(super) fn reopen(
+        &mut self,
+        cut: Lsn,
+        hash: Option<RunningHash>,
+    ) -> (Result<Recovered, Error>, Vec<(OpId, Result<IoDone, IoFault>)>) {
+        let Some(process) = &self.process else { return (Err(Error::Closed), Vec::new()) };
+        let options = RecoverOptions {
+            log: Some(LOG),
+            content: Some(CONTENT),
+            segment_bytes: Some(SEGMENT_BYTES),
+            instance: self.instance,
+            promises: process.member.control().promises(),
+            cut: Some(cut),
+            cut_hash: hash,
+        };
+        self.disk.set_immediate(true);
+        let mut aside = Aside { disk: &mut self.disk, kept: Vec::new() };
+        let result = recover(&mut aside, &options);
+        let kept = aside.kept;
+        self.disk.set_immediate(false);
+        let result = result.and_then(|found| {
+            found.ok_or_else(|| Error::NoLog { folder: "the simulated disk".to_owned() })
+        });
+        if let Ok(recovered) = &result {
+            self.shadow.cut(recovered.end);
+            self.shadow.bound(recovered.end, recovered.hash);
+        }
+        (result, kept)
+    }
+
+    pub(super) fn is_serving(&self) -> bool {
+        let member = self.process.as_ref().map(|process| &process.member);
+        !self.clock.is_paused() && member.is_some_and(|member| member.serving().is_some())
+    }
+
+    /// What the control file in memory promises to be durable.
+    pub(super) fn promised(&self) -> Promise {
+        self.process.as_ref().map_or(Promise::default(), |p| p.member.control().durable)
+    }
+
+    pub(super) fn config(&self) -> Option<&Config> {
+        self.process.as_ref().and_then(|process| process.member.config())
+    }
+}
+
+/// A disk whose other completions are put aside while one caller uses it synchronously.
+struct Aside<'a> {
+    disk: &'a mut SimDisk,
+    kept: Vec<(OpId, Result<IoDone, IoFault>)>,
+}
+
+impl Disk for Aside<'_> {
+    fn submit(&mut self, op: OpId, io: outrigger_wal::disk::Io) {
+        self.disk.submit(op, io);
+    }
+
+    fn reap(&mut self, wait: Option<Micros>, done: &mut Vec<(OpId, Result<IoDone, IoFault>)>) {
+        let mut all = Vec::new();
+        self.disk.reap(wait, &mut all);
+        for (op, result) in all {
+            if op.0 >= BLOCKING_OPS {
+                done.push((op, result));
+            } else {
+                self.kept.push((op, result));
+            }
+        }
+    }
+}

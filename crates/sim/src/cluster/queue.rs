@@ -1,0 +1,108 @@
+//! What will happen when: events in order of time, and of scheduling where times are equal.
+
+use std::cmp::{Ordering, Reverse};
+use std::collections::BinaryHeap;
+
+use outrigger_net::config::Config;
+use outrigger_replica::member::LinkId;
+use outrigger_wal::recover::Recovered;
+use outrigger_wal::{Error, Lsn, Micros};
+
+use super::authority::Ask;
+use super::network::Parcel;
+
+/// Which process of a node: counts its starts. What was meant for an earlier one is dropped.
+pub(super) type Life = u64;
+
+/// Something that will happen.
+#[derive(Debug)]
+pub(super) enum Event {
+    /// A member's deadline.
+    Kick { node: usize, life: Life },
+    /// Operations on a node's disk are due.
+    Disk { node: usize, life: Life },
+    /// A process starts.
+    Boot { node: usize },
+    /// A paused node goes on.
+    Resume { node: usize },
+    /// The store has applied.
+    Applied { node: usize, life: Life, to: Lsn },
+    /// The store takes a checkpoint.
+    Checkpoint { node: usize, life: Life },
+    /// The checkpoint is durable.
+    Checkpointed { node: usize, life: Life, to: Lsn },
+    /// The log was opened again.
+    Reopened { node: usize, life: Life, result: Box<Result<Recovered, Error>> },
+    /// A dialled connection is there, or is not.
+    Dialled { from: usize, life: Life, link: LinkId, to: usize },
+    /// The next frame of one direction of a connection.
+    Arrive { conn: usize, side: usize },
+    /// One end of a connection learns that it is over.
+    Closed { conn: usize, side: usize },
+    /// A frame of a connection that is over.
+    Late { node: usize, life: Life, link: LinkId, parcel: Box<Parcel> },
+    /// A message reaches the authority.
+    Asked { from: usize, ask: Box<Ask> },
+    /// A message of the authority reaches a node.
+    Told { node: usize, config: Box<Config> },
+    /// The authority repeats what is recorded.
+    Repeat,
+    /// A client does its next thing.
+    Client { client: usize },
+    /// The next fault is drawn.
+    Fault,
+    /// The operator looks at the content.
+    Operator,
+    /// The two directions between two nodes work again.
+    Mend { from: usize, to: usize },
+}
+
+#[derive(Debug)]
+struct Entry {
+    at: Micros,
+    order: u64,
+    event: Event,
+}
+
+impl PartialEq for Entry {
+    fn eq(&self, other: &Self) -> bool {
+        self.cmp(other) == Ordering::Equal
+    }
+}
+
+impl Eq for Entry {}
+
+impl PartialOrd for Entry {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl Ord for Entry {
+    fn cmp(&self, other: &Self) -> Ordering {
+        (self.at, self.order).cmp(&(other.at, other.order))
+    }
+}
+
+/// Events to come.
+#[derive(Debug, Default)]
+pub(super) struct Queue {
+    heap: BinaryHeap<Reverse<Entry>>,
+    order: u64,
+}
+
+impl Queue {
+    pub(super) fn push(&mut self, at: Micros, event: Event) {
+        self.order += 1;
+        self.heap.push(Reverse(Entry { at, order: self.order, event }));
+    }
+
+    /// When the next event happens.
+    pub(super) fn next_at(&self) -> Option<Micros> {
+        self.heap.peek().map(|Reverse(entry)| entry.at)
+    }
+
+    pub(super) fn pop(&mut self) -> Option<(Micros, Event)> {
+        self.heap.pop().map(|Reverse(entry)| (entry.at, entry.event))
+    }
+}
