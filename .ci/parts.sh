@@ -150,11 +150,12 @@ have_cargo_fuzz() {
 fuzz_all() {
   local seconds=$1 toolchain file target bad=0
   toolchain=$(nightly)
+  CARGO_TARGET_DIR=$CARGO_TARGET_DIR/fuzz limit 1200 cargo "+$toolchain" fuzz build || return 1
   for file in fuzz/fuzz_targets/*.rs; do
     target=$(basename "$file" .rs)
     mkdir -p "$scratch/corpus/$target" "fuzz/corpus/$target"
     echo "fuzz $target, $seconds s"
-    CARGO_TARGET_DIR=$CARGO_TARGET_DIR/fuzz limit $((seconds + 600)) \
+    CARGO_TARGET_DIR=$CARGO_TARGET_DIR/fuzz limit $((seconds + 120)) \
       cargo "+$toolchain" fuzz run "$target" "$scratch/corpus/$target" "fuzz/corpus/$target" -- \
       -max_total_time="$seconds" -rss_limit_mb=1024 -timeout=10 -print_final_stats=1 \
       >"$scratch/fuzz-$target.txt" 2>&1 || { tail -n 40 "$scratch/fuzz-$target.txt"; bad=1; }
