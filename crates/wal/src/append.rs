@@ -167,6 +167,14 @@ impl Appender {
         })
     }
 
+    /// Behind everything that was appended so far.
+    #[must_use]
+    pub fn end(&self) -> Lsn {
+        let inner = self.inner.lock();
+        let open = if inner.body.is_empty() { 0 } else { u64::from(inner.body.true_len()) };
+        inner.start.saturating_add(open)
+    }
+
     /// The largest record, or batch with its framing, in bytes.
     #[must_use]
     pub const fn max_record_bytes(&self) -> u32 {
@@ -270,7 +278,7 @@ impl Inner {
 
     fn close_body(&mut self) {
         if !self.body.is_empty() {
-            let body = std::mem::replace(&mut self.body, BlockBuilder::new());
+            let body = std::mem::take(&mut self.body);
             self.push(Claimed::Data { lsn: self.start, body });
         }
     }

@@ -9,7 +9,7 @@ use bytes::Bytes;
 use super::read::LogBytes;
 use crate::disk::{Blocking, FileId};
 use crate::error::Error;
-use crate::format::{Block, BlockError, BlockHeader, EpochEntry, HEADER_BYTES, Kind, VERSION};
+use crate::format::{Block, BlockError, BlockHeader, EpochEntry, HEADER_BYTES, VERSION};
 use crate::lsn::{ContentId, LogId, Lsn, RunningHash};
 
 /// Whose log it is.
