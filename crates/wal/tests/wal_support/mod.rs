@@ -48,7 +48,7 @@ pub(crate) struct Story {
     pub(crate) deleted: u64,
 }
 
-fn options(rng: &mut Rng) -> LogOptions {
+pub(crate) fn options(rng: &mut Rng) -> LogOptions {
     let mut options = LogOptions::default();
     options.alone = true;
     options.max_writes_in_flight = usize::try_from(rng.range(1..5)).unwrap();
@@ -59,7 +59,7 @@ fn options(rng: &mut Rng) -> LogOptions {
     options
 }
 
-fn recover_options(promised: Option<Promise>) -> RecoverOptions {
+pub(crate) fn recover_options(promised: Option<Promise>) -> RecoverOptions {
     RecoverOptions {
         log: Some(LOG),
         content: Some(CONTENT),
