@@ -143,7 +143,7 @@ impl Appender {
 
         let mut inner = self.inner.lock();
         inner.check()?;
-        let pending = inner.start.since(Lsn(self.durable.load(Ordering::Relaxed)));
+        let pending = inner.end().since(Lsn(self.durable.load(Ordering::Relaxed)));
         if pending > self.max_pending_bytes {
             return Err(Error::Full { pending, limit: self.max_pending_bytes });
         }
@@ -170,9 +170,7 @@ impl Appender {
     /// Behind everything that was appended so far.
     #[must_use]
     pub fn end(&self) -> Lsn {
-        let inner = self.inner.lock();
-        let open = if inner.body.is_empty() { 0 } else { u64::from(inner.body.true_len()) };
-        inner.start.saturating_add(open)
+        self.inner.lock().end()
     }
 
     /// The largest record, or batch with its framing, in bytes.
@@ -269,6 +267,11 @@ impl Inner {
             Gate::Poisoned(cause) => Err(Error::Poisoned { cause: cause.clone() }),
             Gate::Closed => Err(Error::Closed),
         }
+    }
+
+    fn end(&self) -> Lsn {
+        let open = if self.body.is_empty() { 0 } else { u64::from(self.body.true_len()) };
+        self.start.saturating_add(open)
     }
 
     fn push(&mut self, claimed: Claimed) {

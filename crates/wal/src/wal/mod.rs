@@ -9,6 +9,8 @@ mod driver;
 mod open;
 mod options;
 mod reader;
+#[cfg(test)]
+mod tests;
 mod timer;
 
 use std::fmt;
