@@ -181,6 +181,7 @@ impl Node {
             instance: self.instance,
             promises: control.1.promises(),
             cut: control.1.truncating,
+            keep: control.1.keep,
             ..RecoverOptions::default()
         };
         match recover(&mut self.disk, &options) {
@@ -245,6 +246,7 @@ impl Node {
             promises: process.member.control().promises(),
             cut: Some(cut),
             cut_hash: hash,
+            keep: process.member.control().keep,
         };
         self.disk.set_immediate(true);
         let mut aside = Aside { disk: &mut self.disk, kept: Vec::new() };

@@ -74,21 +74,21 @@ impl Segments {
         self.fault.as_ref()
     }
 
-    /// Starts making the first of `current` and the one behind it that is not there.
+    /// Starts making the first segment that is not there, from `first` (where the next write goes) to
+    /// the one behind `last` (where the log ends: far ahead when room was short for a while).
     pub(crate) fn prepare(
         &mut self,
         now: Micros,
-        current: u64,
+        first: u64,
+        last: u64,
         op: impl FnOnce() -> OpId,
         out: &mut Vec<(OpId, Io)>,
     ) {
         if self.making.is_some() || self.retry_at.is_some_and(|at| now < at) {
             return;
         }
-        let next = current.saturating_add(1);
-        let Some(segment) = [current, next].into_iter().find(|s| !self.ready.contains(s)) else {
-            return;
-        };
+        let mut wanted = first..=last.saturating_add(1);
+        let Some(segment) = wanted.find(|segment| !self.ready.contains(segment)) else { return };
         self.retry_at = None;
         let op = op();
         self.making = Some(Making { segment, step: Step::Create, op });
