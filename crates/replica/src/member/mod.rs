@@ -198,7 +198,6 @@ impl Member {
         let commit = recovered.commit.min(recovered.end).max(applied);
         control.epochs.clone_from(&recovered.epochs);
         let history_epoch = recovered.epochs.last().map_or(Epoch::NONE, |entry| entry.epoch);
-        let start = recovered.start;
         let log = Log::new(recovered, options.log.clone(), OpId(0));
         let mut member = Self {
             rules,
@@ -213,7 +212,8 @@ impl Member {
             told_commit: commit,
             told_keep: control.keep,
             checkpointed: applied,
-            applying: Applying::from(log.boundary_before(applied).unwrap_or(start), applied),
+            // Where the log no longer reaches back to the store, reading it there says so.
+            applying: Applying::from(log.boundary_before(applied).unwrap_or(applied), applied),
             phase: Phase::Waiting,
             config: None,
             accepting: VecDeque::new(),

@@ -206,6 +206,7 @@ impl Shared {
             promises: control.promises(),
             cut: Some(cut),
             cut_hash: hash,
+            keep: control.keep,
         };
         let (shared, mut disk) = (Arc::clone(self), core.disk.clone());
         let cutting = move || {

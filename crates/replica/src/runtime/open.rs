@@ -94,6 +94,7 @@ pub(super) fn open(
             promises: control.promises(),
             cut: control.truncating,
             cut_hash: None,
+            keep: control.keep,
         },
     )?
     .ok_or_else(|| outrigger_wal::Error::NoLog {

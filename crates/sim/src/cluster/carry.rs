@@ -157,16 +157,6 @@ impl Cluster {
 
     fn said(&mut self, node: usize, said: Said) {
         match said {
-            Said::Reigns { epoch, from } => {
-                let Some(process) = self.nodes[node].process.as_ref() else { return };
-                // What is adopted is durable by then.
-                let hash = process.member.log().durable_hash();
-                let durable = process.member.log().durable();
-                self.nodes[node].shadow.bound(durable, hash);
-                let shadow = &self.nodes[node].shadow;
-                let verdict = self.checker.reigns(node, epoch, from, shadow);
-                self.verdict(verdict);
-            }
             Said::SteppedDown { sealed, .. } => self.doubt(node, sealed),
             Said::Failed { .. } => {
                 self.stats.failures += 1;

@@ -399,6 +399,12 @@ impl Cluster {
             node,
             commit.0 ^ durable.0.rotate_left(20) ^ (out.len() as u64).rotate_left(50),
         );
+        // A reign counts from the step that takes it up.
+        for said in &out {
+            if let Out::Event(Said::Reigns { epoch, from }) = said {
+                self.reigns(node, *epoch, *from);
+            }
+        }
         self.look(node);
         let life = self.nodes[node].life;
         for out in out {
@@ -409,6 +415,17 @@ impl Cluster {
         }
         self.settle_writes(node);
         self.schedule(node);
+    }
+
+    fn reigns(&mut self, node: usize, epoch: Epoch, from: Lsn) {
+        let Some(process) = self.nodes[node].process.as_ref() else { return };
+        // What is adopted is durable by then.
+        let log = process.member.log();
+        let (durable, hash) = (log.durable(), log.durable_hash());
+        self.nodes[node].shadow.bound(durable, hash);
+        let shadow = &self.nodes[node].shadow;
+        let verdict = self.checker.reigns(node, epoch, from, shadow);
+        self.verdict(verdict);
     }
 
     /// The checker looks at a member after its step.
@@ -533,7 +550,8 @@ impl Cluster {
         }
         self.nodes[node].disk.crash_after(u64::MAX / 2);
         match opened {
-            Opened::Member(member) => {
+            Opened::Member(member, torn) => {
+                self.stats.torn_tails += u64::from(torn);
                 let (end, commit) = (member.log().end(), member.commit());
                 self.note(|| format!("n{node} starts: end {end}, commit {commit}"));
                 self.mix(2, node, end.0);

@@ -78,7 +78,8 @@ pub(super) struct Node {
 
 /// What the start of a process came to.
 pub(super) enum Opened {
-    Member(Box<Member>),
+    /// It runs; whether a torn tail was sent away.
+    Member(Box<Member>, bool),
     /// The disk failed, or crashed: again later.
     Fault(String),
     /// It refuses to start.
@@ -154,6 +155,7 @@ impl Node {
         let applied = self.store.checkpoint();
         let persisted = control.1.commit.lsn;
         let now = self.clock.node_now(now);
+        let torn = recovered.torn.is_some();
         let member = Member::new(recovered, control, applied, seed, rules, member_options(), now);
         if member.commit() < persisted.min(member.log().end()) {
             return Opened::Violation(format!(
@@ -161,7 +163,7 @@ impl Node {
                 member.commit()
             ));
         }
-        Opened::Member(Box::new(member))
+        Opened::Member(Box::new(member), torn)
     }
 
     fn read_and_recover(&mut self) -> Result<((u64, Control), Recovered), Opened> {
@@ -177,6 +179,7 @@ impl Node {
             instance: self.instance,
             promises: control.1.promises(),
             cut: control.1.truncating,
+            keep: control.1.keep,
             ..RecoverOptions::default()
         };
         match recover(&mut self.disk, &options) {
@@ -241,6 +244,7 @@ impl Node {
             promises: process.member.control().promises(),
             cut: Some(cut),
             cut_hash: hash,
+            keep: process.member.control().keep,
         };
         self.disk.set_immediate(true);
         let mut aside = Aside { disk: &mut self.disk, kept: Vec::new() };

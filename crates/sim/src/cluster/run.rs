@@ -161,7 +161,8 @@ impl Cluster {
         let (end, hash) = (lead.member.log().end(), lead.member.log().hash());
         for (at, node) in self.nodes.iter().enumerate() {
             // A copy that was damaged or rolled back may need what is not here yet: a base backup.
-            if node.shadow.damaged || node.state == State::Damaged {
+            let rolled = node.shadow.forgiven > Lsn::ZERO && !config.in_sync(node.instance);
+            if node.shadow.damaged || node.state == State::Damaged || rolled {
                 continue;
             }
             let Some(process) = &node.process else { return Some(format!("n{at} is down")) };

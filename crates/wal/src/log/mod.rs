@@ -414,9 +414,10 @@ impl Log {
             self.claimed = claimed;
         }
         self.write(out);
-        let current = self.end.0 / self.segment_bytes;
+        let last = self.end.0 / self.segment_bytes;
+        let first = self.waiting.front().map_or(last, |block| block.lsn().0 / self.segment_bytes);
         let next_op = &mut self.next_op;
-        self.segments.prepare(now, current, || bump(next_op), out);
+        self.segments.prepare(now, first, last, || bump(next_op), out);
     }
 
     /// Takes the completion of an operation; `false` when it is none of this log's.

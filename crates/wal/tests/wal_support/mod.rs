@@ -66,7 +66,7 @@ pub(crate) fn recover_options(promised: Option<Promise>) -> RecoverOptions {
         segment_bytes: Some(SEGMENT),
         instance: HERE,
         promises: Promises { durable: promised, ..Promises::default() },
-        cut: None,
+        ..RecoverOptions::default()
     }
 }
 
