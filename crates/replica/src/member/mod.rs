@@ -49,7 +49,7 @@ const OWN_OPS: u64 = 1 << 62;
 /// The distance between the operation ids of one opening of the log and the next.
 const LOG_OPS: u64 = 1 << 40;
 /// How many reigns a `Hello` tells.
-const TOLD_EPOCHS: usize = 512;
+const TOLD_EPOCHS: usize = 256;
 
 /// How a member behaves. Times in milliseconds.
 #[derive(Clone, Debug)]
