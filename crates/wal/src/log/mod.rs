@@ -534,9 +534,9 @@ impl Log {
 
     /// Forgets whole segments below `floor` and removes their files. Returns the new start.
     pub fn drop_below(&mut self, floor: Lsn, out: &mut Vec<(OpId, Io)>) -> Lsn {
-        // A log begins with a durable head: at a boundary the next segment's is not there yet.
-        let last_durable = self.durable.0.saturating_sub(1) / self.segment_bytes;
-        let first = (floor.0 / self.segment_bytes).min(last_durable);
+        // The segment of the last block below the floor stays, also where a segment ends there: a log
+        // may be cut at its floor, and without any block nothing says what came before.
+        let first = floor.min(self.durable).0.saturating_sub(1) / self.segment_bytes;
         if self.segments.first().is_some_and(|oldest| oldest < first) {
             let start = Lsn(first.saturating_mul(self.segment_bytes));
             let next_op = &mut self.next_op;
