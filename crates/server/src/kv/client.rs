@@ -98,8 +98,10 @@ pub(crate) struct Begun {
     changes: Vec<Change>,
     name: Name,
     deadline: Instant,
-    /// The answer on its way; `None`: it could not be sent.
-    asked: Option<Asked>,
+    /// The connection and the answer on its way; `None`: it could not be sent.
+    asked: Option<(Arc<Line>, Asked)>,
+    /// Why it can never be sent.
+    unsendable: Option<String>,
 }
 
 impl Client {
@@ -139,9 +141,15 @@ impl Client {
         };
         let request =
             Request::Write { client: shared.id.0, sequence: name.sequence, changes: changes.clone() };
-        let body = request.encode().ok();
-        let asked = line.zip(body).and_then(|(line, body)| line.ask(body).ok());
-        Begun { shared: Arc::clone(shared), changes, name, deadline, asked }
+        let (body, unsendable) = match request.encode() {
+            Ok(body) => (Some(body), None),
+            Err(error) => (None, Some(error.to_string())),
+        };
+        let asked = line.zip(body).and_then(|(line, body)| {
+            let asked = line.ask(body).ok()?;
+            Some((line, asked))
+        });
+        Begun { shared: Arc::clone(shared), changes, name, deadline, asked, unsendable }
     }
 
     /// Carries a write out.
@@ -185,9 +193,12 @@ impl Begun {
     /// # Errors
     /// [`ClientError`].
     pub(crate) async fn end(mut self) -> Result<Place, ClientError> {
+        if let Some(text) = self.unsendable.take() {
+            return Err(ClientError::Refused(text));
+        }
         let mut answer = match self.asked.take() {
             None => Err(Ended::Broken),
-            Some(asked) => hear(asked, self.deadline).await,
+            Some((line, asked)) => self.shared.hear(&line, asked, self.deadline).await,
         };
         loop {
             // A write that was never heard of is settled like one that is in doubt.
@@ -195,14 +206,8 @@ impl Begun {
                 Ok(Answer::Committed(place)) => return Ok(self.placed(place)),
                 Ok(Answer::Refused { text }) => return Err(ClientError::Refused(text)),
                 Ok(Answer::Failed { text }) => return Err(ClientError::Refused(text)),
-                Ok(Answer::NotPrimary { .. }) => {
-                    // It was not appended; the same name goes to the next one.
-                    self.shared.give_up_line();
-                    sleep(RETRY_TIME).await;
-                    answer = self.send_again().await;
-                    continue;
-                }
-                Ok(Answer::Busy) => {
+                // It was not appended; the same name goes to the next one.
+                Ok(Answer::NotPrimary { .. } | Answer::Busy) => {
                     sleep(RETRY_TIME).await;
                     answer = self.send_again().await;
                     continue;
@@ -239,10 +244,6 @@ impl Begun {
                 Ok(Answer::TooOld) => {
                     let text = "the primary does not remember so far back";
                     return Err(ClientError::InDoubt(text.to_owned()));
-                }
-                Ok(Answer::NotPrimary { .. }) => {
-                    self.shared.give_up_line();
-                    sleep(RETRY_TIME).await;
                 }
                 Ok(Answer::Failed { text }) => return Err(ClientError::InDoubt(text)),
                 Ok(_) => sleep(RETRY_TIME).await,
@@ -299,16 +300,32 @@ impl Shared {
     async fn ask(&self, body: Bytes, deadline: Instant) -> Result<Answer, Ended> {
         let line = self.line(deadline).await?;
         let asked = line.ask(body).map_err(|_| Ended::Broken)?;
-        hear(asked, deadline).await
+        self.hear(&line, asked, deadline).await
+    }
+
+    /// Waits for an answer; a copy that does not serve is not asked again.
+    async fn hear(
+        &self,
+        line: &Arc<Line>,
+        asked: Asked,
+        deadline: Instant,
+    ) -> Result<Answer, Ended> {
+        let answer = match timeout_at(deadline, asked.answer()).await {
+            Ok(Ok(body)) => Answer::decode(body).map_err(|error| Ended::Late(error.to_string()))?,
+            Ok(Err(_)) => return Err(Ended::Broken),
+            Err(_) => return Err(Ended::Late("the primary did not answer in time".to_owned())),
+        };
+        if matches!(answer, Answer::NotPrimary { .. }) {
+            let mut current = self.line.lock();
+            if current.as_ref().is_some_and(|current| Arc::ptr_eq(current, line)) {
+                *current = None;
+            }
+        }
+        Ok(answer)
     }
 
     fn current_line(&self) -> Option<Arc<Line>> {
         self.line.lock().clone().filter(|line| !line.is_broken())
-    }
-
-    /// Another primary is to be looked for.
-    fn give_up_line(&self) {
-        *self.line.lock() = None;
     }
 
     /// The connection to the primary, as soon as there is one.
@@ -367,13 +384,5 @@ impl Shared {
 
     fn late(&self, why: &str) -> Ended {
         Ended::Late(format!("nothing within {} ms: {why}", self.options.patience.as_millis()))
-    }
-}
-
-async fn hear(asked: Asked, deadline: Instant) -> Result<Answer, Ended> {
-    match timeout_at(deadline, asked.answer()).await {
-        Ok(Ok(body)) => Answer::decode(body).map_err(|error| Ended::Late(error.to_string())),
-        Ok(Err(_)) => Err(Ended::Broken),
-        Err(_) => Err(Ended::Late("the primary did not answer in time".to_owned())),
     }
 }
