@@ -1,1 +1,4 @@
-//! Not here yet.
+//! What an embedder adds: the engine's crates under one name.
+//!
+#![doc = include_str!("../README.md")]
+#![forbid(unsafe_code)]

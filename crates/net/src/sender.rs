@@ -88,6 +88,7 @@ pub struct Sender {
     said: Micros,
     reading: bool,
     shipped_bytes: u64,
+    began: Lsn,
 }
 
 impl Sender {
@@ -111,6 +112,7 @@ impl Sender {
             said: now,
             reading: false,
             shipped_bytes: 0,
+            began: Lsn::ZERO,
         }
     }
 
@@ -156,6 +158,18 @@ impl Sender {
         self.shipped_bytes
     }
 
+    /// Where streaming began in this session.
+    #[must_use]
+    pub const fn began(&self) -> Lsn {
+        self.began
+    }
+
+    /// Up to where was shipped in this session.
+    #[must_use]
+    pub const fn shipped_to(&self) -> Lsn {
+        self.next
+    }
+
     /// When something was heard last.
     #[must_use]
     pub const fn heard(&self) -> Micros {
@@ -191,6 +205,7 @@ impl Sender {
             return Err(BadAck::BeyondSent { durable: at, sent: self.next });
         }
         self.stage = Stage::Streaming;
+        self.began = at;
         // What it holds up to here is ours: it compared the running hash before it answered.
         self.received = at;
         self.durable = at;

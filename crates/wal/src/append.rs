@@ -143,7 +143,7 @@ impl Appender {
 
         let mut inner = self.inner.lock();
         inner.check()?;
-        let pending = inner.start.since(Lsn(self.durable.load(Ordering::Relaxed)));
+        let pending = inner.end().since(Lsn(self.durable.load(Ordering::Relaxed)));
         if pending > self.max_pending_bytes {
             return Err(Error::Full { pending, limit: self.max_pending_bytes });
         }
@@ -165,6 +165,12 @@ impl Appender {
             start: block.saturating_add(u64::from(start)),
             end: block.saturating_add(u64::from(end)),
         })
+    }
+
+    /// Behind everything that was appended so far.
+    #[must_use]
+    pub fn end(&self) -> Lsn {
+        self.inner.lock().end()
     }
 
     /// The largest record, or batch with its framing, in bytes.
@@ -263,6 +269,11 @@ impl Inner {
         }
     }
 
+    fn end(&self) -> Lsn {
+        let open = if self.body.is_empty() { 0 } else { u64::from(self.body.true_len()) };
+        self.start.saturating_add(open)
+    }
+
     fn push(&mut self, claimed: Claimed) {
         self.start = self.start.saturating_add(claimed.extent());
         self.claimed.push_back(claimed);
@@ -270,7 +281,7 @@ impl Inner {
 
     fn close_body(&mut self) {
         if !self.body.is_empty() {
-            let body = std::mem::replace(&mut self.body, BlockBuilder::new());
+            let body = std::mem::take(&mut self.body);
             self.push(Claimed::Data { lsn: self.start, body });
         }
     }

@@ -5,7 +5,7 @@
 
 use crate::disk::{Dir, Disk, DiskExt, FileId, Io};
 use crate::error::Error;
-use crate::format::is_segment_bytes;
+use crate::format::{Block, is_segment_bytes};
 use crate::lsn::{ContentId, LogId};
 
 /// What a new log is.
@@ -30,6 +30,16 @@ pub struct CreateOptions {
 /// [`Error::Config`] for a segment size that a log cannot have; [`Error::Foreign`] when the folder
 /// holds a log already; the disk's.
 pub fn create(disk: &mut dyn Disk, options: &CreateOptions) -> Result<(), Error> {
+    create_with(disk, options, &[])
+}
+
+/// As [`create`], with the log's first blocks in place before the segment has its name: so a log
+/// that is there says whose it is.
+pub(crate) fn create_with(
+    disk: &mut dyn Disk,
+    options: &CreateOptions,
+    first: &[Block],
+) -> Result<(), Error> {
     let CreateOptions { segment_bytes, .. } = *options;
     if !is_segment_bytes(segment_bytes) {
         return Err(Error::Config {
@@ -54,6 +64,10 @@ pub fn create(disk: &mut dyn Disk, options: &CreateOptions) -> Result<(), Error>
     let made = FileId::Prepared(0);
     disk.run(Io::Create(made))?;
     disk.run(Io::Zero { file: made, at: 0, len: segment_bytes })?;
+    for block in first {
+        let parts = vec![block.stored().clone()];
+        disk.run(Io::Write { file: made, at: block.lsn().0, parts, dsync: false })?;
+    }
     // ORDER: the zeros and their length are durable before the name says that this is a segment.
     disk.run(Io::Sync(made))?;
     disk.run(Io::Rename(made, FileId::Segment(0)))?;

@@ -1,6 +1,7 @@
 //! The log of one instance: append, group commit, read, recover, retain.
 //!
 //! # Layout
+//! - [`Wal`]: a log in a folder, for whoever wants just that
 //! - [`lsn`]: positions, reigns, identities
 //! - [`disk`]: the seam to a disk, and its implementations
 //! - [`mod@format`]: blocks and records, byte by byte
@@ -18,6 +19,7 @@ mod log;
 pub mod lsn;
 pub mod recover;
 pub mod verify;
+mod wal;
 mod watermark;
 
 pub use append::{Appended, Appender};
@@ -28,4 +30,5 @@ pub use log::{Fetch, Log, LogOptions};
 pub use lsn::{
     ClusterId, ContentId, Epoch, InstanceId, LogId, Lsn, Micros, PAGE_BYTES, RunningHash,
 };
+pub use wal::{Reader, Wal, WalOptions};
 pub use watermark::{Subscription, Wait, Watermark};

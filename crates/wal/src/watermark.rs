@@ -81,7 +81,6 @@ impl Watermark {
     ///
     /// # Cancel safety
     /// Dropping the wait forgets it; nothing is undone.
-    #[must_use]
     pub fn wait(self: &Arc<Self>, lsn: Lsn) -> Wait {
         Wait { mark: Arc::clone(self), lsn, key: None }
     }

@@ -149,6 +149,12 @@ pub enum Event {
     Grown {
         /// Whose copy.
         copy: InstanceId,
+        /// Over which connection.
+        link: Option<LinkId>,
+        /// Where streaming to it began: the fork, or the end it had.
+        from: Lsn,
+        /// What it was sent by then.
+        to: Lsn,
         /// Stored bytes that it was sent to get there.
         shipped_bytes: u64,
     },

@@ -577,8 +577,12 @@ impl Member {
             }
             if copy.in_sync && !before {
                 grown = grown.saturating_add(1);
-                let shipped_bytes = peer.up().map_or(0, |up| up.sender.shipped_bytes());
-                out.push(Out::Event(Event::Grown { copy: copy.instance, shipped_bytes }));
+                let link = peer.link();
+                let (from, to, shipped_bytes) = peer.up().map_or((Lsn::ZERO, Lsn::ZERO, 0), |up| {
+                    (up.sender.began(), up.sender.shipped_to(), up.sender.shipped_bytes())
+                });
+                let copy = copy.instance;
+                out.push(Out::Event(Event::Grown { copy, link, from, to, shipped_bytes }));
             } else if before && !copy.in_sync {
                 shrunk = shrunk.saturating_add(1);
                 peer.deposed = false;

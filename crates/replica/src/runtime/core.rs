@@ -21,7 +21,7 @@ use super::applying::Applier;
 use super::authority::Authority;
 use super::commit::ReignHandle;
 use super::links::Links;
-use super::{ReplicaError, Status};
+use super::{Join, ReplicaError, Status};
 use crate::control::Identity;
 use crate::fate::{Fate, fate};
 use crate::member::{Event, In, Member, Out};
@@ -249,6 +249,17 @@ impl Shared {
                 self.applied.fail(Error::Closed);
                 tracing::error!(%content, %text, "failed");
             }
+            Event::Grown { copy, link, from, to, shipped_bytes } => {
+                let wire_bytes = link.map_or(0, |link| self.links.sent_bytes(link));
+                let (copy, from, to, stored_bytes) = (*copy, *from, *to, *shipped_bytes);
+                let join = Join { copy, from, to, stored_bytes, wire_bytes };
+                tracing::info!(%content, ?join, "a copy is in sync");
+                self.status.lock().last_join = Some(join);
+            }
+            Event::Cut(saved) => {
+                tracing::warn!(%content, ?saved, "the log was cut where histories part");
+                self.status.lock().last_cut = Some(saved.clone());
+            }
             Event::Refused { .. } => tracing::debug!(%content, ?event, "refused"),
             other => tracing::info!(%content, event = ?other, "event"),
         }
@@ -283,8 +294,9 @@ impl Shared {
         }
         {
             let mut status = self.status.lock();
-            let failed = status.failed.take();
-            *status = status_of(&core.member, failed);
+            let fresh = status_of(&core.member, status.failed.take());
+            let (last_join, last_cut) = (status.last_join.take(), status.last_cut.take());
+            *status = Status { last_join, last_cut, ..fresh };
         }
         self.changed.notify_all();
         let reign = serving.and_then(|_| self.reign.lock().clone())?;
@@ -395,6 +407,8 @@ fn status_of(member: &Member, failed: Option<String>) -> Status {
         end: member.log().end(),
         config: member.config().cloned(),
         counters: member.counters(),
+        last_join: None,
+        last_cut: None,
         failed,
     }
 }

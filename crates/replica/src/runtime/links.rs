@@ -144,6 +144,8 @@ struct Link {
 struct Table {
     links: BTreeMap<ConnectionId, Link>,
     lines: BTreeMap<LinkId, ConnectionId>,
+    /// Bytes sent on each line, heads included.
+    sent_bytes: BTreeMap<LinkId, u64>,
 }
 
 /// The connections of a replica.
@@ -255,8 +257,14 @@ impl Links {
         });
     }
 
+    /// Bytes sent on a line, heads included.
+    pub(super) fn sent_bytes(&self, link: LinkId) -> u64 {
+        self.table.lock().sent_bytes.get(&link).copied().unwrap_or(0)
+    }
+
     pub(super) fn hangup(&self, link: LinkId) {
         let mut table = self.table.lock();
+        table.sent_bytes.remove(&link);
         if let Some(id) = table.lines.remove(&link)
             && let Some(gone) = table.links.remove(&id)
         {
@@ -279,7 +287,10 @@ impl Links {
                 return;
             }
         };
-        let table = self.table.lock();
+        let mut table = self.table.lock();
+        let bytes = body.iter().map(Bytes::len).fold(head.len(), usize::saturating_add);
+        let sent = table.sent_bytes.entry(link).or_default();
+        *sent = sent.saturating_add(bytes as u64);
         let outbox = table
             .lines
             .get(&link)
@@ -324,6 +335,7 @@ impl Links {
                 let gone = table.links.remove(&id);
                 if let Some(Link { kind: Kind::Member(link), .. }) = &gone {
                     table.lines.remove(link);
+                    table.sent_bytes.remove(link);
                 }
                 drop(table);
                 match gone.map(|gone| gone.kind) {

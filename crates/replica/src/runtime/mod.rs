@@ -24,6 +24,7 @@ use std::time::Duration;
 use outrigger_net::config::Config;
 use outrigger_net::transport::Settings;
 use outrigger_wal::disk::lock::DirLock;
+use outrigger_wal::recover::Saved;
 use outrigger_wal::{Appended, Epoch, InstanceId, Lsn};
 
 pub use self::authority::{Authority, Told};
@@ -91,8 +92,27 @@ pub struct Status {
     pub config: Option<Config>,
     /// What it has done since it was opened.
     pub counters: Counters,
+    /// The last copy that joined the in-sync set here.
+    pub last_join: Option<Join>,
+    /// What was last cut off its log since it was opened.
+    pub last_cut: Option<Saved>,
     /// Why it is down, if it failed.
     pub failed: Option<String>,
+}
+
+/// How a copy got into the in-sync set.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Join {
+    /// Whose copy.
+    pub copy: InstanceId,
+    /// Where streaming to it began: the fork, or the end it had.
+    pub from: Lsn,
+    /// Up to where it had been sent.
+    pub to: Lsn,
+    /// Stored bytes it was sent.
+    pub stored_bytes: u64,
+    /// Bytes on the wire, everything counted.
+    pub wire_bytes: u64,
 }
 
 /// One copy of one content, running. Clones are handles to the same one.

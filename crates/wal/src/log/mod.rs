@@ -28,7 +28,8 @@ use crate::recover::Recovered;
 use segments::Segments;
 use tail::Tail;
 
-static ZERO_PAGE: [u8; PAGE_BYTES as usize] = [0; PAGE_BYTES as usize];
+static ZERO_PAGE: [u8; 4096] = [0; 4096];
+const _: () = assert!(ZERO_PAGE.len() as u64 == PAGE_BYTES);
 
 /// How a log behaves; nothing here changes what its bytes mean.
 #[derive(Clone, Debug)]
@@ -46,6 +47,9 @@ pub struct LogOptions {
     pub tail_bytes: u64,
     /// Quiet time after which the primary seals a watermark, in microseconds. Default 50,000.
     pub idle_micros: u64,
+    /// Whether the log has no copies: then it is quiet when all is durable, and nobody has to tell
+    /// it what is committed. Default no.
+    pub alone: bool,
 }
 
 impl Default for LogOptions {
@@ -57,6 +61,7 @@ impl Default for LogOptions {
             max_pending_bytes: 16 << 20,
             tail_bytes: 8 << 20,
             idle_micros: 50_000,
+            alone: false,
         }
     }
 }
@@ -246,6 +251,12 @@ impl Log {
         self.flights.is_empty() && self.waiting.is_empty() && self.segments.is_idle()
     }
 
+    /// Whether an operation is in flight to the disk.
+    #[must_use]
+    pub fn is_busy(&self) -> bool {
+        !self.flights.is_empty() || !self.segments.is_idle()
+    }
+
     /// Whether every byte up to the end is durable and no write is in flight.
     #[must_use]
     pub fn is_drained(&self) -> bool {
@@ -256,6 +267,12 @@ impl Log {
     #[must_use]
     pub const fn undurable_bytes(&self) -> u64 {
         self.end.since(self.durable)
+    }
+
+    /// What is known to be committed.
+    #[must_use]
+    pub const fn commit(&self) -> Lsn {
+        self.commit
     }
 
     /// The commit LSN that the next sealed header carries; never moves back.
@@ -440,6 +457,9 @@ impl Log {
     /// The next moment at which [`Log::pump`] has something to do by itself.
     #[must_use]
     pub fn deadline(&self) -> Option<Micros> {
+        if self.poison.is_some() {
+            return None;
+        }
         let settled = self.is_settled();
         let idle =
             self.busy_since.filter(|_| settled).map(|since| since.plus(self.options.idle_micros));
@@ -513,7 +533,9 @@ impl Log {
 
     /// Forgets whole segments below `floor` and removes their files. Returns the new start.
     pub fn drop_below(&mut self, floor: Lsn, out: &mut Vec<(OpId, Io)>) -> Lsn {
-        let first = (floor.0 / self.segment_bytes).min(self.durable.0 / self.segment_bytes);
+        // A log begins with a durable head: at a boundary the next segment's is not there yet.
+        let last_durable = self.durable.0.saturating_sub(1) / self.segment_bytes;
+        let first = (floor.0 / self.segment_bytes).min(last_durable);
         if self.segments.first().is_some_and(|oldest| oldest < first) {
             let start = Lsn(first.saturating_mul(self.segment_bytes));
             let next_op = &mut self.next_op;
@@ -554,7 +576,7 @@ impl Log {
 
     /// Whether all there is is durable and committed: nothing is left to be told but that.
     fn is_settled(&self) -> bool {
-        self.sealing && self.is_drained() && self.commit >= self.end
+        self.sealing && self.is_drained() && (self.options.alone || self.commit >= self.end)
     }
 
     fn seal(&mut self, claimed: Claimed) -> Block {

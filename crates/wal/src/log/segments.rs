@@ -1,7 +1,8 @@
 //! The next segment, made before it is needed: created, zero-filled, synced, linked.
 //!
 //! Guarantees: a segment is written to only after its zeros, its size and its name are durable;
-//! running out of space shows here, never inside a record, and is tried again.
+//! running out of space shows here, never inside a record, and is tried again; old segments go from
+//! the first one on, each durably before the next, so that a power cut never leaves a hole.
 //! Not here: what is written into it.
 
 use std::collections::BTreeSet;
@@ -28,6 +29,15 @@ struct Making {
     op: OpId,
 }
 
+/// A segment on its way out.
+#[derive(Debug)]
+struct Removing {
+    segment: u64,
+    /// Whether the name is taken away, and only that has to become durable.
+    is_gone: bool,
+    op: OpId,
+}
+
 /// Which segments are linked, and the one that is being made.
 #[derive(Debug)]
 pub(crate) struct Segments {
@@ -35,10 +45,9 @@ pub(crate) struct Segments {
     ready: BTreeSet<u64>,
     making: Option<Making>,
     retry_at: Option<Micros>,
-    /// Segments to be removed, lowest first.
-    doomed: BTreeSet<u64>,
-    /// The removal in flight, and whether it is the folder's sync behind one.
-    removing: Option<(OpId, bool)>,
+    /// Old segments that are to go.
+    retired: BTreeSet<u64>,
+    removing: Option<Removing>,
     /// Why the next segment is late.
     fault: Option<IoFault>,
 }
@@ -52,7 +61,7 @@ impl Segments {
             ready: ready.into_iter().collect(),
             making: None,
             retry_at: None,
-            doomed: BTreeSet::new(),
+            retired: BTreeSet::new(),
             removing: None,
             fault: None,
         }
@@ -74,22 +83,27 @@ impl Segments {
         self.fault.as_ref()
     }
 
-    /// Starts making the first of `current` and the one behind it that is not there.
+    /// Starts making the first of `current` and the one behind it that is not there, and goes on
+    /// with what is to be removed.
     pub(crate) fn prepare(
         &mut self,
         now: Micros,
         current: u64,
-        op: impl FnOnce() -> OpId,
+        mut op: impl FnMut() -> OpId,
         out: &mut Vec<(OpId, Io)>,
     ) {
-        if self.making.is_some() || self.retry_at.is_some_and(|at| now < at) {
+        if self.retry_at.is_some_and(|at| now < at) {
+            return;
+        }
+        self.retry_at = None;
+        self.remove_next(&mut op, out);
+        if self.making.is_some() {
             return;
         }
         let next = current.saturating_add(1);
         let Some(segment) = [current, next].into_iter().find(|s| !self.ready.contains(s)) else {
             return;
         };
-        self.retry_at = None;
         let op = op();
         self.making = Some(Making { segment, step: Step::Create, op });
         out.push((op, Io::Create(FileId::Prepared(SCRATCH))));
@@ -101,24 +115,11 @@ impl Segments {
         now: Micros,
         op: OpId,
         result: &Result<IoDone, IoFault>,
-        next_op: impl FnOnce() -> OpId,
+        mut next_op: impl FnMut() -> OpId,
         out: &mut Vec<(OpId, Io)>,
     ) -> bool {
-        if let Some((_, synced)) = self.removing.filter(|(removing, _)| *removing == op) {
-            self.removing = None;
-            if let Err(fault) = result {
-                // What could not be taken away stays: never a hole behind it.
-                tracing::warn!(%fault, "a segment that is no longer needed cannot be removed");
-                self.doomed.clear();
-            } else if synced {
-                self.remove(next_op, out);
-            } else {
-                // ORDER: one name is durably gone before the next one goes, so that a power cut
-                // leaves no hole.
-                let op = next_op();
-                self.removing = Some((op, true));
-                out.push((op, Io::SyncDir(Dir::Log)));
-            }
+        if let Some(removing) = self.removing.take_if(|removing| removing.op == op) {
+            self.removed(now, removing, result, next_op, out);
             return true;
         }
         let Some(making) = self.making.as_mut().filter(|making| making.op == op) else {
@@ -158,26 +159,48 @@ impl Segments {
     pub(crate) fn drop_below(
         &mut self,
         first: u64,
-        op: impl FnOnce() -> OpId,
+        mut op: impl FnMut() -> OpId,
         out: &mut Vec<(OpId, Io)>,
     ) {
         let kept = self.ready.split_off(&first);
-        self.doomed.extend(std::mem::replace(&mut self.ready, kept));
-        self.remove(op, out);
+        self.retired.append(&mut std::mem::replace(&mut self.ready, kept));
+        self.remove_next(&mut op, out);
     }
 
-    fn remove(&mut self, op: impl FnOnce() -> OpId, out: &mut Vec<(OpId, Io)>) {
+    fn remove_next(&mut self, op: &mut impl FnMut() -> OpId, out: &mut Vec<(OpId, Io)>) {
         if self.removing.is_some() {
             return;
         }
-        if let Some(segment) = self.doomed.pop_first() {
-            let op = op();
-            self.removing = Some((op, false));
-            out.push((op, Io::Remove(FileId::Segment(segment))));
+        let Some(segment) = self.retired.first().copied() else { return };
+        let op = op();
+        self.removing = Some(Removing { segment, is_gone: false, op });
+        out.push((op, Io::Remove(FileId::Segment(segment))));
+    }
+
+    fn removed(
+        &mut self,
+        now: Micros,
+        removing: Removing,
+        result: &Result<IoDone, IoFault>,
+        mut next_op: impl FnMut() -> OpId,
+        out: &mut Vec<(OpId, Io)>,
+    ) {
+        let segment = removing.segment;
+        if let Err(fault) = result {
+            tracing::warn!(segment, %fault, "an old segment cannot be removed; trying again");
+            self.retry_at = Some(now.plus(RETRY_MICROS));
+        } else if removing.is_gone {
+            self.retired.remove(&segment);
+            self.remove_next(&mut next_op, out);
+        } else {
+            // ORDER: a name is gone durably before the next one goes.
+            let op = next_op();
+            self.removing = Some(Removing { segment, is_gone: true, op });
+            out.push((op, Io::SyncDir(Dir::Log)));
         }
     }
 
-    pub(crate) fn is_idle(&self) -> bool {
+    pub(crate) const fn is_idle(&self) -> bool {
         self.making.is_none() && self.removing.is_none()
     }
 }

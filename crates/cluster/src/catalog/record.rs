@@ -1,0 +1,163 @@
+//! What the coordinator appends to its own log.
+//!
+//! Guarantees: decoding is total, nothing is allocated from an unverified length, each record has
+//! one encoding. Layout: version `u8` (1), kind `u8`, ticket, fields, in little-endian.
+
+use bytes::Bytes;
+use outrigger_net::config::{Config, Version};
+use outrigger_net::frame::MAX_COPIES;
+use outrigger_wal::{ClusterId, ContentId, LogId};
+
+use crate::codec::{Put, Take};
+use crate::error::CodecError;
+use crate::register::{Proposer, Report};
+
+/// The version of records that is written.
+pub const VERSION: u8 = 1;
+/// The bytes of a report without a cut.
+const REPORT_BYTES: usize = 33;
+const REPORTS: &str = "the number of reports";
+
+/// Names a record, so that whoever had it appended finds out what became of it.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Debug)]
+pub struct Ticket {
+    /// The number of the coordinator's reign that appended it.
+    pub epoch: u64,
+    /// Counts within that reign.
+    pub number: u64,
+}
+
+/// A record of the catalog.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Record {
+    /// Its name.
+    pub ticket: Ticket,
+    /// What it changes.
+    pub change: Change,
+}
+
+/// What a record changes.
+#[derive(Clone, PartialEq, Eq, Debug)]
+#[non_exhaustive]
+pub enum Change {
+    /// The cluster begins.
+    Found {
+        /// Its identity.
+        cluster: ClusterId,
+    },
+    /// A content begins.
+    Create {
+        /// Which.
+        content: ContentId,
+        /// The identity of its log.
+        log: LogId,
+        /// The size of that log's segments.
+        segment_bytes: u64,
+        /// Its first configuration.
+        config: Config,
+    },
+    /// A compare-and-swap of a content's configuration: decided when this is applied.
+    Swap {
+        /// Which content.
+        content: ContentId,
+        /// The version it replaces.
+        seen: Version,
+        /// What is proposed.
+        new: Config,
+        /// By whom.
+        proposer: Proposer,
+        /// What copies reported since the last such record (S6): counted first, even when the
+        /// swap loses.
+        reports: Vec<Report>,
+    },
+}
+
+impl Record {
+    /// The bytes of it.
+    ///
+    /// # Errors
+    /// When it has more copies, addresses or bytes in them than a configuration may have.
+    pub fn encode(&self) -> Result<Bytes, CodecError> {
+        let mut put = Put::versioned(VERSION);
+        put.u8(match self.change {
+            Change::Found { .. } => 1,
+            Change::Create { .. } => 2,
+            Change::Swap { .. } => 3,
+        });
+        put.u64(self.ticket.epoch);
+        put.u64(self.ticket.number);
+        match &self.change {
+            Change::Found { cluster } => put.u128(cluster.0),
+            Change::Create { content, log, segment_bytes, config } => {
+                put.i32(content.0);
+                put.u128(log.0);
+                put.u64(*segment_bytes);
+                put.config(config);
+            }
+            Change::Swap { content, seen, new, proposer, reports } => {
+                put.i32(content.0);
+                put.u64(seen.0);
+                put.config(new);
+                match proposer {
+                    Proposer::Instance(instance) => {
+                        put.u8(1);
+                        put.u128(instance.0);
+                    }
+                    Proposer::Coordinator => put.u8(2),
+                    Proposer::Operator => put.u8(3),
+                }
+                put.list(REPORTS, MAX_COPIES, reports, |put, report| {
+                    put.u128(report.instance.0);
+                    put.u64(report.epoch);
+                    put.u64(report.durable.0);
+                    put.flag(report.cut.is_some());
+                    if let Some(cut) = report.cut {
+                        put.u64(cut.0);
+                    }
+                });
+            }
+        }
+        put.done()
+    }
+
+    /// The record in these bytes.
+    ///
+    /// # Errors
+    /// When they are none, or one of a newer release.
+    pub fn decode(bytes: &[u8]) -> Result<Self, CodecError> {
+        let mut take = Take::versioned(bytes, VERSION)?;
+        let kind = take.u8()?;
+        let ticket = Ticket { epoch: take.u64()?, number: take.u64()? };
+        let change = match kind {
+            1 => Change::Found { cluster: take.cluster()? },
+            2 => Change::Create {
+                content: take.content()?,
+                log: take.log()?,
+                segment_bytes: take.u64()?,
+                config: take.config()?,
+            },
+            3 => Change::Swap {
+                content: take.content()?,
+                seen: take.version()?,
+                new: take.config()?,
+                proposer: match take.u8()? {
+                    1 => Proposer::Instance(take.instance()?),
+                    2 => Proposer::Coordinator,
+                    3 => Proposer::Operator,
+                    _ => return Err(CodecError::Malformed { what: "an unknown proposer" }),
+                },
+                reports: take.list(REPORTS, MAX_COPIES, REPORT_BYTES, |take| {
+                    Ok(Report {
+                        instance: take.instance()?,
+                        epoch: take.u64()?,
+                        durable: take.lsn()?,
+                        cut: take.option(Take::lsn)?,
+                    })
+                })?,
+            },
+            found => return Err(CodecError::Kind { found }),
+        };
+        take.end()?;
+        Ok(Self { ticket, change })
+    }
+}

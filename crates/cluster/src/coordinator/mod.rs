@@ -1,0 +1,441 @@
+//! The coordinator: serves configurations to instances, and commands to operators, from what its
+//! catalog has applied.
+//!
+//! Events go in, actions come out; there is no clock, socket, thread or random source in here. It
+//! serves only while its own member (content -1) does, in that member's epoch. What it tells was
+//! applied, so it is committed (S1); changes are pushed until each connected instance was told.
+//!
+//! Guarantees: S0 for every message that comes in; a change is answered when the catalog has decided
+//! it; a content is failed over only by an operator, only when its primary is out of touch, only
+//! to a copy of its in-sync set (S3). Not here: the decisions ([`crate::register`]), the log, sockets.
+//!
+//! # Layout
+//! - `event`: what goes in and comes out
+//! - `greeting`: who may connect, and the fence on every message (S0)
+//! - `instances`: configurations, swaps, reports
+//! - `commands`: what operators and clients ask
+//! - `view`: how the cluster looks from here
+
+mod commands;
+mod event;
+mod greeting;
+mod instances;
+mod view;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use outrigger_net::config::{Config, Version};
+use outrigger_net::message::{Envelope, Message, Reason, Role, Session};
+use outrigger_replica::member::LinkId;
+use outrigger_wal::{ClusterId, ContentId, Epoch, InstanceId, Lsn, Micros};
+use xxhash_rust::xxh3::xxh3_128;
+
+use crate::catalog::{Catalog, Change, Record, Ticket};
+use crate::operator::Registration;
+use crate::register::Report;
+pub use event::{Event, In, Out};
+
+/// The content of the coordinator's own catalog.
+pub const CATALOG: ContentId = ContentId(-1);
+
+/// How a coordinator behaves. Times in milliseconds.
+#[derive(Clone, Copy, Debug)]
+#[non_exhaustive]
+pub struct CoordinatorOptions {
+    /// How long an instance may be silent before it is out of touch and its connection is ended.
+    /// Instances say something every second at least. Default 3,000.
+    pub silence_millis: u64,
+    /// How often something is said on a quiet connection to an instance. Default 500.
+    pub quiet_millis: u64,
+    /// How many copies a content has: more are not admitted. Default 2.
+    pub copies: usize,
+    /// Changes that wait to be applied at once, at most. Default 1,024.
+    pub max_pending: usize,
+}
+
+impl Default for CoordinatorOptions {
+    fn default() -> Self {
+        Self { silence_millis: 3_000, quiet_millis: 500, copies: 2, max_pending: 1_024 }
+    }
+}
+
+/// Whose coordinator this is.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Identity {
+    /// The cluster.
+    pub cluster: ClusterId,
+    /// The instance that serves the catalog.
+    pub instance: InstanceId,
+}
+
+/// A connection behind its `Hello`.
+#[derive(Debug)]
+struct Link {
+    role: Role,
+    content: ContentId,
+    instance: InstanceId,
+    session: Session,
+    heard: Micros,
+    said: Micros,
+    /// The version that was told last.
+    told: Option<Version>,
+}
+
+/// Who waits for a record to be applied.
+#[derive(Debug)]
+enum Pending {
+    Found,
+    Swap { link: LinkId, op: u64, content: ContentId, new: Config },
+    Promote { link: LinkId, op: u64, content: ContentId, to: InstanceId },
+    Register { link: LinkId, op: u64, registration: Registration, tries: u32 },
+}
+
+/// What an instance reported last.
+#[derive(Clone, Copy, Debug, Default)]
+struct Figures {
+    durable: Lsn,
+    commit: Lsn,
+    applied: Lsn,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Serving {
+    epoch: Epoch,
+    since: Micros,
+}
+
+/// What a coordinator has done since it was made.
+#[derive(Clone, Copy, Default, PartialEq, Eq, Debug)]
+pub struct Counters {
+    /// Configurations recorded.
+    pub recorded: u64,
+    /// Promotions among them.
+    pub promotions: u64,
+    /// Swaps that lost.
+    pub lost: u64,
+    /// Refused peers and messages.
+    pub refusals: u64,
+    /// Reports that were not counted.
+    pub stale_reports: u64,
+}
+
+/// Serves a cluster from its catalog. See the module's documentation.
+#[derive(Debug)]
+pub struct Coordinator {
+    identity: Identity,
+    options: CoordinatorOptions,
+    catalog: Arc<Catalog>,
+    seed: u128,
+    drawn: u64,
+    now: Micros,
+    serving: Option<Serving>,
+    links: BTreeMap<LinkId, Link>,
+    pending: BTreeMap<Ticket, Pending>,
+    next_ticket: u64,
+    /// Reports that no record carries yet.
+    reports: BTreeMap<(ContentId, InstanceId), Report>,
+    figures: BTreeMap<(ContentId, InstanceId), Figures>,
+    counters: Counters,
+}
+
+impl Coordinator {
+    /// A coordinator over this catalog. `seed`: random, of all 128 bits, new at each start; nonces and log
+    /// identities are drawn from it.
+    #[must_use]
+    pub fn new(
+        identity: Identity,
+        catalog: Arc<Catalog>,
+        seed: u128,
+        options: CoordinatorOptions,
+        now: Micros,
+    ) -> Self {
+        Self {
+            identity,
+            options,
+            catalog,
+            seed,
+            drawn: 0,
+            now,
+            serving: None,
+            links: BTreeMap::new(),
+            pending: BTreeMap::new(),
+            next_ticket: 0,
+            reports: BTreeMap::new(),
+            figures: BTreeMap::new(),
+            counters: Counters::default(),
+        }
+    }
+
+    /// Takes one event, and asks for whatever follows from it.
+    pub fn step(&mut self, now: Micros, event: In, out: &mut Vec<Out>) {
+        self.now = self.now.max(now);
+        match event {
+            In::Serving(epoch) => self.serve(epoch, out),
+            In::Frame { link, envelope, message } => self.frame(link, envelope, message, out),
+            In::Closed(link) => self.forget(link, out),
+            In::Applied | In::Tick => {}
+            In::NotAppended { ticket, text } => self.not_appended(ticket, &text, out),
+        }
+        self.take_outcomes(out);
+        self.push_configs(out);
+        self.keep_in_touch(out);
+    }
+
+    /// When [`Coordinator::step`] has something to do by itself (with [`In::Tick`]).
+    #[must_use]
+    pub fn deadline(&self) -> Option<Micros> {
+        let instances = self.links.values().filter(|link| link.role == Role::Instance);
+        let due = instances.map(|link| {
+            let silent = link.heard.plus(self.silence_micros());
+            silent.min(link.said.plus(self.options.quiet_millis.saturating_mul(1000)))
+        });
+        due.min()
+    }
+
+    /// The epoch in which it serves.
+    #[must_use]
+    pub fn serving(&self) -> Option<Epoch> {
+        self.serving.map(|serving| serving.epoch)
+    }
+
+    /// What it has done.
+    #[must_use]
+    pub const fn counters(&self) -> Counters {
+        self.counters
+    }
+
+    const fn silence_micros(&self) -> u64 {
+        self.options.silence_millis.saturating_mul(1000)
+    }
+
+    /// Fresh random bits: unlike any drawn before, in this process or another.
+    fn draw(&mut self) -> u128 {
+        self.drawn = self.drawn.wrapping_add(1);
+        let mut input = self.seed.to_le_bytes().to_vec();
+        input.extend_from_slice(&self.drawn.to_le_bytes());
+        xxh3_128(&input)
+    }
+
+    /// The member took up its reign, or lost it.
+    fn serve(&mut self, epoch: Option<Epoch>, out: &mut Vec<Out>) {
+        if epoch == self.serving() {
+            return;
+        }
+        // What was asked for in another reign stays unanswered: it may or may not have been recorded.
+        out.extend(self.links.keys().map(|link| Out::Hangup(*link)));
+        self.links.clear();
+        self.pending.clear();
+        self.reports.clear();
+        self.figures.clear();
+        let since = self.now;
+        self.serving = epoch.map(|epoch| Serving { epoch, since });
+        self.catalog.listen(epoch.map(|epoch| epoch.number));
+        let Some(epoch) = epoch else {
+            out.push(Out::Event(Event::Stopped));
+            return;
+        };
+        let cluster = self.identity.cluster;
+        match self.catalog.read(|state| state.cluster) {
+            Some(found) if found != cluster => {
+                self.serving = None;
+                let text = format!(
+                    "the catalog belongs to cluster {found}, this is a coordinator of {cluster}; \
+                     give each its own directory"
+                );
+                out.push(Out::Event(Event::Alarm { text }));
+                return;
+            }
+            Some(_) => {}
+            None => {
+                self.append(Change::Found { cluster }, Pending::Found, out);
+            }
+        }
+        out.push(Out::Event(Event::Serves { epoch }));
+    }
+
+    /// Asks for a record; `false` when it cannot be written or too many wait.
+    fn append(&mut self, change: Change, pending: Pending, out: &mut Vec<Out>) -> bool {
+        let Some(serving) = self.serving else { return false };
+        if self.pending.len() >= self.options.max_pending {
+            return false;
+        }
+        self.next_ticket = self.next_ticket.saturating_add(1);
+        let ticket = Ticket { epoch: serving.epoch.number, number: self.next_ticket };
+        match (Record { ticket, change }).encode() {
+            Ok(record) => {
+                self.pending.insert(ticket, pending);
+                out.push(Out::Append { ticket, record });
+                true
+            }
+            Err(error) => {
+                out.push(Out::Event(Event::Refused { text: error.to_string() }));
+                false
+            }
+        }
+    }
+
+    fn not_appended(&mut self, ticket: Ticket, text: &str, out: &mut Vec<Out>) {
+        match self.pending.remove(&ticket) {
+            Some(Pending::Promote { link, op, .. } | Pending::Register { link, op, .. }) => {
+                self.deny(link, op, format!("the catalog takes nothing now: {text}"), out);
+            }
+            // A swap is asked for again by whoever needs it.
+            Some(Pending::Swap { .. }) | None => {}
+            Some(Pending::Found) => {
+                let text = format!("the cluster could not be founded: {text}");
+                out.push(Out::Event(Event::Alarm { text }));
+            }
+        }
+    }
+
+    /// The catalog has decided: whoever asked is told.
+    fn take_outcomes(&mut self, out: &mut Vec<Out>) {
+        for outcome in self.catalog.take_outcomes() {
+            let Some(pending) = self.pending.remove(&outcome.ticket) else { continue };
+            if outcome.result.is_ok() {
+                self.note_recorded(outcome.content, &pending, out);
+            } else {
+                self.counters.lost = self.counters.lost.saturating_add(1);
+            }
+            match pending {
+                Pending::Found => {}
+                Pending::Swap { link, op, content, .. } => {
+                    self.swapped(link, op, content, outcome.result.is_ok(), out);
+                }
+                Pending::Promote { link, op, content, to } => {
+                    self.promoted(link, op, content, to, outcome.result, out);
+                }
+                Pending::Register { link, op, registration, tries } => {
+                    self.registered(link, op, registration, tries, outcome.result, out);
+                }
+            }
+        }
+    }
+
+    fn note_recorded(&mut self, content: Option<ContentId>, pending: &Pending, out: &mut Vec<Out>) {
+        let Some((content, config)) = content.and_then(|at| Some((at, self.config(at)?))) else {
+            return;
+        };
+        self.counters.recorded = self.counters.recorded.saturating_add(1);
+        if matches!(pending, Pending::Promote { .. }) {
+            self.counters.promotions = self.counters.promotions.saturating_add(1);
+        }
+        let Config { version, epoch, primary, .. } = config;
+        out.push(Out::Event(Event::Recorded { content, version, epoch, primary }));
+    }
+
+    /// What is recorded, applied.
+    fn config(&self, content: ContentId) -> Option<Config> {
+        self.catalog.read(|state| state.contents.get(&content)?.register.config().cloned())
+    }
+
+    /// Tells each instance the newest configuration of its content, once.
+    fn push_configs(&mut self, out: &mut Vec<Out>) {
+        let mut due = Vec::new();
+        self.catalog.read(|state| {
+            for (id, link) in self.links.iter().filter(|(_, link)| link.role == Role::Instance) {
+                let row = state.contents.get(&link.content);
+                let config = row.and_then(|row| row.register.config());
+                if let Some(config) = config.filter(|config| link.told < Some(config.version)) {
+                    due.push((*id, config.clone()));
+                }
+            }
+        });
+        for (link, config) in due {
+            self.tell(link, 0, Some(config), out);
+        }
+    }
+
+    fn tell(&mut self, link: LinkId, op: u64, config: Option<Config>, out: &mut Vec<Out>) {
+        if let Some(link) = self.links.get_mut(&link) {
+            link.told = link.told.max(config.as_ref().map(|config| config.version));
+        }
+        self.send(link, Message::ConfigIs { op, config }, out);
+    }
+
+    /// Who was silent for too long goes; who was told nothing for a while hears something.
+    fn keep_in_touch(&mut self, out: &mut Vec<Out>) {
+        let (now, silence) = (self.now, self.silence_micros());
+        let quiet = self.options.quiet_millis.saturating_mul(1000);
+        let instances = self.links.iter().filter(|(_, link)| link.role == Role::Instance);
+        let (mut gone, mut quiet_ones) = (Vec::new(), Vec::new());
+        for (id, link) in instances {
+            if now.since(link.heard) >= silence {
+                gone.push(*id);
+            } else if now.since(link.said) >= quiet {
+                quiet_ones.push(*id);
+            }
+        }
+        for link in gone {
+            self.hang_up(link, out);
+        }
+        for link in quiet_ones {
+            self.send(link, Message::Keepalive, out);
+        }
+    }
+
+    fn send(&mut self, link: LinkId, message: Message, out: &mut Vec<Out>) {
+        let Some(known) = self.links.get(&link) else { return };
+        let envelope = self.envelope(known.content, known.session);
+        out.push(Out::Send { link, envelope, message });
+        let now = self.now;
+        if let Some(known) = self.links.get_mut(&link) {
+            known.said = now;
+        }
+    }
+
+    fn envelope(&self, content: ContentId, session: Session) -> Envelope {
+        let own = self.serving().unwrap_or_default();
+        let (epoch, version) = match self.config(content) {
+            Some(config) => (config.epoch, config.version),
+            None => (own, Version(0)),
+        };
+        Envelope {
+            cluster: self.identity.cluster,
+            content,
+            epoch,
+            coordinator_epoch: own.number,
+            version,
+            session,
+        }
+    }
+
+    fn refuse(
+        &mut self,
+        link: LinkId,
+        envelope: &Envelope,
+        reason: Reason,
+        text: String,
+        out: &mut Vec<Out>,
+    ) {
+        self.counters.refusals = self.counters.refusals.saturating_add(1);
+        out.push(Out::Event(Event::Refused { text: text.clone() }));
+        let envelope = self.envelope(envelope.content, envelope.session);
+        out.push(Out::Send { link, envelope, message: Message::Refuse { reason, text } });
+        self.hang_up(link, out);
+    }
+
+    fn hang_up(&mut self, link: LinkId, out: &mut Vec<Out>) {
+        out.push(Out::Hangup(link));
+        self.forget(link, out);
+    }
+
+    fn forget(&mut self, link: LinkId, out: &mut Vec<Out>) {
+        if let Some(gone) = self.links.remove(&link)
+            && gone.role == Role::Instance
+        {
+            let (content, instance) = (gone.content, gone.instance);
+            out.push(Out::Event(Event::Gone { content, instance }));
+        }
+    }
+
+    /// Whether an instance is connected and was heard of a short while ago.
+    fn in_touch(&self, content: ContentId, instance: InstanceId) -> bool {
+        self.links.values().any(|link| {
+            link.role == Role::Instance
+                && (link.content, link.instance) == (content, instance)
+                && self.now.since(link.heard) < self.silence_micros()
+        })
+    }
+}

@@ -1,0 +1,288 @@
+//! Records, requests, answers and checkpoints: what is written is read back, nothing else is, and no
+//! bytes bring a decoder down.
+
+mod support;
+
+use bytes::Bytes;
+use outrigger_cluster::CodecError;
+use outrigger_cluster::catalog::{Catalog, Change, Record, Ticket};
+use outrigger_cluster::operator::{
+    Answer, ClusterState, ContentState, CopyRole, CopyState, Place, Registration, Request,
+};
+use outrigger_cluster::register::{Proposer, Report};
+use outrigger_cluster::slots::{Kind, MemorySlots, Saved};
+use outrigger_net::config::{Config, Copy, Rule, Version};
+use outrigger_replica::rules::Rules;
+use outrigger_wal::{ClusterId, ContentId, Epoch, InstanceId, LogId, Lsn};
+use proptest::collection::vec;
+use proptest::option;
+use proptest::prelude::*;
+
+fn an_instance() -> impl Strategy<Value = InstanceId> {
+    any::<u128>().prop_map(InstanceId)
+}
+
+fn an_lsn() -> impl Strategy<Value = Lsn> {
+    any::<u64>().prop_map(Lsn)
+}
+
+fn an_epoch() -> impl Strategy<Value = Epoch> {
+    (any::<u64>(), any::<u128>()).prop_map(|(number, nonce)| Epoch { number, nonce })
+}
+
+fn addresses() -> impl Strategy<Value = Vec<String>> {
+    vec("\\PC{0,20}", 0..4)
+}
+
+fn a_config() -> impl Strategy<Value = Config> {
+    let copy = (an_instance(), addresses(), any::<bool>(), an_lsn()).prop_map(
+        |(instance, addresses, in_sync, durable)| Copy { instance, addresses, in_sync, durable },
+    );
+    (any::<u64>(), an_epoch(), an_instance(), vec(copy, 0..5)).prop_map(
+        |(version, epoch, primary, copies)| Config {
+            version: Version(version),
+            epoch,
+            primary,
+            copies,
+            rule: Rule::All,
+        },
+    )
+}
+
+fn a_record() -> impl Strategy<Value = Record> {
+    let report = (an_instance(), any::<u64>(), an_lsn(), option::of(an_lsn()))
+        .prop_map(|(instance, epoch, durable, cut)| Report { instance, epoch, durable, cut });
+    let proposer = prop_oneof![
+        an_instance().prop_map(Proposer::Instance),
+        Just(Proposer::Coordinator),
+        Just(Proposer::Operator),
+    ];
+    let content = any::<i32>().prop_map(ContentId);
+    let change = prop_oneof![
+        any::<u128>().prop_map(|id| Change::Found { cluster: ClusterId(id) }),
+        (content.clone(), any::<u128>(), any::<u64>(), a_config()).prop_map(
+            |(content, log, segment_bytes, config)| Change::Create {
+                content,
+                log: LogId(log),
+                segment_bytes,
+                config
+            }
+        ),
+        (content, any::<u64>(), a_config(), proposer, vec(report, 0..5)).prop_map(
+            |(content, seen, new, proposer, reports)| Change::Swap {
+                content,
+                seen: Version(seen),
+                new,
+                proposer,
+                reports
+            }
+        ),
+    ];
+    (any::<u64>(), any::<u64>(), change)
+        .prop_map(|(epoch, number, change)| Record { ticket: Ticket { epoch, number }, change })
+}
+
+fn a_request() -> impl Strategy<Value = Request> {
+    let content = any::<i32>().prop_map(ContentId);
+    prop_oneof![
+        content.clone().prop_map(|content| Request::Promote { content }),
+        content.clone().prop_map(|content| Request::Recover { content }),
+        Just(Request::State),
+        content.clone().prop_map(|content| Request::LookUp { content }),
+        (content, an_instance(), addresses(), any::<u64>()).prop_map(
+            |(content, instance, addresses, segment_bytes)| {
+                Request::Register(Registration { content, instance, addresses, segment_bytes })
+            }
+        ),
+    ]
+}
+
+fn a_content() -> impl Strategy<Value = ContentState> {
+    let flags = (any::<bool>(), any::<bool>(), any::<bool>());
+    let lsns = (an_lsn(), an_lsn(), an_lsn(), any::<u64>());
+    let copy = (an_instance(), addresses(), flags, lsns).prop_map(
+        |(
+            instance,
+            addresses,
+            (primary, in_sync, in_touch),
+            (durable, commit, applied, lag_bytes),
+        )| {
+            let role = if primary { CopyRole::Primary } else { CopyRole::Mirror };
+            CopyState {
+                instance,
+                addresses,
+                role,
+                in_sync,
+                in_touch,
+                durable,
+                commit,
+                applied,
+                lag_bytes,
+            }
+        },
+    );
+    let ids = (any::<i32>(), any::<u128>(), any::<u64>(), any::<u64>());
+    (ids, an_epoch(), an_instance(), vec(copy, 0..4)).prop_map(
+        |((content, log, segment_bytes, version), epoch, primary, copies)| ContentState {
+            content: ContentId(content),
+            log: LogId(log),
+            segment_bytes,
+            version: Version(version),
+            epoch,
+            primary,
+            copies,
+        },
+    )
+}
+
+fn an_answer() -> impl Strategy<Value = Answer> {
+    let ids = (any::<u128>(), any::<i32>(), any::<u128>(), any::<u64>(), any::<u64>());
+    let place = (ids, a_config()).prop_map(
+        |((cluster, content, log, segment_bytes, coordinator_epoch), config)| Place {
+            cluster: ClusterId(cluster),
+            content: ContentId(content),
+            log: LogId(log),
+            segment_bytes,
+            coordinator_epoch,
+            config,
+        },
+    );
+    prop_oneof![
+        "\\PC{0,50}".prop_map(|text| Answer::Denied { text }),
+        (any::<i32>(), an_instance(), an_epoch(), any::<u64>()).prop_map(
+            |(content, primary, epoch, version)| Answer::Promoted {
+                content: ContentId(content),
+                primary,
+                epoch,
+                version: Version(version)
+            }
+        ),
+        (any::<bool>(), "\\PC{0,50}", a_content())
+            .prop_map(|(done, text, content)| Answer::Recovery { done, text, content }),
+        (any::<u128>(), any::<u64>(), vec(a_content(), 0..4)).prop_map(
+            |(cluster, coordinator_epoch, contents)| Answer::State(ClusterState {
+                cluster: ClusterId(cluster),
+                coordinator_epoch,
+                contents
+            })
+        ),
+        (any::<bool>(), place).prop_map(|(found, place)| {
+            if found { Answer::Found(place) } else { Answer::Registered(place) }
+        }),
+    ]
+}
+
+/// Cut anywhere or with a byte behind, it is refused; with any byte changed it is refused or
+/// means something that is written in just these bytes.
+fn holds<T>(
+    bytes: &Bytes,
+    at: usize,
+    to: u8,
+    decode: impl Fn(&[u8]) -> Result<T, CodecError>,
+    encode: impl Fn(&T) -> Result<Bytes, CodecError>,
+) -> Result<(), TestCaseError> {
+    for len in 0..bytes.len() {
+        prop_assert!(decode(&bytes[..len]).is_err(), "{len} of {} bytes", bytes.len());
+    }
+    let mut longer = bytes.to_vec();
+    longer.push(to);
+    prop_assert!(matches!(decode(&longer), Err(CodecError::Trailing)));
+    let mut other = bytes.to_vec();
+    let at = at % other.len();
+    other[at] = to;
+    if let Ok(meaning) = decode(&other) {
+        prop_assert_eq!(encode(&meaning), Ok(Bytes::from(other)));
+    }
+    Ok(())
+}
+
+proptest! {
+    #[test]
+    fn a_record_is_read_back_and_nothing_else(
+        record in a_record(), at in any::<usize>(), to in any::<u8>(),
+    ) {
+        let bytes = record.encode().unwrap();
+        prop_assert_eq!(Record::decode(&bytes), Ok(record));
+        holds(&bytes, at, to, Record::decode, Record::encode)?;
+    }
+
+    #[test]
+    fn a_request_is_read_back_and_nothing_else(
+        request in a_request(), at in any::<usize>(), to in any::<u8>(),
+    ) {
+        let bytes = request.encode().unwrap();
+        prop_assert_eq!(Request::decode(&bytes), Ok(request));
+        holds(&bytes, at, to, Request::decode, Request::encode)?;
+    }
+
+    #[test]
+    fn an_answer_is_read_back_and_nothing_else(
+        answer in an_answer(), at in any::<usize>(), to in any::<u8>(),
+    ) {
+        let bytes = answer.encode().unwrap();
+        prop_assert_eq!(Answer::decode(&bytes), Ok(answer));
+        holds(&bytes, at, to, Answer::decode, Answer::encode)?;
+    }
+
+    #[test]
+    fn no_bytes_bring_a_decoder_down(mut bytes in vec(any::<u8>(), 0..300)) {
+        for version in [None, Some(1)] {
+            if let (Some(first), Some(version)) = (bytes.first_mut(), version) {
+                *first = version;
+            }
+            if let Ok(record) = Record::decode(&bytes) {
+                prop_assert_eq!(record.encode(), Ok(Bytes::copy_from_slice(&bytes)));
+            }
+            if let Ok(request) = Request::decode(&bytes) {
+                prop_assert_eq!(request.encode(), Ok(Bytes::copy_from_slice(&bytes)));
+            }
+            if let Ok(answer) = Answer::decode(&bytes) {
+                prop_assert_eq!(answer.encode(), Ok(Bytes::copy_from_slice(&bytes)));
+            }
+            let slots = MemorySlots::default();
+            let (mut saved, _) = Saved::open(Box::new(slots.clone()), Kind::Catalog).unwrap();
+            saved.save(&Bytes::copy_from_slice(&bytes)).unwrap();
+            // Either it means something, or it is refused.
+            if let Ok(catalog) = Catalog::open(Box::new(slots), Rules::all()) {
+                prop_assert!(catalog.read(|state| state.contents.len()) < 10);
+            }
+        }
+    }
+}
+
+#[test]
+fn a_newer_version_is_refused_as_such() {
+    for bytes in [[2, 1].as_slice(), &[2], &[255, 0, 0, 0]] {
+        let found = bytes[0];
+        let newer = CodecError::Newer { found, known: 1 };
+        assert_eq!(Record::decode(bytes), Err(newer));
+        assert_eq!(Request::decode(bytes), Err(newer));
+        assert_eq!(Answer::decode(bytes), Err(newer));
+    }
+    assert_eq!(Request::decode(&[1, 77]), Err(CodecError::Kind { found: 77 }));
+}
+
+#[test]
+fn what_is_too_long_is_refused_before_it_is_written_and_texts_are_cut() {
+    let registration = |addresses| Registration { addresses, ..support::registration(support::A) };
+    let many = Request::Register(registration(vec!["a:1".to_owned(); 17]));
+    assert!(matches!(many.encode(), Err(CodecError::TooLong { found: 17, cap: 16, .. })));
+    let long = Request::Register(registration(vec!["x".repeat(256)]));
+    assert!(matches!(long.encode(), Err(CodecError::TooLong { found: 256, .. })));
+    let text = "\u{e9}".repeat(3_000);
+    let bytes = Answer::Denied { text }.encode().unwrap();
+    let Ok(Answer::Denied { text }) = Answer::decode(&bytes) else { panic!("unreadable") };
+    assert_eq!(text.len(), 4_096);
+}
+
+#[test]
+fn a_count_that_the_bytes_cannot_hold_allocates_nothing() {
+    // A registration that claims 16 addresses, and ends there.
+    let mut bytes = vec![1, 5];
+    bytes.extend_from_slice(&[0; 28]);
+    bytes.extend_from_slice(&16_u32.to_le_bytes());
+    assert_eq!(Request::decode(&bytes), Err(CodecError::Short));
+    let end = bytes.len() - 4;
+    bytes[end..].copy_from_slice(&u32::MAX.to_le_bytes());
+    assert!(matches!(Request::decode(&bytes), Err(CodecError::TooLong { .. })));
+}

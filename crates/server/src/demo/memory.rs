@@ -1,0 +1,71 @@
+//! The peak memory of processes: anonymous and shared, sampled.
+//!
+//! Not here: page cache and mapped files, which are the system's to give back.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use parking_lot::Mutex;
+
+/// How often is looked.
+const EVERY: Duration = Duration::from_millis(50);
+
+/// Samples the memory of named processes until it is dropped.
+#[derive(Debug)]
+pub(super) struct Sampler {
+    watched: Arc<Mutex<BTreeMap<&'static str, (u32, u64)>>>,
+    stop: Arc<AtomicBool>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Sampler {
+    pub(super) fn start() -> Self {
+        let watched: Arc<Mutex<BTreeMap<&'static str, (u32, u64)>>> = Arc::default();
+        let stop = Arc::new(AtomicBool::new(false));
+        let (seen, done) = (Arc::clone(&watched), Arc::clone(&stop));
+        let look = move || {
+            while !done.load(Ordering::Relaxed) {
+                for (pid, peak) in seen.lock().values_mut() {
+                    *peak = (*peak).max(resident_bytes(*pid).unwrap_or(0));
+                }
+                std::thread::sleep(EVERY);
+            }
+        };
+        let thread = std::thread::Builder::new().name("memory".to_owned()).spawn(look).ok();
+        Self { watched, stop, thread }
+    }
+
+    /// Watches the process that has this name now; its peak so far stays.
+    pub(super) fn watch(&self, name: &'static str, pid: u32) {
+        self.watched.lock().entry(name).or_default().0 = pid;
+    }
+
+    /// The peak of each.
+    pub(super) fn peaks(&self) -> BTreeMap<&'static str, u64> {
+        self.watched.lock().iter().map(|(name, (_, peak))| (*name, *peak)).collect()
+    }
+}
+
+impl Drop for Sampler {
+    fn drop(&mut self) {
+        self.stop.store(true, Ordering::Relaxed);
+        if let Some(thread) = self.thread.take() {
+            drop(thread.join());
+        }
+    }
+}
+
+/// The anonymous and shared memory of a process, in bytes.
+pub(crate) fn resident_bytes(pid: u32) -> Option<u64> {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
+    let kib = |name: &str| -> u64 {
+        status
+            .lines()
+            .find_map(|line| line.strip_prefix(name)?.trim().strip_suffix(" kB")?.trim().parse().ok())
+            .unwrap_or(0)
+    };
+    Some((kib("RssAnon:").saturating_add(kib("RssShmem:"))).saturating_mul(1024))
+}

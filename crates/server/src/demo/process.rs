@@ -1,0 +1,156 @@
+//! The demo's child processes: started, awaited, stopped, killed, never left behind.
+//!
+//! Guarantees: a child ends with its handle, and also when this process is killed, because its standard
+//! input then closes (`--with-parent`). Not here: what the children do.
+
+use std::fs::File;
+use std::io::{BufRead, BufReader};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
+use std::time::{Duration, Instant};
+
+use rustix::process::{Pid, Signal, kill_process};
+
+use crate::error::Error;
+
+/// How long a child may take to say that it is ready, and to end.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// A process of ours.
+#[derive(Debug)]
+pub(super) struct Process {
+    name: &'static str,
+    child: Child,
+    lines: Receiver<String>,
+    log: PathBuf,
+    stopped: bool,
+}
+
+impl Process {
+    /// Starts this program with other arguments; its log goes to `log`.
+    pub(super) fn start(
+        name: &'static str,
+        arguments: &[&str],
+        log: &Path,
+    ) -> Result<Self, Error> {
+        let failed = |cause| Error::file("cannot be started", Path::new(name), cause);
+        let program = std::env::current_exe().map_err(failed)?;
+        let errors = File::options()
+            .create(true)
+            .append(true)
+            .open(log)
+            .map_err(|cause| Error::file("cannot be made", log, cause))?;
+        let mut child = Command::new(program)
+            .args(arguments)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(errors)
+            .spawn()
+            .map_err(failed)?;
+        let (tell, lines) = channel();
+        if let Some(out) = child.stdout.take() {
+            let read = move || {
+                for line in BufReader::new(out).lines().map_while(Result::ok) {
+                    if tell.send(line).is_err() {
+                        return;
+                    }
+                }
+            };
+            std::thread::Builder::new().name(name.to_owned()).spawn(read).map_err(failed)?;
+        }
+        Ok(Self { name, child, lines, log: log.to_owned(), stopped: false })
+    }
+
+    /// Waits for the line `ready HOST:PORT`; answers the address.
+    pub(super) fn ready(&self) -> Result<String, Error> {
+        let until = Instant::now() + PATIENCE;
+        loop {
+            let left = until.saturating_duration_since(Instant::now());
+            match self.lines.recv_timeout(left) {
+                Ok(line) => {
+                    if let Some(address) = line.strip_prefix("ready ") {
+                        return Ok(address.to_owned());
+                    }
+                }
+                Err(RecvTimeoutError::Timeout) => return Err(self.wrong("is not ready in 20 s")),
+                Err(RecvTimeoutError::Disconnected) => return Err(self.wrong("ended at once")),
+            }
+        }
+    }
+
+    /// Its process id.
+    pub(super) fn id(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// SIGKILL: nothing is written any more, nothing is closed.
+    pub(super) fn kill(&mut self) -> Result<(), Error> {
+        self.signal(Signal::KILL)?;
+        self.child.wait().map_err(|cause| Error::file("cannot be awaited", &self.log, cause))?;
+        self.stopped = true;
+        Ok(())
+    }
+
+    /// SIGSTOP: it stands still, with its connections open.
+    pub(super) fn freeze(&self) -> Result<(), Error> {
+        self.signal(Signal::STOP)
+    }
+
+    /// SIGCONT: it goes on.
+    pub(super) fn thaw(&self) -> Result<(), Error> {
+        self.signal(Signal::CONT)
+    }
+
+    /// SIGTERM, and waits until it has closed cleanly.
+    pub(super) fn stop(&mut self) -> Result<(), Error> {
+        if self.stopped {
+            return Ok(());
+        }
+        self.signal(Signal::TERM)?;
+        let until = Instant::now() + PATIENCE;
+        loop {
+            let ended = self.child.try_wait();
+            match ended.map_err(|cause| Error::file("cannot be awaited", &self.log, cause))? {
+                Some(status) if status.success() => {
+                    self.stopped = true;
+                    return Ok(());
+                }
+                Some(status) => {
+                    self.stopped = true;
+                    return Err(self.wrong(&format!("did not close cleanly: {status}")));
+                }
+                None if Instant::now() >= until => return Err(self.wrong("does not end in 20 s")),
+                None => std::thread::sleep(Duration::from_millis(10)),
+            }
+        }
+    }
+
+    fn signal(&self, signal: Signal) -> Result<(), Error> {
+        let failed =
+            |cause: std::io::Error| Error::file("cannot be signalled", Path::new(self.name), cause);
+        let pid = i32::try_from(self.child.id()).ok().and_then(Pid::from_raw);
+        let pid = pid.ok_or_else(|| failed(std::io::ErrorKind::NotFound.into()))?;
+        kill_process(pid, signal).map_err(|errno| failed(errno.into()))
+    }
+
+    fn wrong(&self, what: &str) -> Error {
+        let log = std::fs::read_to_string(&self.log).unwrap_or_default();
+        let last = log.lines().rev().find(|line| !line.trim().is_empty()).unwrap_or("no word");
+        Error::Path {
+            path: self.log.clone(),
+            cause: format!("the {} {what}; its last word: {last}", self.name),
+            advice: "look into its log (run the demo with --keep)",
+        }
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        if !self.stopped {
+            // A frozen process takes the signal too.
+            drop(self.child.kill());
+            drop(self.child.wait());
+        }
+    }
+}
