@@ -325,6 +325,12 @@ impl Shared {
         fate(core.member.log().epochs(), core.member.commit(), epoch, end)
     }
 
+    pub(super) fn epoch_at(&self, end: Lsn) -> Option<Epoch> {
+        let core = self.core.lock();
+        let epochs = core.member.log().epochs();
+        epochs.iter().rev().find(|entry| entry.start < end).map(|entry| entry.epoch)
+    }
+
     pub(super) fn wait_until(&self, patience: Duration, done: impl Fn(&Status) -> bool) -> bool {
         let until = Instant::now().checked_add(patience);
         let mut status = self.status.lock();

@@ -1,7 +1,7 @@
 //! Connections: the network's thread, the listener, the lines that a member dials.
 //!
-//! A connection that comes in is sorted by its `Hello`: a primary's goes to the member, a client's to
-//! [`Requests`]. Guarantees: nothing here waits for the member; a peer that does not read is dropped when its
+//! A connection that comes in is sorted by its `Hello`: a primary's goes to the member, all others to
+//! the [`Front`]. Guarantees: nothing here waits for the member; a peer that does not read is dropped when its
 //! window is full. Not here: what messages mean.
 
 use std::collections::BTreeMap;
@@ -60,6 +60,71 @@ impl Caller {
     }
 }
 
+/// Takes whole connections, greeting included; for a service that judges its peers itself, as the
+/// coordinator does. Called on the network's thread; must not block.
+pub trait Visits: Send + Sync {
+    /// A message; the first one of a connection is its greeting.
+    fn message(&self, visitor: &Visitor, envelope: Envelope, message: Message);
+
+    /// A connection that brought a message has ended.
+    fn left(&self, visitor: ConnectionId);
+}
+
+/// A connection that [`Visits`] serves.
+#[derive(Clone, Debug)]
+pub struct Visitor {
+    outbox: Outbox,
+}
+
+impl Visitor {
+    /// The connection; never used again.
+    #[must_use]
+    pub fn id(&self) -> ConnectionId {
+        self.outbox.id()
+    }
+
+    /// Sends a message; a `Welcome` opens the connection. One that does not read is dropped.
+    pub fn send(&self, envelope: &Envelope, message: &Message) {
+        match encode(envelope, message) {
+            Ok(head) => {
+                if matches!(message, Message::Welcome { .. }) {
+                    self.outbox.open(Limits::open(Abilities::OURS.max_block_bytes));
+                }
+                if self.outbox.try_send(head, Vec::new()).is_err() {
+                    self.outbox.close();
+                }
+            }
+            Err(error) => {
+                tracing::warn!(%error, "a message does not fit a frame");
+                self.outbox.close();
+            }
+        }
+    }
+
+    /// Ends the connection, after what was sent.
+    pub fn hang_up(&self) {
+        self.outbox.close();
+    }
+}
+
+/// Who answers connections that are not a primary's.
+#[derive(Clone, Default)]
+pub enum Front {
+    /// Nobody: they are refused.
+    #[default]
+    Nobody,
+    /// Clients and operators are greeted here, and their requests answered.
+    Requests(Arc<dyn Requests>),
+    /// Whole connections are handed on.
+    Visits(Arc<dyn Visits>),
+}
+
+impl From<Option<Arc<dyn Requests>>> for Front {
+    fn from(requests: Option<Arc<dyn Requests>>) -> Self {
+        requests.map_or(Self::Nobody, Self::Requests)
+    }
+}
+
 /// What a connection turned out to be.
 enum Kind {
     /// It has not said hello.
@@ -67,6 +132,7 @@ enum Kind {
     /// It is a line of the member's.
     Member(LinkId),
     Client(Caller),
+    Visitor(Visitor),
 }
 
 struct Link {
@@ -90,7 +156,7 @@ pub(super) struct Links {
     settings: Settings,
     identity: Identity,
     table: Mutex<Table>,
-    requests: Option<Arc<dyn Requests>>,
+    front: Front,
 }
 
 impl Links {
@@ -99,7 +165,7 @@ impl Links {
         listen: &str,
         settings: Settings,
         identity: Identity,
-        requests: Option<Arc<dyn Requests>>,
+        front: Front,
         home: Arc<OnceLock<Weak<Shared>>>,
     ) -> Result<Self, ReplicaError> {
         let failed =
@@ -148,7 +214,7 @@ impl Links {
             .recv()
             .map_err(|error| failed("starting the network", error.to_string()))?
             .map_err(|cause| failed(&format!("listening on {listen}"), cause))?;
-        Ok(Self { handle, stop, local, settings, identity, table: Mutex::default(), requests })
+        Ok(Self { handle, stop, local, settings, identity, table: Mutex::default(), front })
     }
 
     pub(super) const fn local_addr(&self) -> SocketAddr {
@@ -272,8 +338,14 @@ impl Links {
                     table.sent_bytes.remove(link);
                 }
                 drop(table);
-                if let Some(Link { kind: Kind::Member(link), .. }) = gone {
-                    shared.push(In::Closed(link));
+                match gone.map(|gone| gone.kind) {
+                    Some(Kind::Member(link)) => shared.push(In::Closed(link)),
+                    Some(Kind::Visitor(_)) => {
+                        if let Front::Visits(visits) = &self.front {
+                            visits.left(id);
+                        }
+                    }
+                    _ => {}
                 }
             }
             _ => {}
@@ -290,6 +362,13 @@ impl Links {
                 drop(table);
                 self.request(&caller, message);
             }
+            Kind::Visitor(visitor) => {
+                let visitor = visitor.clone();
+                drop(table);
+                if let Front::Visits(visits) = &self.front {
+                    visits.message(&visitor, envelope, message);
+                }
+            }
             Kind::Member(line) => {
                 let line = *line;
                 if matches!(message, Message::Welcome { .. }) {
@@ -299,6 +378,14 @@ impl Links {
                 shared.push(In::Frame { link: line, envelope, message, body });
             }
             Kind::Stranger => {
+                let primary = matches!(&message, Message::Hello { role: Role::Primary, .. });
+                if let (Front::Visits(visits), false) = (&self.front, primary) {
+                    let visitor = Visitor { outbox: link.outbox.clone() };
+                    link.kind = Kind::Visitor(visitor.clone());
+                    drop(table);
+                    visits.message(&visitor, envelope, message);
+                    return;
+                }
                 if let Message::Hello { role: Role::Client | Role::Operator, .. } = &message {
                     let outbox = link.outbox.clone();
                     match self.greet(&outbox, &envelope, &message) {
@@ -332,7 +419,7 @@ impl Links {
             version: Version(0),
             ..*envelope
         };
-        let judged = if self.requests.is_some() {
+        let judged = if matches!(self.front, Front::Requests(_)) {
             check_hello(&door, envelope, hello)
         } else {
             Err((Reason::NotReady, "no clients are served here".to_owned()))
@@ -365,7 +452,7 @@ impl Links {
     fn request(&self, caller: &Caller, message: Message) {
         match message {
             Message::Request { op, body } => {
-                if let Some(requests) = &self.requests {
+                if let Front::Requests(requests) = &self.front {
                     requests.request(caller, op, body);
                 }
             }

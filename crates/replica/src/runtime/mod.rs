@@ -23,13 +23,14 @@ use std::time::Duration;
 
 use outrigger_net::config::Config;
 use outrigger_net::transport::Settings;
+use outrigger_wal::disk::lock::DirLock;
 use outrigger_wal::recover::Saved;
 use outrigger_wal::{Appended, Epoch, InstanceId, Lsn};
 
 pub use self::authority::{Authority, Told};
 pub use self::commit::{Outcome, Pending};
 pub use self::error::ReplicaError;
-pub use self::links::{Caller, Requests};
+pub use self::links::{Caller, Front, Requests, Visitor, Visits};
 use crate::control::Identity;
 use crate::member::{Counters, Event, MemberOptions, Role};
 use crate::store::StateStore;
@@ -145,7 +146,7 @@ impl Replica {
     }
 
     /// Opens an instance: recovers its log, listens, follows or takes up a reign as `authority` says.
-    /// `requests` answers clients, where there are any.
+    /// `front` answers clients, where there are any.
     ///
     /// # Errors
     /// [`ReplicaError`]: a locked folder, damage, a port that is taken.
@@ -153,9 +154,33 @@ impl Replica {
         options: ReplicaOptions,
         store: Arc<dyn StateStore>,
         authority: Arc<dyn Authority>,
-        requests: Option<Arc<dyn Requests>>,
+        front: impl Into<Front>,
     ) -> Result<Self, ReplicaError> {
-        Ok(Self { shared: open::open(options, store, authority, requests)? })
+        let lock = open::lock(&options.data_dir)?;
+        Self::open_locked(lock, options, store, authority, front)
+    }
+
+    /// As [`Replica::open`], for a caller that holds the folder already: a store in it must not be
+    /// opened by two processes.
+    ///
+    /// # Errors
+    /// As [`Replica::open`].
+    pub fn open_locked(
+        lock: DirLock,
+        options: ReplicaOptions,
+        store: Arc<dyn StateStore>,
+        authority: Arc<dyn Authority>,
+        front: impl Into<Front>,
+    ) -> Result<Self, ReplicaError> {
+        Ok(Self { shared: open::open(lock, options, store, authority, front.into())? })
+    }
+
+    /// Takes the folder of an instance for this process.
+    ///
+    /// # Errors
+    /// [`ReplicaError::Locked`] when somebody has it, [`ReplicaError::Control`] when it is not there.
+    pub fn lock(data_dir: &Path) -> Result<DirLock, ReplicaError> {
+        open::lock(data_dir)
     }
 
     /// Where it listens.
@@ -220,6 +245,12 @@ impl Replica {
     #[must_use]
     pub fn fate(&self, epoch: Epoch, end: Lsn) -> crate::fate::Fate {
         self.shared.fate(epoch, end)
+    }
+
+    /// The reign in which the byte before `end` was appended, as far as the epoch table goes back.
+    #[must_use]
+    pub fn epoch_at(&self, end: Lsn) -> Option<Epoch> {
+        self.shared.epoch_at(end)
     }
 
     /// Events as they happen, from now on, for as long as `on_event` returns `true`. It must not block.

@@ -16,7 +16,7 @@ use outrigger_wal::{CreateOptions, Micros, create};
 use super::applying::Applier;
 use super::authority::{Authority, Told};
 use super::core::{Core, Shared};
-use super::links::{Links, Requests};
+use super::links::{Front, Links};
 use super::{ReplicaError, ReplicaOptions};
 use crate::control::{Control, ControlError, Identity};
 use crate::member::Member;
@@ -70,17 +70,21 @@ pub(super) fn identity(data_dir: &Path) -> Result<Identity, ReplicaError> {
     Ok(control.identity)
 }
 
+pub(super) fn lock(data_dir: &Path) -> Result<DirLock, ReplicaError> {
+    if !data_dir.is_dir() {
+        return Err(at(data_dir)(ControlError::Missing));
+    }
+    Ok(DirLock::acquire(data_dir)?)
+}
+
 pub(super) fn open(
+    lock: DirLock,
     options: ReplicaOptions,
     store: Arc<dyn StateStore>,
     authority: Arc<dyn Authority>,
-    requests: Option<Arc<dyn Requests>>,
+    front: Front,
 ) -> Result<Arc<Shared>, ReplicaError> {
     let data_dir = options.data_dir.clone();
-    if !data_dir.is_dir() {
-        return Err(at(&data_dir)(ControlError::Missing));
-    }
-    let lock = DirLock::acquire(&data_dir)?;
     let mut disk = disk(&data_dir, options.disk_threads, false)?;
     let (generation, control) = Control::read(&mut disk.blocking()).map_err(at(&data_dir))?;
     let identity = control.identity;
@@ -134,7 +138,7 @@ pub(super) fn open(
                 cause: error.to_string(),
             }
         })?;
-    let links = Links::start(&options.listen, options.net, identity, requests, Arc::clone(&home))?;
+    let links = Links::start(&options.listen, options.net, identity, front, Arc::clone(&home))?;
     let told = Arc::clone(&authority);
     let shared = Arc::new(Shared::new(
         identity,

@@ -14,16 +14,9 @@ pub(crate) struct CoordinatorConfig {
     pub(crate) data_dir: PathBuf,
     /// The address, `host:port`, on which instances, clients and operators are answered.
     pub(crate) listen: String,
-    /// How many contents the cluster has; used by `--init` only.
-    #[serde(default = "contents")]
-    pub(crate) contents: u16,
     /// Which log lines are written to standard error.
     #[serde(default = "instance::log")]
     pub(crate) log: String,
-}
-
-const fn contents() -> u16 {
-    1
 }
 
 impl Keyed for CoordinatorConfig {
@@ -41,12 +34,6 @@ impl Keyed for CoordinatorConfig {
             meaning: "where instances, clients and operators are answered; port 0 takes a free one",
         },
         Key {
-            name: "contents",
-            unit: "number",
-            default: "1",
-            meaning: "how many contents the cluster has; used by `--init` only",
-        },
-        Key {
             name: "log",
             unit: "level",
             default: "\"info\"",
@@ -55,10 +42,6 @@ impl Keyed for CoordinatorConfig {
     ];
 
     fn check(&self) -> Result<(), (&'static str, String)> {
-        instance::check_address("listen", &self.listen)?;
-        if self.contents == 0 {
-            return Err(("contents", "a cluster has at least one content".to_owned()));
-        }
-        Ok(())
+        instance::check_address("listen", &self.listen)
     }
 }

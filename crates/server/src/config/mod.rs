@@ -43,7 +43,14 @@ pub(crate) fn read<C: Keyed>(path: &Path) -> Result<C, Error> {
     let unreadable = |cause| Error::file("cannot be read", path, cause);
     let mut text = String::new();
     let file = File::open(path).map_err(unreadable)?;
-    file.take(MAX_FILE_BYTES).read_to_string(&mut text).map_err(unreadable)?;
+    file.take(MAX_FILE_BYTES + 1).read_to_string(&mut text).map_err(unreadable)?;
+    if text.len() as u64 > MAX_FILE_BYTES {
+        return Err(Error::Path {
+            path: path.to_owned(),
+            cause: "is larger than 1 MiB".to_owned(),
+            advice: "is it a configuration file?",
+        });
+    }
     parse(path, &text)
 }
 

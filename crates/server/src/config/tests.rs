@@ -15,7 +15,7 @@ fn what_must_be_given_is_enough() {
     let config = instance("").unwrap();
     assert_eq!((config.content, config.copy_grace_ms), (0, 500));
     let config: CoordinatorConfig = parse(Path::new("c.toml"), COORDINATOR).unwrap();
-    assert_eq!(config.contents, 1);
+    assert_eq!(config.log, "info");
 }
 
 #[test]

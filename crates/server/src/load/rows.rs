@@ -10,13 +10,10 @@ use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
-use outrigger_replica::store::kv::MAX_KEY_BYTES;
 use serde_json::{Map, Value};
 
 use crate::error::Error;
-
-/// The longest value of a row, in bytes; a record holds it with its key.
-const MAX_VALUE_BYTES: usize = 8 << 20;
+use crate::kv::protocol::{MAX_KEY_BYTES, MAX_VALUE_BYTES};
 
 /// Where rows come from.
 #[derive(Clone, Debug)]

@@ -1,0 +1,388 @@
+//! A client of rows: finds the primary through the coordinator, and follows failovers.
+//!
+//! Guarantees: a write that ends [`Committed`](Place) took effect exactly once; one that ends refused has no
+//! effect, ever. A write whose connection broke is asked for by its name on whoever is the primary then:
+//! when it is unknown there, it is settled, and sent again under a new name. Writes enter the log in the order in which
+//! they were begun, but for those that have to be sent again: who needs the order of two writes waits for the first.
+//! Every wait is bounded. Not here: the bytes ([`super::protocol`]).
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use outrigger_net::message::Role;
+use outrigger_replica::store::kv::{ClientId, Op, Write};
+use outrigger_wal::ContentId;
+use outrigger_wal::format::record_frame_bytes;
+use parking_lot::Mutex;
+use tokio::sync::Notify;
+use tokio::time::{Instant, sleep, timeout_at};
+
+use super::line::{Asked, Broken, Line, Whom};
+use super::operator::look_up;
+use super::protocol::{Answer, Change, Place, Request};
+
+/// How many names of writes may be open, from the oldest undecided one on: what the store remembers.
+pub(crate) const MAX_OPEN: u64 = 64;
+/// Before the primary is looked for again.
+const RETRY_TIME: Duration = Duration::from_millis(20);
+
+/// How a client behaves.
+#[derive(Clone, Debug)]
+pub(crate) struct ClientOptions {
+    /// The coordinator's address.
+    pub(crate) coordinator: String,
+    /// The content.
+    pub(crate) content: ContentId,
+    /// How long one request may take, failovers included.
+    pub(crate) patience: Duration,
+}
+
+/// Why a request did not succeed.
+#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
+pub(crate) enum ClientError {
+    /// It has no effect, now and later.
+    #[error("refused: {0}")]
+    Refused(String),
+    /// It may have taken effect, or may still; where it was, as far as that is known.
+    #[error("in doubt: {0}")]
+    InDoubt(String),
+    /// It was not carried out: no primary answered in time.
+    #[error("{0}")]
+    Unavailable(String),
+}
+
+/// A client of the rows of one content. Clones are the same client.
+#[derive(Clone, Debug)]
+pub(crate) struct Client {
+    shared: Arc<Shared>,
+}
+
+#[derive(Debug)]
+struct Shared {
+    options: ClientOptions,
+    id: ClientId,
+    names: Mutex<Names>,
+    /// A name was given back.
+    freed: Notify,
+    line: Mutex<Option<Arc<Line>>>,
+    /// Held while the primary is looked for: one at a time.
+    finding: tokio::sync::Mutex<()>,
+}
+
+#[derive(Debug, Default)]
+struct Names {
+    last: u64,
+    open: BTreeSet<u64>,
+}
+
+/// A write's number, open until this is dropped.
+#[derive(Debug)]
+struct Name {
+    shared: Arc<Shared>,
+    sequence: u64,
+}
+
+impl Drop for Name {
+    fn drop(&mut self) {
+        self.shared.names.lock().open.remove(&self.sequence);
+        self.shared.freed.notify_one();
+    }
+}
+
+/// A write that was begun.
+#[derive(Debug)]
+pub(crate) struct Begun {
+    shared: Arc<Shared>,
+    changes: Vec<Change>,
+    name: Name,
+    deadline: Instant,
+    /// The connection and the answer on its way; `None`: it could not be sent.
+    asked: Option<(Arc<Line>, Asked)>,
+    /// Why it can never be sent.
+    unsendable: Option<String>,
+}
+
+impl Client {
+    /// A new client, with a name of its own.
+    ///
+    /// # Errors
+    /// When the system has no random numbers.
+    pub(crate) fn new(options: ClientOptions) -> Result<Self, crate::error::Error> {
+        let mut id = [0; 16];
+        getrandom::fill(&mut id).map_err(|error| crate::error::Error::System {
+            what: "a name for this client cannot be drawn",
+            cause: std::io::Error::other(error.to_string()),
+            advice: "check the system's random source",
+        })?;
+        Ok(Self {
+            shared: Arc::new(Shared {
+                options,
+                id: ClientId(u128::from_le_bytes(id)),
+                names: Mutex::default(),
+                freed: Notify::new(),
+                line: Mutex::default(),
+                finding: tokio::sync::Mutex::default(),
+            }),
+        })
+    }
+
+    /// Begins a write: it is on its way, behind those begun before, when this returns. Waits while
+    /// too many names are open.
+    pub(crate) async fn begin(&self, changes: Vec<Change>) -> Begun {
+        let shared = &self.shared;
+        let name = shared.name().await;
+        let deadline = Instant::now() + shared.options.patience;
+        let line = shared.current_line();
+        let line = match line {
+            Some(line) => Some(line),
+            None => shared.line(deadline).await.ok(),
+        };
+        let request =
+            Request::Write { client: shared.id.0, sequence: name.sequence, changes: changes.clone() };
+        let (body, unsendable) = match request.encode() {
+            Ok(body) => (Some(body), None),
+            Err(error) => (None, Some(error.to_string())),
+        };
+        let asked = line.zip(body).and_then(|(line, body)| {
+            let asked = line.ask(body).ok()?;
+            Some((line, asked))
+        });
+        Begun { shared: Arc::clone(shared), changes, name, deadline, asked, unsendable }
+    }
+
+    /// Carries a write out.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub(crate) async fn write(&self, changes: Vec<Change>) -> Result<Place, ClientError> {
+        self.begin(changes).await.end().await
+    }
+
+    /// Asks a question that changes nothing.
+    ///
+    /// # Errors
+    /// [`ClientError::Unavailable`], or [`ClientError::Refused`] when it cannot be answered.
+    pub(crate) async fn read(&self, request: &Request) -> Result<Answer, ClientError> {
+        let deadline = Instant::now() + self.shared.options.patience;
+        let body = request.encode().map_err(|error| ClientError::Refused(error.to_string()))?;
+        loop {
+            match self.shared.ask(body.clone(), deadline).await {
+                Ok(Answer::Failed { text }) => return Err(ClientError::Refused(text)),
+                Ok(Answer::NotPrimary { .. } | Answer::Busy) => sleep(RETRY_TIME).await,
+                Ok(answer) => return Ok(answer),
+                Err(Ended::Late(text)) => return Err(ClientError::Unavailable(text)),
+                Err(Ended::Broken) => {}
+            }
+        }
+    }
+}
+
+/// Why a question has no answer.
+enum Ended {
+    /// The connection broke; the question may have been heard.
+    Broken,
+    /// Time is over.
+    Late(String),
+}
+
+impl Begun {
+    /// Waits until the write is decided.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub(crate) async fn end(mut self) -> Result<Place, ClientError> {
+        if let Some(text) = self.unsendable.take() {
+            return Err(ClientError::Refused(text));
+        }
+        let mut answer = match self.asked.take() {
+            None => Err(Ended::Broken),
+            Some((line, asked)) => self.shared.hear(&line, asked, self.deadline).await,
+        };
+        loop {
+            // A write that was never heard of is settled like one that is in doubt.
+            match answer {
+                Ok(Answer::Committed(place)) => return Ok(self.placed(place)),
+                Ok(Answer::Refused { text }) => return Err(ClientError::Refused(text)),
+                Ok(Answer::Failed { text }) => return Err(ClientError::Refused(text)),
+                // It was not appended; the same name goes to the next one.
+                Ok(Answer::NotPrimary { .. } | Answer::Busy) => {
+                    sleep(RETRY_TIME).await;
+                    answer = self.send_again().await;
+                    continue;
+                }
+                Ok(_) | Err(Ended::Broken) => {}
+                Err(Ended::Late(text)) => return Err(ClientError::InDoubt(text)),
+            }
+            match self.settle().await? {
+                Some(place) => return Ok(self.placed(place)),
+                None => {
+                    // Refused for good: it may go again, under a new name.
+                    self.name = self.shared.name().await;
+                    answer = self.send_again().await;
+                }
+            }
+        }
+    }
+
+    /// Decides the write on whoever is the primary: its place, or `None` when it has no effect and
+    /// never will.
+    async fn settle(&self) -> Result<Option<Place>, ClientError> {
+        let (client, sequence) = (self.shared.id.0, self.name.sequence);
+        let encode = |request: Request| {
+            request.encode().map_err(|error| ClientError::InDoubt(error.to_string()))
+        };
+        let outcome = encode(Request::Outcome { client, sequence })?;
+        let settle = encode(Request::Settle { client, sequence })?;
+        let mut body = &outcome;
+        loop {
+            match self.shared.ask(body.clone(), self.deadline).await {
+                Ok(Answer::Committed(place)) => return Ok(Some(place)),
+                Ok(Answer::Refused { .. }) => return Ok(None),
+                Ok(Answer::Unknown) => body = &settle,
+                Ok(Answer::TooOld) => {
+                    let text = "the primary does not remember so far back";
+                    return Err(ClientError::InDoubt(text.to_owned()));
+                }
+                Ok(Answer::Failed { text }) => return Err(ClientError::InDoubt(text)),
+                Ok(_) => sleep(RETRY_TIME).await,
+                Err(Ended::Broken) => body = &outcome,
+                Err(Ended::Late(text)) => return Err(ClientError::InDoubt(text)),
+            }
+        }
+    }
+
+    async fn send_again(&self) -> Result<Answer, Ended> {
+        let request = Request::Write {
+            client: self.shared.id.0,
+            sequence: self.name.sequence,
+            changes: self.changes.clone(),
+        };
+        let body = request.encode().map_err(|error| Ended::Late(error.to_string()))?;
+        self.shared.ask(body, self.deadline).await
+    }
+
+    /// Where the last record starts, which an outcome does not tell.
+    fn placed(&self, place: Place) -> Place {
+        let bytes = self.changes.last().and_then(|change| self.record_bytes(change));
+        Place { lsn: place.end.saturating_sub(bytes.unwrap_or(0)), ..place }
+    }
+
+    fn record_bytes(&self, change: &Change) -> Option<u64> {
+        let op = match change.clone() {
+            Change::Put { key, value } => Op::Put { key, value },
+            Change::Delete { key } => Op::Delete { key },
+        };
+        let write = Write { client: self.shared.id, sequence: self.name.sequence, op };
+        Some(record_frame_bytes(write.encode().ok()?.len()))
+    }
+}
+
+impl Shared {
+    /// The next name, as soon as it is not too far from the oldest open one.
+    async fn name(self: &Arc<Self>) -> Name {
+        loop {
+            let freed = self.freed.notified();
+            {
+                let mut names = self.names.lock();
+                let next = names.last + 1;
+                if names.open.first().is_none_or(|oldest| next - oldest < MAX_OPEN) {
+                    names.last = next;
+                    names.open.insert(next);
+                    return Name { shared: Arc::clone(self), sequence: next };
+                }
+            }
+            freed.await;
+        }
+    }
+
+    async fn ask(&self, body: Bytes, deadline: Instant) -> Result<Answer, Ended> {
+        let line = self.line(deadline).await?;
+        let asked = line.ask(body).map_err(|_| Ended::Broken)?;
+        self.hear(&line, asked, deadline).await
+    }
+
+    /// Waits for an answer; a copy that does not serve is not asked again.
+    async fn hear(
+        &self,
+        line: &Arc<Line>,
+        asked: Asked,
+        deadline: Instant,
+    ) -> Result<Answer, Ended> {
+        let answer = match timeout_at(deadline, asked.answer()).await {
+            Ok(Ok(body)) => Answer::decode(body).map_err(|error| Ended::Late(error.to_string()))?,
+            Ok(Err(_)) => return Err(Ended::Broken),
+            Err(_) => return Err(Ended::Late("the primary did not answer in time".to_owned())),
+        };
+        if matches!(answer, Answer::NotPrimary { .. }) {
+            let mut current = self.line.lock();
+            if current.as_ref().is_some_and(|current| Arc::ptr_eq(current, line)) {
+                *current = None;
+            }
+        }
+        Ok(answer)
+    }
+
+    fn current_line(&self) -> Option<Arc<Line>> {
+        self.line.lock().clone().filter(|line| !line.is_broken())
+    }
+
+    /// The connection to the primary, as soon as there is one.
+    async fn line(&self, deadline: Instant) -> Result<Arc<Line>, Ended> {
+        let mut why = "no connection to the primary yet".to_owned();
+        loop {
+            if let Some(line) = self.current_line() {
+                return Ok(line);
+            }
+            let finding = timeout_at(deadline, async {
+                let _one = self.finding.lock().await;
+                match self.current_line() {
+                    Some(line) => Ok(line),
+                    None => self.find().await,
+                }
+            });
+            match finding.await {
+                Ok(Ok(line)) => return Ok(line),
+                Ok(Err(Broken(cause))) => why = cause,
+                Err(_) => return Err(self.late(&why)),
+            }
+            if Instant::now() + RETRY_TIME >= deadline {
+                return Err(self.late(&why));
+            }
+            sleep(RETRY_TIME).await;
+        }
+    }
+
+    async fn find(&self) -> Result<Arc<Line>, Broken> {
+        let ClientOptions { coordinator, content, .. } = &self.options;
+        let place = look_up(coordinator, *content, Duration::from_secs(2)).await.map_err(
+            |Broken(cause)| Broken(format!("the coordinator at {coordinator}: {cause}")),
+        )?;
+        let primary = place.config.primary;
+        let addresses = place.config.copy(primary).map(|copy| copy.addresses.clone());
+        let mut why = Broken(format!("content {content} has no primary with an address"));
+        for address in addresses.unwrap_or_default() {
+            let whom = Whom {
+                address: address.clone(),
+                cluster: place.cluster,
+                content: *content,
+                instance: primary,
+                role: Role::Client,
+            };
+            match Line::open(&whom).await {
+                Ok(line) => {
+                    let line = Arc::new(line);
+                    *self.line.lock() = Some(Arc::clone(&line));
+                    return Ok(line);
+                }
+                Err(Broken(cause)) => why = Broken(format!("the primary at {address}: {cause}")),
+            }
+        }
+        Err(why)
+    }
+
+    fn late(&self, why: &str) -> Ended {
+        Ended::Late(format!("nothing within {} ms: {why}", self.options.patience.as_millis()))
+    }
+}

@@ -1,0 +1,291 @@
+//! An instance answers clients of rows.
+//!
+//! Guarantees: writes of one connection enter the log in the order in which they came; a write is
+//! `Committed` once it is committed, applied, and took effect under its name; reads are of what is
+//! committed and applied on a primary that serves. A client that does not wait for answers is held
+//! to [`MAX_WAITING`] requests by its connection's send window and this count.
+//! Not here: commits (replica), names and outcomes (store).
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock, Weak};
+
+use bytes::Bytes;
+use outrigger_replica::member::Event;
+use outrigger_replica::runtime::{Caller, Outcome as Ended, Pending, Replica, ReplicaError, Requests};
+use outrigger_replica::store::Rows;
+use outrigger_replica::store::kv::{ClientId, Op, Outcome, Write};
+use outrigger_wal::Lsn;
+use outrigger_wal::format::record_frame_bytes;
+use parking_lot::Mutex;
+
+use super::protocol::{
+    Answer, Change, Cut, Joined, MAX_ROWS, PAGE_BYTES, Place, ProtocolError, Request, Status,
+};
+
+/// The most requests that wait for an answer, of all clients.
+const MAX_WAITING: usize = 8192;
+
+/// Answers for one instance.
+pub(crate) struct Service {
+    me: Weak<Self>,
+    replica: OnceLock<Replica>,
+    rows: Arc<dyn Rows>,
+    waiting: AtomicUsize,
+    seen: Arc<Mutex<Seen>>,
+}
+
+/// What has happened here, for whoever asks how it stands.
+#[derive(Default)]
+struct Seen {
+    cut: Option<Cut>,
+    joined: Option<Joined>,
+}
+
+impl Service {
+    /// A service over these rows; it answers once it is given its replica.
+    pub(crate) fn new(rows: Arc<dyn Rows>) -> Arc<Self> {
+        Arc::new_cyclic(|me| Self {
+            me: me.clone(),
+            replica: OnceLock::new(),
+            rows,
+            waiting: AtomicUsize::new(0),
+            seen: Arc::default(),
+        })
+    }
+
+    /// The replica that it answers for.
+    pub(crate) fn serve(&self, replica: &Replica) {
+        let seen = Arc::clone(&self.seen);
+        let asked = replica.clone();
+        replica.on_event(move |event| {
+            match event {
+                Event::Cut(saved) => {
+                    let cut = Cut { from: saved.from.0, to: saved.to.0, bytes: saved.bytes };
+                    seen.lock().cut = Some(cut);
+                }
+                Event::Grown { copy, shipped_bytes } => {
+                    let at = asked.status().commit.0;
+                    let joined = Joined { instance: copy.0, at, shipped: *shipped_bytes };
+                    seen.lock().joined = Some(joined);
+                }
+                _ => {}
+            }
+            true
+        });
+        // A second call changes nothing: there is one replica.
+        drop(self.replica.set(replica.clone()));
+    }
+
+    fn answer_now(&self, replica: &Replica, request: Request) -> Result<Later, Answer> {
+        let status = replica.status();
+        if status.serving.is_none() && request != Request::Status {
+            let primary = status.config.as_ref().and_then(|config| config.copy(config.primary));
+            let hint = primary.and_then(|copy| copy.addresses.first().cloned());
+            return Err(Answer::NotPrimary { hint: hint.unwrap_or_default() });
+        }
+        let read = |read| Ok(Later::Read { at: status.commit, read });
+        match request {
+            Request::Status => Err(Answer::Status(self.status(&status))),
+            Request::Get { key } => read(Read::Get(key)),
+            Request::Scan { from, limit } => read(Read::Scan(from, limit)),
+            Request::Count => read(Read::Count),
+            Request::Outcome { client, sequence } => {
+                read(Read::Outcome(ClientId(client), sequence))
+            }
+            Request::Settle { client, sequence } => {
+                let client = ClientId(client);
+                let settle = Write { client, sequence, op: Op::Settle };
+                append(replica, &[settle], client, sequence)
+            }
+            Request::Write { client, sequence, changes } => {
+                let client = ClientId(client);
+                let writes: Vec<_> = changes
+                    .into_iter()
+                    .map(|change| Write { client, sequence, op: op(change) })
+                    .collect();
+                append(replica, &writes, client, sequence)
+            }
+        }
+    }
+
+    fn status(&self, status: &outrigger_replica::runtime::Status) -> Status {
+        let seen = self.seen.lock();
+        Status {
+            epoch: status.epoch.number,
+            serving: status.serving.is_some(),
+            commit: status.commit.0,
+            applied: status.applied.0,
+            durable: status.durable.0,
+            end: status.end.0,
+            cut: seen.cut,
+            joined: seen.joined,
+        }
+    }
+
+    async fn answer_later(&self, replica: &Replica, later: Later) -> Answer {
+        match later {
+            Later::Read { at, read } => match replica.applied(at).await {
+                Ok(_) => self.read(replica, read),
+                Err(error) => Answer::Failed { text: error.to_string() },
+            },
+            Later::Write { pending, client, sequence, last_bytes } => {
+                let (epoch, end) = match pending.committed().await {
+                    Ended::Committed { epoch, end } => (epoch, end),
+                    Ended::InDoubt { epoch, end } => {
+                        return Answer::InDoubt(place(epoch.number, end, last_bytes));
+                    }
+                };
+                let committed = place(epoch.number, end, last_bytes);
+                if replica.applied(end).await.is_err() {
+                    return Answer::InDoubt(committed);
+                }
+                match self.rows.outcome(client, sequence) {
+                    Outcome::Applied { end: of } if of == end => Answer::Committed(committed),
+                    _ if client == ClientId::NONE => Answer::Committed(committed),
+                    // A settlement, or a write that came twice: the first one counts.
+                    outcome => outcome_answer(replica, outcome),
+                }
+            }
+        }
+    }
+
+    fn read(&self, replica: &Replica, read: Read) -> Answer {
+        let answer = match read {
+            Read::Get(key) => self.rows.get(&key).map(Answer::Value),
+            Read::Count => self.rows.count().map(Answer::Count),
+            Read::Scan(from, limit) => self.page(&from, limit).map(Answer::Rows),
+            Read::Outcome(client, sequence) => {
+                Ok(outcome_answer(replica, self.rows.outcome(client, sequence)))
+            }
+        };
+        answer.unwrap_or_else(|error| Answer::Failed { text: error.to_string() })
+    }
+
+    /// Rows up to the size of an answer, at least one if there is one.
+    fn page(
+        &self,
+        from: &[u8],
+        limit: u32,
+    ) -> Result<Vec<(Bytes, Bytes)>, outrigger_replica::store::StoreError> {
+        let limit = usize::try_from(limit).unwrap_or(MAX_ROWS).min(MAX_ROWS);
+        let mut bytes = 0;
+        let mut rows = self.rows.scan(from, limit)?;
+        let fit = rows.iter().take_while(|(key, value)| {
+            let before = bytes;
+            bytes += key.len() + value.len();
+            before == 0 || bytes <= PAGE_BYTES
+        });
+        let fit = fit.count();
+        rows.truncate(fit);
+        Ok(rows)
+    }
+}
+
+impl Requests for Service {
+    fn request(&self, caller: &Caller, op: u64, body: Bytes) {
+        let (Some(me), Some(replica)) = (self.me.upgrade(), self.replica.get()) else {
+            return respond(caller, op, &Answer::NotPrimary { hint: String::new() });
+        };
+        let request = match Request::decode(body) {
+            Ok(request) => request,
+            Err(error) => return respond(caller, op, &Answer::Failed { text: error.to_string() }),
+        };
+        if self.waiting.load(Ordering::Relaxed) >= MAX_WAITING {
+            return respond(caller, op, &Answer::Busy);
+        }
+        match self.answer_now(replica, request) {
+            Err(answer) => respond(caller, op, &answer),
+            Ok(later) => {
+                self.waiting.fetch_add(1, Ordering::Relaxed);
+                let (caller, asked) = (caller.clone(), replica.clone());
+                replica.spawn(async move {
+                    let answer = me.answer_later(&asked, later).await;
+                    me.waiting.fetch_sub(1, Ordering::Relaxed);
+                    respond(&caller, op, &answer);
+                });
+            }
+        }
+    }
+}
+
+/// What is answered once the log or the store is so far.
+enum Later {
+    Read {
+        at: Lsn,
+        read: Read,
+    },
+    Write {
+        pending: Pending,
+        client: ClientId,
+        sequence: u64,
+        /// The last record's frame.
+        last_bytes: u64,
+    },
+}
+
+enum Read {
+    Get(Bytes),
+    Scan(Bytes, u32),
+    Count,
+    Outcome(ClientId, u64),
+}
+
+fn op(change: Change) -> Op {
+    match change {
+        Change::Put { key, value } => Op::Put { key, value },
+        Change::Delete { key } => Op::Delete { key },
+    }
+}
+
+fn append(
+    replica: &Replica,
+    writes: &[Write],
+    client: ClientId,
+    sequence: u64,
+) -> Result<Later, Answer> {
+    let refused = |text: String| Answer::Refused { text };
+    let records: Vec<Bytes> = writes
+        .iter()
+        .map(Write::encode)
+        .collect::<Result<_, _>>()
+        .map_err(|error| refused(error.to_string()))?;
+    let last_bytes = records.last().map_or(0, |record| record_frame_bytes(record.len()));
+    let records: Vec<&[u8]> = records.iter().map(Bytes::as_ref).collect();
+    if records.is_empty() {
+        return Err(refused("a write without a change".to_owned()));
+    }
+    match replica.append_batch(&records) {
+        Ok(pending) => Ok(Later::Write { pending, client, sequence, last_bytes }),
+        Err(ReplicaError::NotPrimary) => Err(Answer::NotPrimary { hint: String::new() }),
+        Err(ReplicaError::Log(outrigger_wal::Error::Full { .. })) => Err(Answer::Busy),
+        Err(ReplicaError::Log(error @ outrigger_wal::Error::RecordTooLarge { .. })) => {
+            Err(refused(error.to_string()))
+        }
+        // The log has ended under it: another primary will know.
+        Err(_) => Err(Answer::NotPrimary { hint: String::new() }),
+    }
+}
+
+const fn place(epoch: u64, end: Lsn, last_bytes: u64) -> Place {
+    Place { epoch, lsn: end.0.saturating_sub(last_bytes), end: end.0 }
+}
+
+/// What became of a write; where its record starts is for its client to know.
+fn outcome_answer(replica: &Replica, outcome: Outcome) -> Answer {
+    match outcome {
+        Outcome::Unknown => Answer::Unknown,
+        Outcome::TooOld => Answer::TooOld,
+        Outcome::Refused { .. } => Answer::Refused { text: "it was settled before it came".to_owned() },
+        Outcome::Applied { end } => {
+            let epoch = replica.epoch_at(end).map_or(0, |epoch| epoch.number);
+            Answer::Committed(Place { epoch, lsn: end.0, end: end.0 })
+        }
+    }
+}
+
+fn respond(caller: &Caller, op: u64, answer: &Answer) {
+    let too_long = |error: ProtocolError| Answer::Failed { text: error.to_string() }.encode();
+    if let Ok(body) = answer.encode().or_else(too_long) {
+        caller.respond(op, body);
+    }
+}
