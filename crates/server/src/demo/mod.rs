@@ -1,0 +1,184 @@
+//! The demo: a primary and its mirror replicate real rows, the primary is killed, the mirror takes
+//! over, the old primary comes back by what it missed, and it is proved that no acknowledged row is lost.
+//!
+//! Coordinator and instances are processes of this program on loopback. Guarantees: nothing of it
+//! outlives the demo, the folder neither without `--keep`; the verdict is good only if every line of the ack log is
+//! in both logs and both stores. Not here: the load ([`crate::load`]), the proof itself ([`proof`]).
+
+mod cluster;
+mod memory;
+mod process;
+mod proof;
+mod report;
+mod writers;
+
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use self::cluster::Cluster;
+use self::proof::{Proof, prove};
+use self::report::Summary;
+use self::writers::Writers;
+use crate::error::{Error, Verdict};
+use crate::load::rows::{Input, airports};
+use crate::output::say;
+use crate::process::stop::Signals;
+
+/// How long each side of the failure is under load, at least.
+const SIDE: Duration = Duration::from_secs(2);
+/// How long the mirror stands still before the primary is killed: less than a primary waits.
+const STANDSTILL: Duration = Duration::from_millis(300);
+/// How long anything may take.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// What the command line says.
+#[derive(Clone, Debug)]
+pub(crate) struct DemoOptions {
+    pub(crate) input: Option<(PathBuf, String)>,
+    pub(crate) dir: Option<PathBuf>,
+    pub(crate) keep: bool,
+    pub(crate) json: bool,
+}
+
+/// Runs it.
+///
+/// # Errors
+/// What could not be done; everything is stopped and cleared away then.
+pub(crate) fn run(options: DemoOptions) -> Result<Verdict, Error> {
+    // Whatever is wrong with the rows shows before anything is started.
+    let input = match &options.input {
+        Some((path, key)) => Input::open(path, key)?,
+        None => airports()?,
+    };
+    let home = Home::make(options.dir.as_deref(), options.keep)?;
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(|cause| Error::file("cannot start a runtime in", home.path(), cause))?;
+    let summary = runtime.block_on(async {
+        let mut signals = Signals::new()?;
+        tokio::select! {
+            summary = play(&options, &input, home.path()) => summary,
+            _ = signals.next() => Err(Error::Interrupted {
+                left: "everything was stopped and cleared away".to_owned(),
+            }),
+        }
+    })?;
+    summary.tell(options.json, home.kept())?;
+    Ok(Verdict::good_if(summary.is_good()))
+}
+
+async fn play(options: &DemoOptions, input: &Input, home: &Path) -> Result<Summary, Error> {
+    let quiet = options.json;
+    let tell = |text: String| if quiet { Ok(()) } else { say(format_args!("{text}")) };
+    if input.duplicates > 0 {
+        tell(format!("{} rows share a key with an earlier one: the last wins", input.duplicates))?;
+    }
+
+    let mut cluster = Cluster::start(home).await?;
+    tell(format!("coordinator, primary and mirror run below {}", home.display()))?;
+    cluster.wait_in_sync(PATIENCE).await?;
+    tell("the mirror is in sync: a commit is durable on both from now on".to_owned())?;
+
+    let repeat = options.input.is_none();
+    let writers = Writers::start(cluster.coordinator(), input, repeat, home)?;
+    writers.wait_acked(if repeat { 1 } else { input.rows.div_ceil(2) }, SIDE, PATIENCE).await?;
+    tell(format!("{} rows are acknowledged", writers.acked()))?;
+
+    cluster.mirror().freeze()?;
+    tell("the mirror stands still: the primary's log goes on, its commits wait".to_owned())?;
+    writers.burst();
+    tokio::time::sleep(STANDSTILL).await;
+    let before_kill = writers.acked();
+    cluster.primary().kill()?;
+    let killed = Instant::now();
+    writers.killed(killed);
+    cluster.mirror().thaw()?;
+    tell(format!("the primary is killed (SIGKILL) under load; {before_kill} rows were acknowledged"))?;
+
+    cluster.promote(PATIENCE).await?;
+    let failover = writers.wait_first_commit(PATIENCE).await?;
+    tell(format!("the mirror has taken over: first commit after {} ms", failover.as_millis()))?;
+
+    tokio::time::sleep(SIDE.saturating_sub(failover).max(SIDE / 2)).await;
+    if !repeat {
+        writers.wait_rows_done(PATIENCE).await?;
+    }
+    cluster.restart_old_primary()?;
+    tell("the old primary is started again, as a mirror".to_owned())?;
+    let join = cluster.wait_rejoined(PATIENCE).await?;
+    tell(format!(
+        "it is in sync again: {} bytes of its log were cut, {} bytes went over the wire",
+        join.cut_bytes, join.wire_bytes
+    ))?;
+    tokio::time::sleep(SIDE / 4).await;
+
+    let written = writers.finish(PATIENCE).await?;
+    let peaks = cluster.stop()?;
+    tell(format!("all is stopped; {} rows were acknowledged. Proving...", written.acks.len()))?;
+    let mut acks = written.acks;
+    let (first, second) = (cluster.data_dir(0), cluster.data_dir(1));
+    let proof: Proof = prove(&mut acks, [&first, &second], (join.from, join.to))?;
+    Ok(Summary::new(proof, before_kill, failover, &join, peaks, &written.latency, written.in_doubt))
+}
+
+/// The demo's folder: taken away again unless it is kept.
+#[derive(Debug)]
+struct Home {
+    path: PathBuf,
+    keep: bool,
+    /// Whether the folder itself was made here.
+    made: bool,
+}
+
+impl Home {
+    fn make(dir: Option<&Path>, keep: bool) -> Result<Self, Error> {
+        let path = match dir {
+            Some(dir) => dir.to_owned(),
+            None => std::env::temp_dir().join(format!("outrigger-demo-{}", std::process::id())),
+        };
+        let failed = |cause| Error::file("cannot be made", &path, cause);
+        let made = !path.exists();
+        if !made {
+            let mut inside = std::fs::read_dir(&path).map_err(failed)?;
+            if inside.next().is_some() {
+                return Err(Error::Path {
+                    path,
+                    cause: "is not empty".to_owned(),
+                    advice: "name an empty or new folder",
+                });
+            }
+        }
+        std::fs::create_dir_all(&path).map_err(failed)?;
+        Ok(Self { path, keep, made })
+    }
+
+    fn path(&self) -> &Path {
+        &self.path
+    }
+
+    fn kept(&self) -> Option<&Path> {
+        self.keep.then_some(self.path.as_path())
+    }
+}
+
+impl Drop for Home {
+    fn drop(&mut self) {
+        if self.keep {
+            return;
+        }
+        if self.made {
+            drop(std::fs::remove_dir_all(&self.path));
+            return;
+        }
+        // The folder was the caller's; what is in it is ours.
+        for entry in std::fs::read_dir(&self.path).into_iter().flatten().flatten() {
+            let path = entry.path();
+            if path.is_dir() {
+                drop(std::fs::remove_dir_all(path));
+            } else {
+                drop(std::fs::remove_file(path));
+            }
+        }
+    }
+}
