@@ -29,6 +29,8 @@ pub(crate) struct Shadow {
     pub(crate) forgiven: Lsn,
     /// Its stored bytes were damaged on purpose.
     pub(crate) damaged: bool,
+    /// Its disk failed operations: it may refuse to start, it may not lie.
+    pub(crate) flaky: bool,
 }
 
 impl Shadow {
@@ -50,6 +52,8 @@ pub(crate) struct Checker {
     /// Every block boundary of the committed log.
     committed: BTreeMap<Lsn, RunningHash>,
     top: Lsn,
+    /// The reign that committed last.
+    last: u64,
     reigns: BTreeMap<u64, (Epoch, usize)>,
     names: BTreeMap<(u64, u64), Lsn>,
     records: BTreeMap<Lsn, u64>,
@@ -83,6 +87,10 @@ impl Checker {
             ));
         }
         self.reigns.insert(epoch.number, (epoch, node));
+        // One that was told late, after a higher epoch committed, commits nothing: `commits` sees to it.
+        if epoch.number < self.last {
+            return Ok(());
+        }
         self.contains_committed(node, from, shadow)
     }
 
@@ -120,13 +128,20 @@ impl Checker {
             };
         }
         if to <= self.top {
-            return Err(format!("node {node} commits {to}, which is no boundary of what is committed"));
+            return Err(format!(
+                "node {node} commits {to}, which is no boundary of what is committed"
+            ));
         }
         let Some(epoch) = reign else {
-            return Err(format!("node {node} commits {to} and does not reign; known is {}", self.top));
+            return Err(format!(
+                "node {node} commits {to} and does not reign; known is {}",
+                self.top
+            ));
         };
         if self.reigns.get(&epoch.number) != Some(&(epoch, node)) {
-            return Err(format!("node {node} commits {to} in epoch {epoch:?}, which is not its reign"));
+            return Err(format!(
+                "node {node} commits {to} in epoch {epoch:?}, which is not its reign"
+            ));
         }
         self.contains_committed(node, to, shadow)?;
         for copy in in_sync {
@@ -142,9 +157,12 @@ impl Checker {
                 ));
             }
         }
-        let new = shadow.bounds.range((std::ops::Bound::Excluded(self.top), std::ops::Bound::Included(to)));
+        let new = shadow
+            .bounds
+            .range((std::ops::Bound::Excluded(self.top), std::ops::Bound::Included(to)));
         self.committed.extend(new.map(|(at, hash)| (*at, *hash)));
         self.top = to;
+        self.last = self.last.max(epoch.number);
         Ok(())
     }
 
@@ -183,22 +201,35 @@ impl Checker {
         for record in records {
             let AppliedRecord { lsn, name, digest } = record;
             if *self.records.entry(*lsn).or_insert(*digest) != *digest {
-                return Err(format!("node {node} applies another record at {lsn} than was applied there"));
+                return Err(format!(
+                    "node {node} applies another record at {lsn} than was applied there"
+                ));
             }
             if self.acked.get(lsn).is_some_and(|acked| acked != digest) {
-                return Err(format!("node {node} applies another record at {lsn} than was acknowledged"));
+                return Err(format!(
+                    "node {node} applies another record at {lsn} than was acknowledged"
+                ));
             }
             if let Some(name) = name
                 && *self.names.entry(*name).or_insert(*lsn) != *lsn
             {
-                return Err(format!("write {name:?} took effect at {:?} and at {lsn}", self.names.get(name)));
+                return Err(format!(
+                    "write {name:?} took effect at {:?} and at {lsn}",
+                    self.names.get(name)
+                ));
             }
         }
         Ok(())
     }
 
     /// A write was acknowledged as committed.
-    pub(crate) fn acknowledged(&mut self, node: usize, start: Lsn, end: Lsn, digest: u64) -> Verdict {
+    pub(crate) fn acknowledged(
+        &mut self,
+        node: usize,
+        start: Lsn,
+        end: Lsn,
+        digest: u64,
+    ) -> Verdict {
         if end > self.top {
             return Err(format!("node {node} acknowledged {end}, committed is {}", self.top));
         }

@@ -59,8 +59,7 @@ fn run(arguments: &Arguments) -> io::Result<ExitCode> {
         Some(name) => without(name)?,
     };
     if let Some(seed) = arguments.seed {
-        let mut plan =
-            if arguments.kills_only { Plan::kills(seed) } else { Plan::swarm(seed) };
+        let mut plan = if arguments.kills_only { Plan::kills(seed) } else { Plan::swarm(seed) };
         plan.rules = rules;
         let mut cluster = Cluster::new(plan);
         if arguments.trace {
@@ -89,9 +88,14 @@ fn run(arguments: &Arguments) -> io::Result<ExitCode> {
         summary.seeds += 1;
         summary.stats.add(&outcome.stats);
         if let Some(text) = outcome.violation {
-            let rule = arguments.rule.as_ref().map_or(String::new(), |name| format!(" --rule {name}"));
+            let rule =
+                arguments.rule.as_ref().map_or(String::new(), |name| format!(" --rule {name}"));
             let kills = if arguments.kills_only { " --kills-only" } else { "" };
-            writeln!(out, "seed {seed} went wrong (trace hash {:016x}): {text}", outcome.trace_hash)?;
+            writeln!(
+                out,
+                "seed {seed} went wrong (trace hash {:016x}): {text}",
+                outcome.trace_hash
+            )?;
             writeln!(
                 out,
                 "  replay: cargo run --release -p outrigger-sim -- --seed {seed} --trace{rule}{kills}"

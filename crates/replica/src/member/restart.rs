@@ -127,8 +127,7 @@ impl Member {
             self.control.truncating = Some(to);
             (to, self.persist())
         });
-        let adopting =
-            Adopting { from, link, end: theirs.end, cut, asked: false };
+        let adopting = Adopting { from, link, end: theirs.end, cut, asked: false };
         if let Phase::Gathering(gathering) = &mut self.phase {
             gathering.adopting = Some(adopting);
         }

@@ -81,7 +81,8 @@ impl Cluster {
         }
         let passes = !self.net.is_blocked(from, to) && !self.net.is_blocked(to, from);
         let other = self.nodes[to].life;
-        let incoming = self.nodes[to].process.as_mut().filter(|_| passes).map(|p| p.incoming_link());
+        let incoming =
+            self.nodes[to].process.as_mut().filter(|_| passes).map(|p| p.incoming_link());
         match incoming {
             Some(incoming) => {
                 let ends = [
@@ -157,12 +158,19 @@ impl Cluster {
     fn said(&mut self, node: usize, said: Said) {
         match said {
             Said::SteppedDown { sealed, .. } => self.doubt(node, sealed),
-            Said::Failed { .. } => {
+            Said::Failed { text } => {
                 self.stats.failures += 1;
                 self.end_process(node);
+                // A disk that failed may have lost a segment's name: what the store needs is gone.
+                if self.nodes[node].shadow.flaky && text.starts_with("the store needs log") {
+                    self.stats.damaged += 1;
+                    self.nodes[node].state = node::State::Damaged;
+                }
             }
             Said::ForeignNonce { ours, theirs } => {
-                self.violate(format!("node {node}: two reigns of one number, {ours:?} and {theirs:?}"));
+                self.violate(format!(
+                    "node {node}: two reigns of one number, {ours:?} and {theirs:?}"
+                ));
             }
             _ => {}
         }

@@ -4,9 +4,9 @@ use outrigger_replica::rules::Rule;
 use outrigger_wal::Lsn;
 use outrigger_wal::disk::FileId;
 
+use super::Cluster;
 use super::node::{SEGMENT_BYTES, State, instance};
 use super::queue::Event;
-use super::Cluster;
 use crate::clock::Pause;
 use crate::disk::{FaultRates, Latency};
 
@@ -50,6 +50,7 @@ impl Cluster {
                 name_per_mille: rate,
             };
             self.nodes[node].disk.set_faults(rates);
+            self.nodes[node].shadow.flaky = true;
         } else if self.faults.chance(100) {
             self.nodes[node].disk.set_faults(FaultRates::default());
         }
@@ -62,7 +63,8 @@ impl Cluster {
         }
         if self.faults.chance(faults.disk_slow) {
             let slow = self.faults.range(1_000..60_000);
-            let latency = Latency { sync_micros: 100..slow, slow_per_mille: 50, ..Latency::default() };
+            let latency =
+                Latency { sync_micros: 100..slow, slow_per_mille: 50, ..Latency::default() };
             self.nodes[node].disk.set_latency(latency);
         } else if self.faults.chance(100) {
             self.nodes[node].disk.set_latency(Latency::default());
@@ -301,8 +303,11 @@ impl Cluster {
         self.at(micros, Event::Operator);
         let authority = self.nodes.len();
         let primary = self.authority.config().primary;
-        let Some(node) = self.nodes.iter().position(|node| node.instance == primary) else { return };
-        let reached = !self.net.is_blocked(node, authority) && !self.net.is_blocked(authority, node);
+        let Some(node) = self.nodes.iter().position(|node| node.instance == primary) else {
+            return;
+        };
+        let reached =
+            !self.net.is_blocked(node, authority) && !self.net.is_blocked(authority, node);
         if reached && self.nodes[node].is_serving() {
             self.served = self.now;
             return;

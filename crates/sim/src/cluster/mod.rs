@@ -232,6 +232,66 @@ impl Cluster {
         disks.fold(self.hash, |hash, disk| xxh3_64_with_seed(&disk.to_le_bytes(), hash))
     }
 
+    /// The recorded configuration.
+    #[must_use]
+    pub const fn config(&self) -> &Config {
+        self.authority.config()
+    }
+
+    /// All configurations that were ever recorded, oldest first.
+    #[must_use]
+    pub fn past(&self) -> &[Config] {
+        self.authority.past()
+    }
+
+    /// The end of the committed log.
+    #[must_use]
+    pub const fn committed(&self) -> Lsn {
+        self.checker.top()
+    }
+
+    /// The member of a node, while its process runs.
+    #[must_use]
+    pub fn member(&self, node: usize) -> Option<&outrigger_replica::member::Member> {
+        self.nodes[node].process.as_ref().map(|process| &process.member)
+    }
+
+    /// Whether a node serves as primary.
+    #[must_use]
+    pub fn is_serving(&self, node: usize) -> bool {
+        self.nodes[node].is_serving()
+    }
+
+    /// The disk of a node.
+    #[must_use]
+    pub fn disk(&self, node: usize) -> &SimDisk {
+        &self.nodes[node].disk
+    }
+
+    /// Whether a node is in the recorded in-sync set.
+    #[must_use]
+    pub fn in_sync(&self, node: usize) -> bool {
+        self.config().in_sync(instance(node))
+    }
+
+    /// Starts a node's process now.
+    pub fn restart(&mut self, node: usize) {
+        self.boot(node);
+    }
+
+    /// Brings this configuration to a node, however old it is.
+    pub fn release(&mut self, node: usize, config: Config) {
+        self.give(node, In::Config { config, coordinator_epoch: 1 });
+    }
+
+    /// Client 0 appends a record of so many bytes at a node; `false` when it is not taken there.
+    pub fn append(&mut self, node: usize, bytes: usize) -> bool {
+        let Some(client) = self.clients.first_mut() else { return false };
+        let mut record = client.record();
+        record.resize(bytes.max(16), 7);
+        self.write(0, node, &[record])
+    }
+
     fn violate(&mut self, text: String) {
         if self.broken.is_none() {
             self.note(|| format!("VIOLATION: {text}"));
@@ -315,10 +375,11 @@ impl Cluster {
                     self.give_frame(end.node, end.link, parcel);
                 }
             }
-            Event::Late { node, life, link, parcel } => {
-                if self.is_alive(node, life) {
-                    self.note(|| format!("n{node} gets a late {:?}", parcel.message));
-                    self.give_frame(node, link, *parcel);
+            Event::Late { to, from, mixed, parcel } => {
+                let end = if mixed { self.net.newest(from, to.node) } else { Some(to) };
+                if let Some(end) = end.filter(|end| self.is_alive(end.node, end.life)) {
+                    self.note(|| format!("n{} gets a late {:?}", end.node, parcel.message));
+                    self.give_frame(end.node, end.link, *parcel);
                 }
             }
             Event::Closed { conn, side } => {
@@ -353,7 +414,12 @@ impl Cluster {
         self.nodes[node].life == life && self.nodes[node].process.is_some()
     }
 
-    fn give_frame(&mut self, node: usize, link: outrigger_replica::member::LinkId, parcel: network::Parcel) {
+    fn give_frame(
+        &mut self,
+        node: usize,
+        link: outrigger_replica::member::LinkId,
+        parcel: network::Parcel,
+    ) {
         let network::Parcel { envelope, message, body } = parcel;
         self.give(node, In::Frame { link, envelope, message, body });
     }
@@ -389,7 +455,11 @@ impl Cluster {
         let Some(process) = self.nodes[node].process.as_mut() else { return };
         process.member.step(now, event, &mut out);
         let (commit, durable) = (process.member.commit(), process.member.log().durable());
-        self.mix(1, node, commit.0 ^ durable.0.rotate_left(20) ^ (out.len() as u64).rotate_left(50));
+        self.mix(
+            1,
+            node,
+            commit.0 ^ durable.0.rotate_left(20) ^ (out.len() as u64).rotate_left(50),
+        );
         // A reign counts from the step that takes it up.
         for said in &out {
             if let Out::Event(Said::Reigns { epoch, from }) = said {
@@ -431,7 +501,9 @@ impl Cluster {
         shadow.durable = durable;
         let before = std::mem::replace(&mut shadow.commit, commit);
         if commit < before {
-            self.violate(format!("node {node} moves its commit LSN from {before} back to {commit}"));
+            self.violate(format!(
+                "node {node} moves its commit LSN from {before} back to {commit}"
+            ));
         } else if commit > before {
             let config = self.authority.config();
             let in_sync: Vec<usize> =
@@ -569,8 +641,11 @@ impl Cluster {
             return;
         }
         let quick = self.healed || self.faults.chance(self.plan.quick_restart_per_mille);
-        let micros =
-            if quick { self.faults.range(2_000..120_000) } else { self.faults.range(200_000..4_000_000) };
+        let micros = if quick {
+            self.faults.range(2_000..120_000)
+        } else {
+            self.faults.range(200_000..4_000_000)
+        };
         self.at(micros, Event::Boot { node });
     }
 

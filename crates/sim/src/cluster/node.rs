@@ -124,8 +124,7 @@ impl Node {
     pub(super) fn initialise(&mut self) -> Result<(), String> {
         let disk = &mut self.disk;
         disk.set_immediate(true);
-        let options =
-            CreateOptions { log: LOG, content: CONTENT, segment_bytes: SEGMENT_BYTES };
+        let options = CreateOptions { log: LOG, content: CONTENT, segment_bytes: SEGMENT_BYTES };
         create(disk, &options).map_err(|error| error.to_string())?;
         let identity = Identity {
             cluster: CLUSTER,
@@ -157,8 +156,7 @@ impl Node {
         let persisted = control.1.commit.lsn;
         let now = self.clock.node_now(now);
         let torn = recovered.torn.is_some();
-        let member =
-            Member::new(recovered, control, applied, seed, rules, member_options(), now);
+        let member = Member::new(recovered, control, applied, seed, rules, member_options(), now);
         if member.commit() < persisted.min(member.log().end()) {
             return Opened::Violation(format!(
                 "commit was {persisted}, and is {} after a restart",
@@ -168,10 +166,14 @@ impl Node {
         Opened::Member(Box::new(member), torn)
     }
 
+    const fn may_refuse(&self) -> bool {
+        self.shadow.damaged || self.shadow.flaky
+    }
+
     fn read_and_recover(&mut self) -> Result<((u64, Control), Recovered), Opened> {
         let control = Control::read(&mut self.disk.blocking()).map_err(|error| match error {
             ControlError::Io(fault) => Opened::Fault(fault.to_string()),
-            other if self.shadow.damaged => Opened::Damage(other.to_string()),
+            other if self.may_refuse() => Opened::Damage(other.to_string()),
             other => Opened::Violation(other.to_string()),
         })?;
         let options = RecoverOptions {
@@ -188,7 +190,7 @@ impl Node {
             Ok(Some(recovered)) => Ok((control, recovered)),
             Ok(None) => Err(Opened::Violation("the folder holds no log".to_owned())),
             Err(Error::Io(fault)) => Err(Opened::Fault(fault.to_string())),
-            Err(error) if self.shadow.damaged => Err(Opened::Damage(error.to_string())),
+            Err(error) if self.may_refuse() => Err(Opened::Damage(error.to_string())),
             Err(error) => Err(Opened::Violation(format!("recovery refuses: {error}"))),
         }
     }
