@@ -158,9 +158,14 @@ impl Cluster {
     fn said(&mut self, node: usize, said: Said) {
         match said {
             Said::SteppedDown { sealed, .. } => self.doubt(node, sealed),
-            Said::Failed { .. } => {
+            Said::Failed { text } => {
                 self.stats.failures += 1;
                 self.end_process(node);
+                // A disk that failed may have lost a segment's name: what the store needs is gone.
+                if self.nodes[node].shadow.flaky && text.starts_with("the store needs log") {
+                    self.stats.damaged += 1;
+                    self.nodes[node].state = node::State::Damaged;
+                }
             }
             Said::ForeignNonce { ours, theirs } => {
                 self.violate(format!(

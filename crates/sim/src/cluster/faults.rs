@@ -50,6 +50,7 @@ impl Cluster {
                 name_per_mille: rate,
             };
             self.nodes[node].disk.set_faults(rates);
+            self.nodes[node].shadow.flaky = true;
         } else if self.faults.chance(100) {
             self.nodes[node].disk.set_faults(FaultRates::default());
         }

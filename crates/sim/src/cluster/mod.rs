@@ -232,6 +232,66 @@ impl Cluster {
         disks.fold(self.hash, |hash, disk| xxh3_64_with_seed(&disk.to_le_bytes(), hash))
     }
 
+    /// The recorded configuration.
+    #[must_use]
+    pub const fn config(&self) -> &Config {
+        self.authority.config()
+    }
+
+    /// All configurations that were ever recorded, oldest first.
+    #[must_use]
+    pub fn past(&self) -> &[Config] {
+        self.authority.past()
+    }
+
+    /// The end of the committed log.
+    #[must_use]
+    pub const fn committed(&self) -> Lsn {
+        self.checker.top()
+    }
+
+    /// The member of a node, while its process runs.
+    #[must_use]
+    pub fn member(&self, node: usize) -> Option<&outrigger_replica::member::Member> {
+        self.nodes[node].process.as_ref().map(|process| &process.member)
+    }
+
+    /// Whether a node serves as primary.
+    #[must_use]
+    pub fn is_serving(&self, node: usize) -> bool {
+        self.nodes[node].is_serving()
+    }
+
+    /// The disk of a node.
+    #[must_use]
+    pub fn disk(&self, node: usize) -> &SimDisk {
+        &self.nodes[node].disk
+    }
+
+    /// Whether a node is in the recorded in-sync set.
+    #[must_use]
+    pub fn in_sync(&self, node: usize) -> bool {
+        self.config().in_sync(instance(node))
+    }
+
+    /// Starts a node's process now.
+    pub fn restart(&mut self, node: usize) {
+        self.boot(node);
+    }
+
+    /// Brings this configuration to a node, however old it is.
+    pub fn release(&mut self, node: usize, config: Config) {
+        self.give(node, In::Config { config, coordinator_epoch: 1 });
+    }
+
+    /// Client 0 appends a record of so many bytes at a node; `false` when it is not taken there.
+    pub fn append(&mut self, node: usize, bytes: usize) -> bool {
+        let Some(client) = self.clients.first_mut() else { return false };
+        let mut record = client.record();
+        record.resize(bytes.max(16), 7);
+        self.write(0, node, &[record])
+    }
+
     fn violate(&mut self, text: String) {
         if self.broken.is_none() {
             self.note(|| format!("VIOLATION: {text}"));
@@ -315,10 +375,11 @@ impl Cluster {
                     self.give_frame(end.node, end.link, parcel);
                 }
             }
-            Event::Late { node, life, link, parcel } => {
-                if self.is_alive(node, life) {
-                    self.note(|| format!("n{node} gets a late {:?}", parcel.message));
-                    self.give_frame(node, link, *parcel);
+            Event::Late { to, from, mixed, parcel } => {
+                let end = if mixed { self.net.newest(from, to.node) } else { Some(to) };
+                if let Some(end) = end.filter(|end| self.is_alive(end.node, end.life)) {
+                    self.note(|| format!("n{} gets a late {:?}", end.node, parcel.message));
+                    self.give_frame(end.node, end.link, *parcel);
                 }
             }
             Event::Closed { conn, side } => {

@@ -166,10 +166,14 @@ impl Node {
         Opened::Member(Box::new(member), torn)
     }
 
+    const fn may_refuse(&self) -> bool {
+        self.shadow.damaged || self.shadow.flaky
+    }
+
     fn read_and_recover(&mut self) -> Result<((u64, Control), Recovered), Opened> {
         let control = Control::read(&mut self.disk.blocking()).map_err(|error| match error {
             ControlError::Io(fault) => Opened::Fault(fault.to_string()),
-            other if self.shadow.damaged => Opened::Damage(other.to_string()),
+            other if self.may_refuse() => Opened::Damage(other.to_string()),
             other => Opened::Violation(other.to_string()),
         })?;
         let options = RecoverOptions {
@@ -186,7 +190,7 @@ impl Node {
             Ok(Some(recovered)) => Ok((control, recovered)),
             Ok(None) => Err(Opened::Violation("the folder holds no log".to_owned())),
             Err(Error::Io(fault)) => Err(Opened::Fault(fault.to_string())),
-            Err(error) if self.shadow.damaged => Err(Opened::Damage(error.to_string())),
+            Err(error) if self.may_refuse() => Err(Opened::Damage(error.to_string())),
             Err(error) => Err(Opened::Violation(format!("recovery refuses: {error}"))),
         }
     }

@@ -61,10 +61,10 @@ impl Cluster {
             self.at(micros, Event::Boot { node });
         }
         self.at(300_000, Event::Repeat);
-        for client in 0..self.clients.len() {
-            self.at(10_000, Event::Client { client });
-        }
         if !self.plan_is_scripted() {
+            for client in 0..self.clients.len() {
+                self.at(10_000, Event::Client { client });
+            }
             self.at(200_000, Event::Fault);
             self.at(200_000, Event::Operator);
         }
@@ -114,8 +114,8 @@ impl Cluster {
             if self.broken.is_some() || self.is_lost() {
                 return;
             }
-            let wrote = self.stats.commits > commits || self.clients.is_empty();
-            if wrote && self.now >= clients_until && !self.clients.is_empty() {
+            let wrote = self.stats.commits > commits || self.plan_is_scripted();
+            if wrote && self.now >= clients_until {
                 self.clients_rest();
                 clients_until = Micros(u64::MAX);
             }
