@@ -382,10 +382,7 @@ impl Member {
             .map(|up| up.link)
             .collect();
         for link in wanting {
-            loop {
-                let Some((_, peer)) = self.peer_of(link) else { break };
-                let Some(up) = peer.up() else { break };
-                let Some((from, room)) = up.sender.wants(end) else { break };
+            while let Some((from, room)) = self.wanted(link, end) {
                 match self.log.fetch(from, room.min(SHIP_BYTES)) {
                     Ok(Fetch::Blocks(blocks)) => self.ship(link, &blocks, out),
                     Ok(Fetch::Read { file, at, len }) => {
@@ -405,6 +402,11 @@ impl Member {
                 }
             }
         }
+    }
+
+    fn wanted(&mut self, link: LinkId, end: Lsn) -> Option<(Lsn, u64)> {
+        let (_, peer) = self.peer_of(link)?;
+        peer.up()?.sender.wants(end)
     }
 
     pub(super) fn ship(&mut self, link: LinkId, blocks: &[Block], out: &mut Vec<Out>) {

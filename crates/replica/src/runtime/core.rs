@@ -259,7 +259,7 @@ impl Shared {
             }
             Event::Cut(saved) => {
                 tracing::warn!(%content, ?saved, "the log was cut where histories part");
-                self.status.lock().last_cut = Some(saved.clone());
+                self.status.lock().last_cut = Some(*saved);
             }
             Event::Refused { .. } => tracing::debug!(%content, ?event, "refused"),
             other => tracing::info!(%content, event = ?other, "event"),
