@@ -551,6 +551,7 @@ impl Member {
         let now = self.now;
         let me = self.me();
         let (mut grown, mut shrunk) = (0u64, 0u64);
+        let mut left = Vec::new();
         let Some(peers) = self.peers() else { return };
         for copy in config.copies.iter().filter(|copy| copy.instance != me) {
             let peer = peers.entry(copy.instance).or_insert_with(|| Peer::new(now, false));
@@ -566,8 +567,14 @@ impl Member {
                 shrunk = shrunk.saturating_add(1);
                 peer.deposed = false;
                 peer.awaited = None;
+                left.extend(peer.link());
                 out.push(Out::Event(Event::Shrunk { copy: copy.instance }));
             }
+        }
+        // One that was back on the line meanwhile believes that commits wait for it: it would take
+        // the commit LSN in a block for a promise about its own disk. It is told anew.
+        for link in left {
+            self.drop_line(link, "it left the in-sync set", out);
         }
         self.counters.grows = self.counters.grows.saturating_add(grown);
         self.counters.shrinks = self.counters.shrinks.saturating_add(shrunk);

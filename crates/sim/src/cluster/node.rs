@@ -26,6 +26,9 @@ pub(super) const CONTENT: ContentId = ContentId(0);
 pub(super) const LOG: LogId = LogId(0x106);
 pub(super) const SEGMENT_BYTES: u64 = 1 << 20;
 
+/// An operation of the disk that ended.
+type Completion = (OpId, Result<IoDone, IoFault>);
+
 /// Operation ids from here on are those of a synchronous caller.
 const BLOCKING_OPS: u64 = u64::MAX / 2;
 
@@ -238,7 +241,7 @@ impl Node {
         &mut self,
         cut: Lsn,
         hash: Option<RunningHash>,
-    ) -> (Result<Recovered, Error>, Vec<(OpId, Result<IoDone, IoFault>)>) {
+    ) -> (Result<Recovered, Error>, Vec<Completion>) {
         let Some(process) = &self.process else { return (Err(Error::Closed), Vec::new()) };
         let options = RecoverOptions {
             log: Some(LOG),
@@ -283,7 +286,7 @@ impl Node {
 /// A disk whose other completions are put aside while one caller uses it synchronously.
 struct Aside<'a> {
     disk: &'a mut SimDisk,
-    kept: Vec<(OpId, Result<IoDone, IoFault>)>,
+    kept: Vec<Completion>,
 }
 
 impl Disk for Aside<'_> {
