@@ -100,6 +100,7 @@ pub(super) fn member_options() -> MemberOptions {
     options.log.target_block_bytes = 64 << 10;
     options.log.max_write_bytes = 256 << 10;
     options.log.max_pending_bytes = 1 << 20;
+    options.log.max_writes_in_flight = 4;
     options.log.tail_bytes = 256 << 10;
     options.near_bytes = 128 << 10;
     options.window_bytes = 512 << 10;
