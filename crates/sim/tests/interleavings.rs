@@ -1,10 +1,17 @@
 //! The interleavings that shaped the rules, each as a scripted run (docs/failover.md lists them).
 
+use outrigger_replica::rules::{Rule, Rules};
 use outrigger_sim::cluster::{Cluster, Plan};
+use outrigger_sim::disk::Latency;
 
 /// Two or more copies; node 0 serves, all are in sync. One client that writes when told.
 fn serving(seed: u64, copies: usize) -> Cluster {
+    serving_under(Rules::all(), seed, copies)
+}
+
+fn serving_under(rules: Rules, seed: u64, copies: usize) -> Cluster {
     let mut plan = Plan::quiet(seed, copies);
+    plan.rules = rules;
     plan.clients = 1;
     let mut cluster = Cluster::new(plan);
     cluster.start();
@@ -197,4 +204,58 @@ fn a_copy_that_just_joined_holds_everything_committed() {
         cluster.restart(0);
         comes_together(cluster);
     }
+}
+
+/// A primary is alone in the in-sync set; its mirror acknowledges bytes that the primary itself loses
+/// in a power cut. In the next reign the mirror has cut them and is in sync again, and the old
+/// acknowledgement comes late, on the new connection: it must release nothing (S1).
+fn a_late_ack(rules: Rules) -> Option<String> {
+    let slow =
+        || Latency { sync_micros: 400_000..400_001, slow_per_mille: 0, ..Latency::default() };
+    let mut cluster = serving_under(rules, 3, 2);
+    cluster.kill(1);
+    assert!(cluster.run_while(5_000, |c| c.in_sync(1)), "{:?}", cluster.violation());
+    cluster.run_millis(100);
+    cluster.restart(1);
+    // The mirror streams, and is not recorded: the authority does not hear the primary.
+    cluster.block(0, 2);
+    let streams = |c: &Cluster| c.last_ack(1, 0).is_some();
+    assert!(cluster.run_while(5_000, |c| !streams(c)), "{:?}", cluster.violation());
+    cluster.run_millis(400);
+    // What the primary writes now reaches the mirror's disk, and not its own.
+    cluster.disk(0).set_latency(slow());
+    for _ in 0..20 {
+        assert!(cluster.append(0, 30_000));
+    }
+    cluster.run_millis(100);
+    let ack = cluster.last_ack(1, 0)?;
+    let held = cluster.member(1).map(|member| member.log().durable());
+    cluster.cut_power(0);
+    cluster.disk(0).set_latency(Latency::default());
+    cluster.unblock(0, 2);
+    cluster.restart(0);
+    assert!(
+        cluster.run_while(9_000, |c| !(c.is_serving(0) && c.in_sync(1))),
+        "{:?}",
+        cluster.violation()
+    );
+    cluster.run_millis(300);
+    assert!(cluster.member(0).map(|member| member.log().end()) < held, "nothing was lost");
+    // Now the mirror's disk is slow, and the old acknowledgement comes.
+    cluster.disk(1).set_latency(slow());
+    assert!(cluster.append(0, 30_000));
+    cluster.run_millis(20);
+    assert!(cluster.bring_late(1, 0, ack));
+    cluster.run_millis(20);
+    if cluster.violation().is_none() {
+        cluster.disk(1).set_latency(Latency::default());
+        cluster.converge();
+    }
+    cluster.violation().map(str::to_owned)
+}
+
+#[test]
+fn a_late_acknowledgement_of_an_old_session_releases_nothing() {
+    assert_eq!(a_late_ack(Rules::all()), None);
+    assert!(a_late_ack(Rules::without(Rule::S1Session)).is_some());
 }

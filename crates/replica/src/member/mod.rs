@@ -72,6 +72,8 @@ pub struct MemberOptions {
     pub near_bytes: u64,
     /// Stored bytes on their way to one copy at once. Default 4 MiB.
     pub window_bytes: u64,
+    /// Log that is kept though nobody needs it any more, in bytes of log space. Default 1 GiB.
+    pub retain_bytes: u64,
     /// Stored bytes on their way to the store at once. Default 2 MiB.
     pub apply_bytes: u64,
 }
@@ -87,6 +89,7 @@ impl Default for MemberOptions {
             promise_millis: 1_000,
             near_bytes: 1 << 20,
             window_bytes: 4 << 20,
+            retain_bytes: 1 << 30,
             apply_bytes: 2 << 20,
         }
     }

@@ -60,7 +60,13 @@ impl Cluster {
         let per_mille = self.net.weather.encode_per_mille;
         let parcel = Parcel::pack(envelope, message, body, &mut self.net.rng, per_mille);
         match parcel {
-            Ok(parcel) => self.net.send(self.now, conn, side, parcel, &mut self.queue),
+            Ok(parcel) => {
+                if self.plan_is_scripted() && matches!(parcel.message, Message::Ack { .. }) {
+                    let to = self.net.conns[conn].ends[1 - side].node;
+                    self.acks.insert((node, to), parcel.clone());
+                }
+                self.net.send(self.now, conn, side, parcel, &mut self.queue);
+            }
             Err(text) => self.violate(text),
         }
     }

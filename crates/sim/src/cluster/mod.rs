@@ -116,6 +116,10 @@ impl Stats {
     }
 }
 
+/// A message that was kept, to come late.
+#[derive(Clone, Debug)]
+pub struct Late(network::Parcel);
+
 /// The cluster and its world.
 pub struct Cluster {
     plan: Plan,
@@ -139,6 +143,8 @@ pub struct Cluster {
     served: Micros,
     flipped: bool,
     rolled_back: bool,
+    /// In scripted runs: the last acknowledgement from one node to another.
+    acks: std::collections::BTreeMap<(usize, usize), network::Parcel>,
 }
 
 impl Cluster {
@@ -190,6 +196,7 @@ impl Cluster {
             served: Micros(0),
             flipped: false,
             rolled_back: false,
+            acks: std::collections::BTreeMap::new(),
             plan,
         };
         for node in 0..cluster.nodes.len() {
@@ -282,6 +289,19 @@ impl Cluster {
     /// Brings this configuration to a node, however old it is.
     pub fn release(&mut self, node: usize, config: Config) {
         self.give(node, In::Config { config, coordinator_epoch: 1 });
+    }
+
+    /// The last acknowledgement that `from` has sent to `to`, as it is to come again later.
+    #[must_use]
+    pub fn last_ack(&self, from: usize, to: usize) -> Option<Late> {
+        self.acks.get(&(from, to)).cloned().map(Late)
+    }
+
+    /// Brings it, mixed into the newest connection of the two nodes; `false` when there is none.
+    pub fn bring_late(&mut self, from: usize, to: usize, late: Late) -> bool {
+        let Some(end) = self.net.newest(from, to) else { return false };
+        self.give_frame(end.node, end.link, late.0);
+        true
     }
 
     /// Client 0 appends a record of so many bytes at a node; `false` when it is not taken there.

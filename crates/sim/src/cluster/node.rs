@@ -26,6 +26,9 @@ pub(super) const CONTENT: ContentId = ContentId(0);
 pub(super) const LOG: LogId = LogId(0x106);
 pub(super) const SEGMENT_BYTES: u64 = 1 << 20;
 
+/// An operation of the disk that ended.
+type Completion = (OpId, Result<IoDone, IoFault>);
+
 /// Operation ids from here on are those of a synchronous caller.
 const BLOCKING_OPS: u64 = u64::MAX / 2;
 
@@ -94,9 +97,12 @@ pub(super) fn instance(node: usize) -> InstanceId {
 
 pub(super) fn member_options() -> MemberOptions {
     let mut options = MemberOptions::default();
+    // What nobody needs goes at once, so that recycling is seen.
+    options.retain_bytes = 0;
     options.log.target_block_bytes = 64 << 10;
     options.log.max_write_bytes = 256 << 10;
     options.log.max_pending_bytes = 1 << 20;
+    options.log.max_writes_in_flight = 4;
     options.log.tail_bytes = 256 << 10;
     options.near_bytes = 128 << 10;
     options.window_bytes = 512 << 10;
@@ -238,7 +244,7 @@ impl Node {
         &mut self,
         cut: Lsn,
         hash: Option<RunningHash>,
-    ) -> (Result<Recovered, Error>, Vec<(OpId, Result<IoDone, IoFault>)>) {
+    ) -> (Result<Recovered, Error>, Vec<Completion>) {
         let Some(process) = &self.process else { return (Err(Error::Closed), Vec::new()) };
         let options = RecoverOptions {
             log: Some(LOG),
@@ -283,7 +289,7 @@ impl Node {
 /// A disk whose other completions are put aside while one caller uses it synchronously.
 struct Aside<'a> {
     disk: &'a mut SimDisk,
-    kept: Vec<(OpId, Result<IoDone, IoFault>)>,
+    kept: Vec<Completion>,
 }
 
 impl Disk for Aside<'_> {
