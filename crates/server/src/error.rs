@@ -132,6 +132,22 @@ pub(crate) enum Error {
         /// What happened.
         error: outrigger_replica::store::StoreError,
     },
+    /// A copy could not be started, or failed.
+    #[error("{}: {error}", dir.display())]
+    Replica {
+        /// Its data directory.
+        dir: PathBuf,
+        /// What happened.
+        error: outrigger_replica::runtime::ReplicaError,
+    },
+    /// A catalog could not be made or read.
+    #[error("{}: {error}", dir.display())]
+    Catalog {
+        /// Its data directory.
+        dir: PathBuf,
+        /// What happened.
+        error: outrigger_cluster::Error,
+    },
     /// A data directory is in use.
     #[error(transparent)]
     Lock(#[from] LockError),
@@ -153,6 +169,14 @@ pub(crate) enum Error {
         /// Which content.
         content: ContentId,
         /// Why, in the words of who refused.
+        text: String,
+    },
+    /// No primary answered in time.
+    #[error("content {content}: no primary answered: {text}; see `outrigger state`")]
+    Unavailable {
+        /// Which content.
+        content: ContentId,
+        /// Why.
         text: String,
     },
     /// A command ended with less than was asked for.

@@ -4,6 +4,8 @@
 //! - [`cli`]: the verbs and their options
 //! - [`config`]: the files that a coordinator and an instance are started with
 //! - [`inspect`]: logs and stores, read from disk without their instance
+//! - [`process`]: what a coordinator and an instance are as processes
+//! - [`kv`]: rows over the wire: service and client
 //! - [`load`]: rows out of a CSV file, and the log of what was acknowledged
 //! - [`bench`]: measurements, ours beside the bare machine's
 //! - [`output`]: the one place that prints
@@ -14,8 +16,10 @@ mod cli;
 mod config;
 mod error;
 mod inspect;
+mod kv;
 mod load;
 mod output;
+mod process;
 
 use std::process::ExitCode;
 

@@ -67,9 +67,11 @@ pub(crate) fn is_watched() -> bool {
     io::stderr().is_terminal()
 }
 
-/// Sends log lines to standard error from now on; `filter` is a level, or tracing's directives.
+/// Sends log lines to standard error from now on; `filter` is a level, or tracing's directives, and
+/// the variable `RUST_LOG` wins over it.
 pub(crate) fn log_to_stderr(filter: &str) -> Result<(), Error> {
-    let filter = EnvFilter::try_new(filter).map_err(|error| Error::Option {
+    let filter = std::env::var(EnvFilter::DEFAULT_ENV).unwrap_or_else(|_| filter.to_owned());
+    let filter = EnvFilter::try_new(&filter).map_err(|error| Error::Option {
         option: "log",
         cause: format!("{error}; give error, warn, info, debug or trace"),
     })?;

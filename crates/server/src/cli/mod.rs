@@ -1,16 +1,22 @@
 //! The verbs and their options.
 //!
 //! Guarantees: Ctrl-C during a command that only reads ends it at once, as the system does it (130 in
-//! a shell); commands that write or own processes end in order. Not here: what a verb does.
+//! a shell); commands that own processes or write end in order. Not here: what a verb does.
 
+mod cluster;
+mod kv;
+mod process;
 mod store;
 mod wal;
 
-use clap::{Parser, Subcommand};
+use std::time::Duration;
+
+use clap::{Args, Parser, Subcommand};
+use outrigger_wal::ContentId;
 
 use crate::error::{Error, Verdict};
 
-/// A mirrored write-ahead log and the servers around it.
+/// A mirrored write-ahead log, and the servers around it.
 #[derive(Debug, Parser)]
 #[command(
     name = "outrigger",
@@ -25,6 +31,18 @@ pub(crate) struct Arguments {
 
 #[derive(Debug, Subcommand)]
 enum Verb {
+    /// Run the coordinator of a cluster
+    Coordinator(process::Process),
+    /// Run one copy of one content
+    Instance(process::Process),
+    /// Make the mirror of a content its primary
+    Promote(cluster::Promote),
+    /// Wait until all copies of a content are in sync, and say what they wait for
+    Recover(cluster::Recover),
+    /// Print how the cluster stands
+    State(cluster::State),
+    /// Read and write rows
+    Kv(kv::Kv),
     /// Look into a log
     #[command(subcommand)]
     Wal(wal::Wal),
@@ -33,12 +51,65 @@ enum Verb {
     Store(store::Store),
 }
 
+/// Where a cluster is.
+#[derive(Debug, Args)]
+struct Where {
+    /// The coordinator's address
+    #[arg(
+        long,
+        value_name = "HOST:PORT",
+        global = true,
+        required = false,
+        default_value = "127.0.0.1:7000"
+    )]
+    coordinator: String,
+}
+
+/// Which content.
+#[derive(Debug, Args)]
+struct Which {
+    /// The content
+    #[arg(long, value_name = "N", default_value_t = 0, global = true, value_parser = clap::value_parser!(i32).range(0..))]
+    content: i32,
+}
+
+impl Which {
+    const fn id(&self) -> ContentId {
+        ContentId(self.content)
+    }
+}
+
+/// How long to wait.
+#[derive(Debug, Args)]
+struct Patience {
+    /// How long to wait, in seconds
+    #[arg(long, value_name = "SECONDS", default_value_t = 10.0, global = true, value_parser = seconds)]
+    timeout: f64,
+}
+
+impl Patience {
+    fn time(&self) -> Duration {
+        Duration::from_secs_f64(self.timeout)
+    }
+}
+
+fn seconds(text: &str) -> Result<f64, String> {
+    let found: Option<f64> = text.parse().ok();
+    found.filter(|found| (0.1..=3600.0).contains(found)).ok_or_else(|| "0.1 to 3600".to_owned())
+}
+
 /// Carries a command out.
 ///
 /// # Errors
 /// What it could not do.
 pub(crate) fn run(arguments: Arguments) -> Result<Verdict, Error> {
     match arguments.verb {
+        Verb::Coordinator(process) => process.coordinator(),
+        Verb::Instance(process) => process.instance(),
+        Verb::Promote(promote) => promote.run(),
+        Verb::Recover(recover) => recover.run(),
+        Verb::State(state) => state.run(),
+        Verb::Kv(kv) => kv.run(),
         Verb::Wal(wal) => wal.run(),
         Verb::Store(store) => store.run(),
     }

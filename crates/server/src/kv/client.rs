@@ -84,10 +84,17 @@ struct Name {
     sequence: u64,
 }
 
+impl Name {
+    /// It is decided, and no longer open.
+    fn close(&self) {
+        self.shared.names.lock().open.remove(&self.sequence);
+        self.shared.freed.notify_waiters();
+    }
+}
+
 impl Drop for Name {
     fn drop(&mut self) {
-        self.shared.names.lock().open.remove(&self.sequence);
-        self.shared.freed.notify_one();
+        self.close();
     }
 }
 
@@ -139,8 +146,11 @@ impl Client {
             Some(line) => Some(line),
             None => shared.line(deadline).await.ok(),
         };
-        let request =
-            Request::Write { client: shared.id.0, sequence: name.sequence, changes: changes.clone() };
+        let request = Request::Write {
+            client: shared.id.0,
+            sequence: name.sequence,
+            changes: changes.clone(),
+        };
         let (body, unsendable) = match request.encode() {
             Ok(body) => (Some(body), None),
             Err(error) => (None, Some(error.to_string())),
@@ -218,7 +228,9 @@ impl Begun {
             match self.settle().await? {
                 Some(place) => return Ok(self.placed(place)),
                 None => {
-                    // Refused for good: it may go again, under a new name.
+                    // Refused for good: it may go again, under a new name. The old one is given
+                    // back first: new names are held to a distance from the oldest open one.
+                    self.name.close();
                     self.name = self.shared.name().await;
                     answer = self.send_again().await;
                 }
@@ -283,7 +295,9 @@ impl Shared {
     /// The next name, as soon as it is not too far from the oldest open one.
     async fn name(self: &Arc<Self>) -> Name {
         loop {
-            let freed = self.freed.notified();
+            let mut freed = std::pin::pin!(self.freed.notified());
+            // From here on no call is missed.
+            freed.as_mut().enable();
             {
                 let mut names = self.names.lock();
                 let next = names.last + 1;

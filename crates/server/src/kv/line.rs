@@ -94,7 +94,9 @@ impl Line {
             connection.writer.send(head, Vec::new()).await.map_err(|error| broken(&error))?;
             let frame = connection.reader.next().await.map_err(|error| broken(&error))?;
             match frame.map(|frame| (frame.envelope, frame.message)) {
-                Some((theirs, Message::Welcome { .. })) => Ok((connection, theirs, envelope.session)),
+                Some((theirs, Message::Welcome { .. })) => {
+                    Ok((connection, theirs, envelope.session))
+                }
                 Some((_, Message::Refuse { text, .. })) => Err(Broken(format!("refused: {text}"))),
                 Some(_) => Err(Broken("it answered something else than a greeting".to_owned())),
                 None => Err(Broken("it hung up without an answer".to_owned())),
@@ -109,9 +111,8 @@ impl Line {
         let shared = Arc::new(Shared { envelope, table: Mutex::default(), outgoing });
         let keepalive = encode(&envelope, &Message::Keepalive).map_err(|error| broken(&error))?;
         let reading = tokio::spawn(read(Arc::clone(&shared), connection.reader)).abort_handle();
-        let writing =
-            tokio::spawn(write(Arc::clone(&shared), connection.writer, queue, keepalive))
-                .abort_handle();
+        let writing = tokio::spawn(write(Arc::clone(&shared), connection.writer, queue, keepalive))
+            .abort_handle();
         Ok(Self { shared, reading, writing })
     }
 

@@ -31,7 +31,9 @@ pub(crate) enum ProtocolError {
     #[error("the message is shorter than its fields")]
     TooShort,
     /// It was made by a newer release.
-    #[error("version {found} of the client protocol is newer than this release speaks ({VERSION}): upgrade it")]
+    #[error(
+        "version {found} of the client protocol is newer than this release speaks ({VERSION}): upgrade it"
+    )]
     Newer {
         /// The version found.
         found: u8,
@@ -206,10 +208,14 @@ pub(crate) struct Cut {
 pub(crate) struct Joined {
     /// Whose copy.
     pub(crate) instance: u128,
-    /// The commit LSN when it had joined.
-    pub(crate) at: u64,
-    /// The bytes that it was sent on the connection, until then.
-    pub(crate) shipped: u64,
+    /// Where streaming to it began: the fork, or the end it had.
+    pub(crate) from: u64,
+    /// Up to where it had been sent.
+    pub(crate) to: u64,
+    /// The stored bytes it was sent.
+    pub(crate) stored_bytes: u64,
+    /// The bytes on the wire, everything counted.
+    pub(crate) wire_bytes: u64,
 }
 
 impl Request {
@@ -415,14 +421,15 @@ impl Put {
         self.0.put_u8(u8::from(status.serving));
         let Status { epoch, commit, applied, durable, end, .. } = *status;
         let cut = status.cut.unwrap_or(Cut { from: NONE, ..Cut::default() });
-        let joined = status.joined.unwrap_or(Joined { at: NONE, ..Joined::default() });
+        let joined = status.joined.unwrap_or(Joined { from: NONE, ..Joined::default() });
         let figures = [epoch, commit, applied, durable, end];
         for number in figures.into_iter().chain([cut.from, cut.to, cut.bytes]) {
             self.0.put_u64_le(number);
         }
         self.0.put_u128_le(joined.instance);
-        self.0.put_u64_le(joined.at);
-        self.0.put_u64_le(joined.shipped);
+        for number in [joined.from, joined.to, joined.stored_bytes, joined.wire_bytes] {
+            self.0.put_u64_le(number);
+        }
     }
 
     fn done(self) -> Result<Bytes, ProtocolError> {
@@ -525,9 +532,15 @@ impl Take {
         status.durable = self.u64()?;
         status.end = self.u64()?;
         let cut = Cut { from: self.u64()?, to: self.u64()?, bytes: self.u64()? };
-        let joined = Joined { instance: self.u128()?, at: self.u64()?, shipped: self.u64()? };
+        let joined = Joined {
+            instance: self.u128()?,
+            from: self.u64()?,
+            to: self.u64()?,
+            stored_bytes: self.u64()?,
+            wire_bytes: self.u64()?,
+        };
         status.cut = (cut.from != NONE).then_some(cut);
-        status.joined = (joined.at != NONE).then_some(joined);
+        status.joined = (joined.from != NONE).then_some(joined);
         Ok(status)
     }
 
@@ -566,7 +579,13 @@ mod tests {
             durable: 4,
             end: 5,
             cut: Some(Cut { from: 6, to: 7, bytes: 8 }),
-            joined: Some(Joined { instance: 9, at: 10, shipped: 11 }),
+            joined: Some(Joined {
+                instance: 9,
+                from: 10,
+                to: 11,
+                stored_bytes: 12,
+                wire_bytes: 13,
+            }),
         };
         vec![
             Answer::Committed(place),

@@ -10,13 +10,13 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock, Weak};
 
 use bytes::Bytes;
-use outrigger_replica::member::Event;
-use outrigger_replica::runtime::{Caller, Outcome as Ended, Pending, Replica, ReplicaError, Requests};
+use outrigger_replica::runtime::{
+    Caller, Outcome as Ended, Pending, Replica, ReplicaError, Requests,
+};
 use outrigger_replica::store::Rows;
 use outrigger_replica::store::kv::{ClientId, Op, Outcome, Write};
 use outrigger_wal::Lsn;
 use outrigger_wal::format::record_frame_bytes;
-use parking_lot::Mutex;
 
 use super::protocol::{
     Answer, Change, Cut, Joined, MAX_ROWS, PAGE_BYTES, Place, ProtocolError, Request, Status,
@@ -31,14 +31,6 @@ pub(crate) struct Service {
     replica: OnceLock<Replica>,
     rows: Arc<dyn Rows>,
     waiting: AtomicUsize,
-    seen: Arc<Mutex<Seen>>,
-}
-
-/// What has happened here, for whoever asks how it stands.
-#[derive(Default)]
-struct Seen {
-    cut: Option<Cut>,
-    joined: Option<Joined>,
 }
 
 impl Service {
@@ -49,29 +41,11 @@ impl Service {
             replica: OnceLock::new(),
             rows,
             waiting: AtomicUsize::new(0),
-            seen: Arc::default(),
         })
     }
 
     /// The replica that it answers for.
     pub(crate) fn serve(&self, replica: &Replica) {
-        let seen = Arc::clone(&self.seen);
-        let asked = replica.clone();
-        replica.on_event(move |event| {
-            match event {
-                Event::Cut(saved) => {
-                    let cut = Cut { from: saved.from.0, to: saved.to.0, bytes: saved.bytes };
-                    seen.lock().cut = Some(cut);
-                }
-                Event::Grown { copy, shipped_bytes } => {
-                    let at = asked.status().commit.0;
-                    let joined = Joined { instance: copy.0, at, shipped: *shipped_bytes };
-                    seen.lock().joined = Some(joined);
-                }
-                _ => {}
-            }
-            true
-        });
         // A second call changes nothing: there is one replica.
         drop(self.replica.set(replica.clone()));
     }
@@ -85,7 +59,7 @@ impl Service {
         }
         let read = |read| Ok(Later::Read { at: status.commit, read });
         match request {
-            Request::Status => Err(Answer::Status(self.status(&status))),
+            Request::Status => Err(Answer::Status(stands(&status))),
             Request::Get { key } => read(Read::Get(key)),
             Request::Scan { from, limit } => read(Read::Scan(from, limit)),
             Request::Count => read(Read::Count),
@@ -105,20 +79,6 @@ impl Service {
                     .collect();
                 append(replica, &writes, client, sequence)
             }
-        }
-    }
-
-    fn status(&self, status: &outrigger_replica::runtime::Status) -> Status {
-        let seen = self.seen.lock();
-        Status {
-            epoch: status.epoch.number,
-            serving: status.serving.is_some(),
-            commit: status.commit.0,
-            applied: status.applied.0,
-            durable: status.durable.0,
-            end: status.end.0,
-            cut: seen.cut,
-            joined: seen.joined,
         }
     }
 
@@ -230,6 +190,25 @@ enum Read {
     Outcome(ClientId, u64),
 }
 
+fn stands(status: &outrigger_replica::runtime::Status) -> Status {
+    Status {
+        epoch: status.epoch.number,
+        serving: status.serving.is_some(),
+        commit: status.commit.0,
+        applied: status.applied.0,
+        durable: status.durable.0,
+        end: status.end.0,
+        cut: status.last_cut.map(|cut| Cut { from: cut.from.0, to: cut.to.0, bytes: cut.bytes }),
+        joined: status.last_join.map(|join| Joined {
+            instance: join.copy.0,
+            from: join.from.0,
+            to: join.to.0,
+            stored_bytes: join.stored_bytes,
+            wire_bytes: join.wire_bytes,
+        }),
+    }
+}
+
 fn op(change: Change) -> Op {
     match change {
         Change::Put { key, value } => Op::Put { key, value },
@@ -275,7 +254,9 @@ fn outcome_answer(replica: &Replica, outcome: Outcome) -> Answer {
     match outcome {
         Outcome::Unknown => Answer::Unknown,
         Outcome::TooOld => Answer::TooOld,
-        Outcome::Refused { .. } => Answer::Refused { text: "it was settled before it came".to_owned() },
+        Outcome::Refused { .. } => {
+            Answer::Refused { text: "it was settled before it came".to_owned() }
+        }
         Outcome::Applied { end } => {
             let epoch = replica.epoch_at(end).map_or(0, |epoch| epoch.number);
             Answer::Committed(Place { epoch, lsn: end.0, end: end.0 })

@@ -17,7 +17,7 @@ impl Progress {
         let target =
             if watched { ProgressDrawTarget::stderr() } else { ProgressDrawTarget::hidden() };
         let bar = ProgressBar::with_draw_target(Some(rows), target);
-        let style = "{bar:30} {pos}/{len} rows  {per_sec}  {eta} left  {msg}";
+        let style = "{bar:30} {pos}/{len} rows  {per_sec}  {eta} left";
         if let Ok(style) = ProgressStyle::with_template(style) {
             bar.set_style(style);
         }
@@ -29,14 +29,14 @@ impl Progress {
         self.0.inc(rows);
     }
 
-    /// What is going on, in a few words.
-    pub(crate) fn say(&self, words: &'static str) {
-        self.0.set_message(words);
+    /// Takes the bar away.
+    pub(crate) fn end(&self) {
+        self.0.finish_and_clear();
     }
 }
 
 impl Drop for Progress {
     fn drop(&mut self) {
-        self.0.finish_and_clear();
+        self.end();
     }
 }

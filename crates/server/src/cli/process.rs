@@ -1,0 +1,41 @@
+//! `outrigger coordinator` and `outrigger instance`.
+
+use std::path::PathBuf;
+
+use clap::Args;
+
+use crate::config::{self, CoordinatorConfig, InstanceConfig};
+use crate::error::{Error, Verdict};
+use crate::{output, process};
+
+#[derive(Debug, Args)]
+pub(super) struct Process {
+    /// The configuration, in TOML
+    #[arg(long, value_name = "FILE")]
+    config: PathBuf,
+    /// Make the data directory first; it must be empty or missing
+    #[arg(long)]
+    init: bool,
+    /// End when the process with this id, which started this one, ends
+    #[arg(long, value_name = "PID", hide = true)]
+    die_with: Option<u32>,
+}
+
+impl Process {
+    pub(super) fn coordinator(self) -> Result<Verdict, Error> {
+        let config: CoordinatorConfig = config::read(&self.config)?;
+        self.begin(&config.log)?;
+        process::coordinator::run(&config, self.init)
+    }
+
+    pub(super) fn instance(self) -> Result<Verdict, Error> {
+        let config: InstanceConfig = config::read(&self.config)?;
+        self.begin(&config.log)?;
+        process::instance::run(&config, self.init)
+    }
+
+    fn begin(&self, log: &str) -> Result<(), Error> {
+        self.die_with.map_or(Ok(()), process::stop::die_with)?;
+        output::log_to_stderr(log)
+    }
+}

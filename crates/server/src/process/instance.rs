@@ -1,0 +1,217 @@
+//! An instance: one copy of one content, and its clients.
+//!
+//! Guarantees: nothing in the data directory is opened before its lock is held; SIGTERM and Ctrl-C end
+//! it in order; it ends by itself when its copy fails. Not here: the copy (replica).
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use outrigger_cluster::operator::{Answer, Place, Registration, Request};
+use outrigger_replica::control::Identity;
+use outrigger_replica::runtime::{Authority, Front, Replica, ReplicaOptions, Requests};
+use outrigger_replica::store::lsm::{LsmOptions, LsmStore};
+use outrigger_replica::store::{Rows, StateStore};
+use outrigger_wal::{ContentId, InstanceId};
+use tokio::time::{Instant, sleep};
+
+use super::authority::Remote;
+use super::stop::{Signals, Stop};
+use super::{announce, ended, init, replica};
+use crate::config::InstanceConfig;
+use crate::error::{Error, Verdict};
+use crate::kv::operator;
+use crate::kv::service::Service;
+
+/// How long `--init` waits for the coordinator.
+const INIT_PATIENCE: Duration = Duration::from_secs(15);
+/// How long one question to the coordinator may take.
+const ASK_PATIENCE: Duration = Duration::from_secs(2);
+/// How often the copy is looked after.
+const LOOK_TIME: Duration = Duration::from_millis(250);
+
+/// Runs an instance until it is told to stop.
+///
+/// # Errors
+/// Why it could not start, or failed.
+pub(crate) fn run(config: &InstanceConfig, make: bool) -> Result<Verdict, Error> {
+    let runtime = super::runtime()?;
+    let _within = runtime.enter();
+    let mut signals = Signals::new()?;
+    let dir = &config.data_dir;
+    let mut listen = config.listen.clone();
+    if make {
+        listen = runtime.block_on(async {
+            tokio::select! {
+                made = new(config) => made,
+                stop = signals.next() => Err(interrupted(stop)),
+            }
+        })?;
+    }
+    let copy = open(config, &listen)?;
+    announce(copy.replica.local_addr());
+    let dialer = copy.authority.connect(config.coordinator.clone());
+    let ended_by = runtime.block_on(async {
+        tokio::select! {
+            () = keep_registered(config, &copy) => Ok(Stop::Terminated),
+            failed = watch(dir, &copy.replica) => Err(failed),
+            stop = signals.next() => Ok(stop),
+        }
+    });
+    drop(dialer);
+    let closed = copy.replica.close().map_err(|error| replica(dir, error));
+    let stop = ended_by?;
+    closed?;
+    ended(stop)
+}
+
+struct Running {
+    replica: Replica,
+    authority: Arc<Remote>,
+    identity: Identity,
+}
+
+fn open(config: &InstanceConfig, listen: &str) -> Result<Running, Error> {
+    let dir = &config.data_dir;
+    let failed = |error| replica(dir, error);
+    let identity = Replica::identity(dir).map_err(failed)?;
+    let lock = Replica::lock(dir).map_err(failed)?;
+    let options = LsmOptions {
+        memtable_bytes: config.memtable_bytes,
+        cache_bytes: config.cache_bytes,
+        ..LsmOptions::default()
+    };
+    let folder = dir.join("store");
+    let store = LsmStore::open(&folder, options)
+        .map(Arc::new)
+        .map_err(|error| Error::Store { dir: folder, error })?;
+    let authority = Remote::new(identity);
+    let service = Service::new(Arc::clone(&store) as Arc<dyn Rows>);
+    let mut options = ReplicaOptions::new(dir, listen);
+    options.member.copy_grace_millis = config.copy_grace_ms;
+    let replica = Replica::open_locked(
+        lock,
+        options,
+        store as Arc<dyn StateStore>,
+        Arc::clone(&authority) as Arc<dyn Authority>,
+        Front::Requests(Arc::clone(&service) as Arc<dyn Requests>),
+    )
+    .map_err(failed)?;
+    service.serve(&replica);
+    Ok(Running { replica, authority, identity })
+}
+
+/// Makes the data directory: a place at the coordinator, then identity and log. Returns where to
+/// listen.
+async fn new(config: &InstanceConfig) -> Result<String, Error> {
+    let dir = &config.data_dir;
+    init::empty_dir(dir)?;
+    let instance = init::newborn(dir)?;
+    // Others must be told a port before there is anything to listen with.
+    let listen = free_port(&config.listen)?;
+    let registration = Registration {
+        content: ContentId(i32::from(config.content)),
+        instance,
+        addresses: addresses(config, &listen),
+        segment_bytes: config.segment_bytes,
+    };
+    let place = register(config, registration).await?;
+    let identity = Identity {
+        cluster: place.cluster,
+        content: place.content,
+        instance,
+        log: place.log,
+        segment_bytes: place.segment_bytes,
+    };
+    Replica::init(dir, identity).map_err(|error| replica(dir, error))?;
+    init::born(dir)?;
+    Ok(listen)
+}
+
+async fn register(config: &InstanceConfig, mut wanted: Registration) -> Result<Place, Error> {
+    let until = Instant::now() + INIT_PATIENCE;
+    // The first instance of a content chooses; the others take what there is.
+    if let Ok(place) = operator::look_up(&config.coordinator, wanted.content, ASK_PATIENCE).await {
+        wanted.segment_bytes = place.segment_bytes;
+    }
+    let content = wanted.content;
+    let request = Request::Register(wanted);
+    loop {
+        match operator::ask(&config.coordinator, &request, ASK_PATIENCE).await {
+            Ok(Answer::Registered(place)) => return Ok(place),
+            Ok(Answer::Denied { text }) => return Err(Error::Refused { content, text }),
+            Ok(_) => {
+                let text = "the coordinator answered something else".to_owned();
+                return Err(Error::Refused { content, text });
+            }
+            Err(error) if Instant::now() >= until => return Err(error),
+            Err(_) => sleep(Duration::from_millis(100)).await,
+        }
+    }
+}
+
+/// Tells the coordinator where this instance is now, until it knows; never ends.
+async fn keep_registered(config: &InstanceConfig, copy: &Running) {
+    let listen = copy.replica.local_addr().to_string();
+    let request = Request::Register(Registration {
+        content: copy.identity.content,
+        instance: copy.identity.instance,
+        addresses: addresses(config, &listen),
+        segment_bytes: copy.identity.segment_bytes,
+    });
+    loop {
+        match operator::ask_once(&config.coordinator, &request, ASK_PATIENCE).await {
+            Ok(Answer::Registered(_)) => break,
+            Ok(Answer::Denied { text }) => {
+                tracing::warn!(%text, "the coordinator does not take this instance's address");
+            }
+            Ok(_) => {}
+            Err(error) => tracing::debug!(%error, "the coordinator cannot be told the address"),
+        }
+        sleep(Duration::from_millis(500)).await;
+    }
+    std::future::pending().await
+}
+
+/// Ends with the reason when the copy fails.
+async fn watch(dir: &Path, replica: &Replica) -> Error {
+    loop {
+        if let Some(cause) = replica.status().failed {
+            return Error::Path {
+                path: dir.to_owned(),
+                cause,
+                advice: "look at the device, then start the instance again",
+            };
+        }
+        sleep(LOOK_TIME).await;
+    }
+}
+
+/// What others are told.
+fn addresses(config: &InstanceConfig, listen: &str) -> Vec<String> {
+    if config.advertise.is_empty() { vec![listen.to_owned()] } else { config.advertise.clone() }
+}
+
+/// The address with a free port in place of port 0.
+fn free_port(listen: &str) -> Result<String, Error> {
+    if !listen.ends_with(":0") {
+        return Ok(listen.to_owned());
+    }
+    let found = std::net::TcpListener::bind(listen).and_then(|listener| listener.local_addr());
+    found.map(|address| address.to_string()).map_err(|cause| Error::Peer {
+        address: listen.to_owned(),
+        what: "cannot be listened on",
+        cause: cause.to_string(),
+        advice: "check the address",
+    })
+}
+
+fn interrupted(_: Stop) -> Error {
+    let left = "start it with --init again to go on".to_owned();
+    Error::Interrupted { left }
+}
+
+/// Names an instance for people: the first eight digits.
+pub(crate) fn short(instance: InstanceId) -> String {
+    instance.to_string().chars().take(8).collect()
+}

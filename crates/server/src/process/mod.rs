@@ -1,0 +1,69 @@
+//! The processes: a coordinator, an instance.
+//!
+//! # Layout
+//! - [`coordinator`]: the catalog, and whoever asks it
+//! - [`instance`]: one copy of one content, and its clients
+//! - [`authority`]: how an instance asks the coordinator
+//! - [`init`]: making a data directory
+//! - [`stop`]: signals
+//!
+//! Not here: what they decide (cluster, replica).
+
+mod authority;
+pub(crate) mod coordinator;
+mod init;
+pub(crate) mod instance;
+pub(crate) mod stop;
+
+use std::net::SocketAddr;
+use std::path::Path;
+
+use outrigger_replica::runtime::ReplicaError;
+
+use crate::error::{Error, Verdict};
+use crate::output;
+
+/// Tells on standard output where a process listens, once it does.
+fn announce(address: SocketAddr) {
+    // Nobody has to read it.
+    drop(output::say(format_args!("listening {address}")));
+}
+
+/// A replica's error in the words of a command.
+fn replica(dir: &Path, error: ReplicaError) -> Error {
+    let path = dir.to_owned();
+    match error {
+        ReplicaError::Exists { .. } => Error::Path {
+            path,
+            cause: "holds an instance already".to_owned(),
+            advice: "leave --init away to start it",
+        },
+        ReplicaError::Control {
+            cause: outrigger_replica::control::ControlError::Missing, ..
+        } => Error::Path {
+            path,
+            cause: "holds no instance; a lost disk must not become an empty database".to_owned(),
+            advice: "give --init to make a new one",
+        },
+        error => Error::Replica { dir: path, error },
+    }
+}
+
+/// A runtime on this thread.
+pub(crate) fn runtime() -> Result<tokio::runtime::Runtime, Error> {
+    tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(|cause| {
+        Error::System {
+            what: "the network cannot be used",
+            cause,
+            advice: "check the limits of open files",
+        }
+    })
+}
+
+/// How a process ends that was told to: Ctrl-C is an interruption.
+fn ended(stop: stop::Stop) -> Result<Verdict, Error> {
+    match stop {
+        stop::Stop::Terminated => Ok(Verdict::Good),
+        stop::Stop::Interrupted => Err(Error::Interrupted { left: "closed in order".to_owned() }),
+    }
+}
