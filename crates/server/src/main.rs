@@ -2,6 +2,7 @@
 //!
 //! # Layout
 //! - [`cli`]: the verbs and their options
+//! - [`demo`]: a primary dies, and nothing is lost
 //! - [`config`]: the files that a coordinator and an instance are started with
 //! - [`inspect`]: logs and stores, read from disk without their instance
 //! - [`process`]: what a coordinator and an instance are as processes
@@ -14,6 +15,7 @@
 
 mod cli;
 mod config;
+mod demo;
 mod error;
 mod inspect;
 mod kv;

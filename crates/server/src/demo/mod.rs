@@ -25,7 +25,7 @@ use crate::output::say;
 use crate::process::stop::Signals;
 
 /// How long each side of the failure is under load, at least.
-const SIDE: Duration = Duration::from_secs(2);
+const SIDE: Duration = Duration::from_secs(3);
 /// How long the mirror stands still before the primary is killed: less than a primary waits.
 const STANDSTILL: Duration = Duration::from_millis(300);
 /// How long anything may take.
@@ -94,7 +94,9 @@ async fn play(options: &DemoOptions, input: &Input, home: &Path) -> Result<Summa
     let killed = Instant::now();
     writers.killed(killed);
     cluster.mirror().thaw()?;
-    tell(format!("the primary is killed (SIGKILL) under load; {before_kill} rows were acknowledged"))?;
+    tell(format!(
+        "the primary is killed (SIGKILL) under load; {before_kill} rows were acknowledged"
+    ))?;
 
     cluster.promote(PATIENCE).await?;
     let failover = writers.wait_first_commit(PATIENCE).await?;

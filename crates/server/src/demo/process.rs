@@ -29,11 +29,7 @@ pub(super) struct Process {
 
 impl Process {
     /// Starts this program with other arguments; its log goes to `log`.
-    pub(super) fn start(
-        name: &'static str,
-        arguments: &[&str],
-        log: &Path,
-    ) -> Result<Self, Error> {
+    pub(super) fn start(name: &'static str, arguments: &[&str], log: &Path) -> Result<Self, Error> {
         let failed = |cause| Error::file("cannot be started", Path::new(name), cause);
         let program = std::env::current_exe().map_err(failed)?;
         let errors = File::options()

@@ -17,8 +17,8 @@ use crate::error::Error;
 use crate::kv::client::{Client, ClientOptions};
 use crate::load::ack_log::{Ack, AckLog};
 use crate::load::pace::Pace;
-use crate::load::run::{Loaded, run};
 use crate::load::rows::{Input, Row};
+use crate::load::run::{Loaded, run};
 
 const ROWS_IN_FLIGHT: usize = 32;
 const BESIDE_IN_FLIGHT: usize = 4;
@@ -210,12 +210,7 @@ impl Writers {
     }
 }
 
-fn note(
-    tally: &Mutex<Tally>,
-    acked: &AtomicU64,
-    ack: Ack,
-    took: Duration,
-) -> Result<(), Error> {
+fn note(tally: &Mutex<Tally>, acked: &AtomicU64, ack: Ack, took: Duration) -> Result<(), Error> {
     let mut tally = tally.lock();
     tally.log.note(&ack)?;
     tally.log.flush()?;
