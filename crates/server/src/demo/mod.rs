@@ -18,8 +18,9 @@ use std::time::{Duration, Instant};
 use self::cluster::Cluster;
 use self::proof::{Proof, prove};
 use self::report::Summary;
-use self::writers::Writers;
+use self::writers::{ACK_LOG, Writers};
 use crate::error::{Error, Verdict};
+use crate::load::ack_log;
 use crate::load::rows::{Input, airports};
 use crate::output::say;
 use crate::process::stop::Signals;
@@ -117,8 +118,8 @@ async fn play(options: &DemoOptions, input: &Input, home: &Path) -> Result<Summa
 
     let written = writers.finish(PATIENCE).await?;
     let peaks = cluster.stop()?;
-    tell(format!("all is stopped; {} rows were acknowledged. Proving...", written.acks.len()))?;
-    let mut acks = written.acks;
+    let mut acks = ack_log::read(&home.join(ACK_LOG))?;
+    tell(format!("all is stopped; the ack log has {} rows. Proving...", acks.len()))?;
     let (first, second) = (cluster.data_dir(0), cluster.data_dir(1));
     let proof: Proof = prove(&mut acks, [&first, &second], (join.from, join.to))?;
     Ok(Summary::new(proof, before_kill, failover, &join, peaks, &written.latency, written.in_doubt))

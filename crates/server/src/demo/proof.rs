@@ -47,11 +47,7 @@ type Latest = BTreeMap<Bytes, (u64, Option<u32>)>;
 
 /// Compares acks with the logs and stores below two data directories. `range`: the blocks whose
 /// stored bytes are counted.
-pub(super) fn prove(
-    acks: &mut Vec<Ack>,
-    dirs: [&Path; 2],
-    range: (u64, u64),
-) -> Result<Proof, Error> {
+pub(super) fn prove(acks: &mut [Ack], dirs: [&Path; 2], range: (u64, u64)) -> Result<Proof, Error> {
     acks.sort_by_key(|ack| ack.lsn);
     let mut proof = Proof { rows_acked: acks.len() as u64, ..Proof::default() };
     compare(dirs, range, &mut proof)?;

@@ -20,6 +20,8 @@ use crate::load::pace::Pace;
 use crate::load::rows::{Input, Row};
 use crate::load::run::{Loaded, run};
 
+/// The ack log's name in the demo's folder.
+pub(super) const ACK_LOG: &str = "acks.jsonl";
 const ROWS_IN_FLIGHT: usize = 32;
 const BESIDE_IN_FLIGHT: usize = 4;
 /// More than may be on its way to a copy at once, so that a tail stays behind.
@@ -31,7 +33,8 @@ const LOOK: Duration = Duration::from_millis(2);
 
 #[derive(Debug)]
 struct Tally {
-    acks: Vec<Ack>,
+    /// The highest epoch of an acknowledgement.
+    epoch: u64,
     log: AckLog,
     latency: Histogram<u64>,
     killed: Option<(Instant, u64)>,
@@ -51,7 +54,6 @@ pub(super) struct Writers {
 
 /// What was written.
 pub(super) struct Written {
-    pub(super) acks: Vec<Ack>,
     pub(super) latency: Histogram<u64>,
     pub(super) in_doubt: u64,
 }
@@ -70,8 +72,8 @@ impl Writers {
             advice: "this is an error in this program; please report it",
         })?;
         let tally = Tally {
-            acks: Vec::new(),
-            log: AckLog::create(&home.join("acks.jsonl"))?,
+            epoch: 0,
+            log: AckLog::create(&home.join(ACK_LOG))?,
             latency,
             killed: None,
             first_after: None,
@@ -141,7 +143,7 @@ impl Writers {
         self.wait("the first rows are not acknowledged", patience, || {
             // Rows that do not repeat may be through before the time is.
             let enough = self.acked() >= rows;
-            enough && (began.elapsed() >= time || (rows > 1 && enough))
+            enough && (began.elapsed() >= time || rows > 1)
         })
         .await
     }
@@ -149,8 +151,7 @@ impl Writers {
     /// The primary was killed then: what is committed in a later epoch is the new one's.
     pub(super) fn killed(&self, at: Instant) {
         let mut tally = self.tally.lock();
-        let epoch = tally.acks.iter().map(|ack| ack.epoch).max().unwrap_or(0);
-        tally.killed = Some((at, epoch));
+        tally.killed = Some((at, tally.epoch));
     }
 
     /// Waits for the first commit after the kill: how long that took.
@@ -186,11 +187,7 @@ impl Writers {
         }
         let mut tally = self.tally.lock();
         tally.log.flush()?;
-        Ok(Written {
-            acks: std::mem::take(&mut tally.acks),
-            latency: tally.latency.clone(),
-            in_doubt,
-        })
+        Ok(Written { latency: tally.latency.clone(), in_doubt })
     }
 
     async fn wait(
@@ -215,7 +212,7 @@ fn note(tally: &Mutex<Tally>, acked: &AtomicU64, ack: Ack, took: Duration) -> Re
     tally.log.note(&ack)?;
     tally.log.flush()?;
     let epoch = ack.epoch;
-    tally.acks.push(ack);
+    tally.epoch = tally.epoch.max(epoch);
     tally.latency.saturating_record(u64::try_from(took.as_micros()).unwrap_or(u64::MAX));
     if let Some((killed, before)) = tally.killed
         && epoch > before
