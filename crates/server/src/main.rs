@@ -7,13 +7,16 @@
 //! - [`process`]: what a coordinator and an instance are as processes
 //! - [`kv`]: rows over the wire: service and client
 //! - [`load`]: rows out of a CSV file, and the log of what was acknowledged
+//! - [`demo`]: a failover that loses nothing, shown
 //! - [`bench`]: measurements, ours beside the bare machine's
 //! - [`output`]: the one place that prints
 //! - [`error`]: what an error says, and the exit code
 #![forbid(unsafe_code)]
 
+mod bench;
 mod cli;
 mod config;
+mod demo;
 mod error;
 mod inspect;
 mod kv;

@@ -4,6 +4,7 @@
 //! a shell); commands that own processes or write end in order. Not here: what a verb does.
 
 mod cluster;
+mod demo;
 mod kv;
 mod process;
 mod store;
@@ -43,6 +44,8 @@ enum Verb {
     State(cluster::State),
     /// Read and write rows
     Kv(kv::Kv),
+    /// Lose a primary under load, and nothing else: coordinator, primary and mirror as processes
+    Demo(demo::Demo),
     /// Look into a log
     #[command(subcommand)]
     Wal(wal::Wal),
@@ -110,6 +113,7 @@ pub(crate) fn run(arguments: Arguments) -> Result<Verdict, Error> {
         Verb::Recover(recover) => recover.run(),
         Verb::State(state) => state.run(),
         Verb::Kv(kv) => kv.run(),
+        Verb::Demo(demo) => demo.run(),
         Verb::Wal(wal) => wal.run(),
         Verb::Store(store) => store.run(),
     }
