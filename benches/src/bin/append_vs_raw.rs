@@ -88,11 +88,7 @@ fn zeroed(path: &Path) -> std::io::Result<File> {
     Ok(file)
 }
 
-fn measure_raw(
-    file: &File,
-    at: &mut u64,
-    slice: Duration,
-) -> Result<Measured, Box<dyn Error>> {
+fn measure_raw(file: &File, at: &mut u64, slice: Duration) -> Result<Measured, Box<dyn Error>> {
     let page = [7; 4096];
     let mut latency = Histogram::new(3)?;
     let began = Instant::now();

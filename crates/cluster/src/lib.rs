@@ -6,9 +6,10 @@
 //! - [`coordinator`]: the step function that serves instances and operators from the catalog
 //! - [`operator`]: what operators and clients ask, and the answers
 //! - [`authority`]: registers without a log: of the catalog itself, and in memory for tests
+//! - [`local`]: one content whose copies live in one process
 //! - [`slots`]: small files that change as a whole
 //!
-//! There is no clock, socket or random source in here; files only behind [`slots::Slots`].
+//! There is no clock, socket or random source in here but for [`local`]; files only behind [`slots::Slots`].
 #![forbid(unsafe_code)]
 
 pub mod authority;
@@ -16,6 +17,7 @@ pub mod catalog;
 mod codec;
 pub mod coordinator;
 mod error;
+pub mod local;
 pub mod operator;
 pub mod register;
 pub mod slots;

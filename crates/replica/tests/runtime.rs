@@ -3,6 +3,8 @@
 //! What is promised here: commits are on both copies, a promotion loses nothing that was
 //! acknowledged, the old primary comes back by what it missed.
 
+#![expect(clippy::expect_used, reason = "a test that cannot go on says why")]
+
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;

@@ -2,18 +2,17 @@
 //!
 //! # Layout
 //! - [`cli`]: the verbs and their options
+//! - [`demo`]: a primary dies, and nothing is lost
 //! - [`config`]: the files that a coordinator and an instance are started with
 //! - [`inspect`]: logs and stores, read from disk without their instance
 //! - [`process`]: what a coordinator and an instance are as processes
 //! - [`kv`]: rows over the wire: service and client
 //! - [`load`]: rows out of a CSV file, and the log of what was acknowledged
-//! - [`demo`]: a failover that loses nothing, shown
 //! - [`bench`]: measurements, ours beside the bare machine's
 //! - [`output`]: the one place that prints
 //! - [`error`]: what an error says, and the exit code
 #![forbid(unsafe_code)]
 
-mod bench;
 mod cli;
 mod config;
 mod demo;

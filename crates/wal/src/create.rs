@@ -1,7 +1,7 @@
 //! Making the folder of a new, empty log.
 //!
 //! Guarantees: the log's first segment is there whole, or not at all; nothing that is there is
-//! written over. Not here: the first block, which the log writes when it is opened for append.
+//! written over. Not here: what the first blocks say.
 
 use crate::disk::{Dir, Disk, DiskExt, FileId, Io};
 use crate::error::Error;

@@ -1,4 +1,10 @@
 //! What the running log does when the disk fails, is full, or has nothing to do.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::cast_possible_truncation,
+    reason = "a test fails by panicking"
+)]
 
 mod wal_support;
 

@@ -1,4 +1,10 @@
 //! Kills and power cuts at any moment: what was durable is there, and nothing that was not appended.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::cast_possible_truncation,
+    reason = "a test fails by panicking"
+)]
 
 mod wal_support;
 

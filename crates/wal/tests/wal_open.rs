@@ -1,4 +1,10 @@
 //! Opening a log in a folder, after each end it can have come to.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::cast_possible_truncation,
+    reason = "a test fails by panicking"
+)]
 
 use std::fs::{self, OpenOptions};
 use std::ops::Range;

@@ -1,4 +1,10 @@
 //! Appending, reading, cutting and deleting through the handle, on real files.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::cast_possible_truncation,
+    reason = "a test fails by panicking"
+)]
 
 use std::collections::BTreeMap;
 use std::ops::Range;

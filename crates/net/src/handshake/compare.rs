@@ -139,8 +139,11 @@ fn fork(mine: &History, theirs: &History) -> Option<Lsn> {
         }
     }
     // A copy without any reign holds nothing, or a piece of the log's first segment head: streaming
-    // the whole log is cheaper than a copy of it.
-    (theirs.epochs.is_empty() && theirs.start == Lsn::ZERO).then_some(Lsn::ZERO)
+    // the whole log is cheaper than a copy of it. And where both tables go back to the log's start,
+    // the first reigns were other ones: one that was taken up and lost before anybody followed it.
+    let whole = |history: &History| history.epochs.first().is_some_and(|e| e.start == Lsn::ZERO);
+    let none = theirs.epochs.is_empty() && theirs.start == Lsn::ZERO;
+    (none || whole(mine) && whole(theirs)).then_some(Lsn::ZERO)
 }
 
 fn obstacle(mine: &History, theirs: &History, fork: Lsn) -> Option<Why> {

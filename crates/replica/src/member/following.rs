@@ -355,7 +355,7 @@ impl Member {
         self.openings = self.openings.saturating_add(1);
         if let Some(saved) = &recovered.cut {
             self.counters.truncations = self.counters.truncations.saturating_add(1);
-            out.push(Out::Event(Event::Cut(saved.clone())));
+            out.push(Out::Event(Event::Cut(*saved)));
         }
         let fork = recovered.end;
         let ops = OpId(self.openings.saturating_mul(LOG_OPS));

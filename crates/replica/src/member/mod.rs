@@ -49,7 +49,7 @@ const OWN_OPS: u64 = 1 << 62;
 /// The distance between the operation ids of one opening of the log and the next.
 const LOG_OPS: u64 = 1 << 40;
 /// How many reigns a `Hello` tells.
-const TOLD_EPOCHS: usize = 512;
+const TOLD_EPOCHS: usize = 256;
 
 /// How a member behaves. Times in milliseconds.
 #[derive(Clone, Debug)]
@@ -72,6 +72,8 @@ pub struct MemberOptions {
     pub near_bytes: u64,
     /// Stored bytes on their way to one copy at once. Default 4 MiB.
     pub window_bytes: u64,
+    /// Log that is kept though nobody needs it any more, in bytes of log space. Default 1 GiB.
+    pub retain_bytes: u64,
     /// Stored bytes on their way to the store at once. Default 2 MiB.
     pub apply_bytes: u64,
 }
@@ -87,6 +89,7 @@ impl Default for MemberOptions {
             promise_millis: 1_000,
             near_bytes: 1 << 20,
             window_bytes: 4 << 20,
+            retain_bytes: 1 << 30,
             apply_bytes: 2 << 20,
         }
     }
@@ -198,7 +201,6 @@ impl Member {
         let commit = recovered.commit.min(recovered.end).max(applied);
         control.epochs.clone_from(&recovered.epochs);
         let history_epoch = recovered.epochs.last().map_or(Epoch::NONE, |entry| entry.epoch);
-        let start = recovered.start;
         let log = Log::new(recovered, options.log.clone(), OpId(0));
         let mut member = Self {
             rules,
@@ -213,7 +215,8 @@ impl Member {
             told_commit: commit,
             told_keep: control.keep,
             checkpointed: applied,
-            applying: Applying::from(log.boundary_before(applied).unwrap_or(start), applied),
+            // Where the log no longer reaches back to the store, reading it there says so.
+            applying: Applying::from(log.boundary_before(applied).unwrap_or(applied), applied),
             phase: Phase::Waiting,
             config: None,
             accepting: VecDeque::new(),

@@ -382,10 +382,7 @@ impl Member {
             .map(|up| up.link)
             .collect();
         for link in wanting {
-            loop {
-                let Some((_, peer)) = self.peer_of(link) else { break };
-                let Some(up) = peer.up() else { break };
-                let Some((from, room)) = up.sender.wants(end) else { break };
+            while let Some((from, room)) = self.wanted(link, end) {
                 match self.log.fetch(from, room.min(SHIP_BYTES)) {
                     Ok(Fetch::Blocks(blocks)) => self.ship(link, &blocks, out),
                     Ok(Fetch::Read { file, at, len }) => {
@@ -405,6 +402,11 @@ impl Member {
                 }
             }
         }
+    }
+
+    fn wanted(&mut self, link: LinkId, end: Lsn) -> Option<(Lsn, u64)> {
+        let (_, peer) = self.peer_of(link)?;
+        peer.up()?.sender.wants(end)
     }
 
     pub(super) fn ship(&mut self, link: LinkId, blocks: &[Block], out: &mut Vec<Out>) {
@@ -568,6 +570,7 @@ impl Member {
         let now = self.now;
         let me = self.me();
         let (mut grown, mut shrunk) = (0u64, 0u64);
+        let mut left = Vec::new();
         let Some(peers) = self.peers() else { return };
         for copy in config.copies.iter().filter(|copy| copy.instance != me) {
             let peer = peers.entry(copy.instance).or_insert_with(|| Peer::new(now, false));
@@ -588,8 +591,14 @@ impl Member {
                 peer.deposed = false;
                 peer.awaited = None;
                 peer.observed = Lsn::ZERO;
+                left.extend(peer.link());
                 out.push(Out::Event(Event::Shrunk { copy: copy.instance }));
             }
+        }
+        // One that was back on the line meanwhile believes that commits wait for it: it would take
+        // the commit LSN in a block for a promise about its own disk. It is told anew.
+        for link in left {
+            self.drop_line(link, "it left the in-sync set", out);
         }
         self.counters.grows = self.counters.grows.saturating_add(grown);
         self.counters.shrinks = self.counters.shrinks.saturating_add(shrunk);

@@ -219,6 +219,9 @@ impl Member {
         }
         self.history_epoch = rising.epoch;
         self.control.in_sync = true;
+        // What a copy was seen to hold in an earlier reign it may have cut since: all that is known of
+        // every copy is the common floor.
+        self.control.slots.clear();
         self.persist();
         let mut peers: BTreeMap<_, _> = rising.peers;
         for peer in peers.values_mut().filter(|_| rising.promoted) {

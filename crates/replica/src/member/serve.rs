@@ -171,7 +171,8 @@ impl Member {
             _ => self.told_keep,
         };
         let keep = copies.max(self.control.keep);
-        let floor = keep.min(self.checkpointed);
+        let recent = Lsn(self.log.end().0.saturating_sub(self.options.retain_bytes));
+        let floor = keep.min(self.checkpointed).min(recent);
         let segment = self.log.segment_bytes();
         if keep.0 / segment > self.control.keep.0 / segment {
             self.control.keep = keep;

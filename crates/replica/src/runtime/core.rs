@@ -206,6 +206,7 @@ impl Shared {
             promises: control.promises(),
             cut: Some(cut),
             cut_hash: hash,
+            keep: control.keep,
         };
         let (shared, mut disk) = (Arc::clone(self), core.disk.clone());
         let cutting = move || {
@@ -258,7 +259,7 @@ impl Shared {
             }
             Event::Cut(saved) => {
                 tracing::warn!(%content, ?saved, "the log was cut where histories part");
-                self.status.lock().last_cut = Some(saved.clone());
+                self.status.lock().last_cut = Some(*saved);
             }
             Event::Refused { .. } => tracing::debug!(%content, ?event, "refused"),
             other => tracing::info!(%content, event = ?other, "event"),

@@ -61,9 +61,8 @@ pub(super) fn identity(data_dir: &Path) -> Result<Identity, ReplicaError> {
     if !data_dir.is_dir() {
         return Err(at(data_dir)(ControlError::Missing));
     }
-    let mut disk = match disk(data_dir, 1, false) {
-        Ok(disk) => disk,
-        Err(_) => return Err(at(data_dir)(ControlError::Missing)),
+    let Ok(mut disk) = disk(data_dir, 1, false) else {
+        return Err(at(data_dir)(ControlError::Missing));
     };
     let (_, control) = Control::read(&mut disk.blocking()).map_err(at(data_dir))?;
     disk.close();
@@ -98,6 +97,7 @@ pub(super) fn open(
             promises: control.promises(),
             cut: control.truncating,
             cut_hash: None,
+            keep: control.keep,
         },
     )?
     .ok_or_else(|| outrigger_wal::Error::NoLog {

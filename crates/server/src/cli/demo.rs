@@ -4,35 +4,31 @@ use std::path::PathBuf;
 
 use clap::Args;
 
-use crate::demo::{self, DemoOptions};
+use crate::demo::{DemoOptions, run};
 use crate::error::{Error, Verdict};
 
 #[derive(Debug, Args)]
 pub(super) struct Demo {
-    /// A CSV file to load; without it, the rows that ship with this program
-    #[arg(long, value_name = "FILE.csv", requires = "key")]
+    /// Rows to load: a CSV file; without it a data set that ships with this program, over and over
+    #[arg(long, value_name = "FILE", requires = "key")]
     input: Option<PathBuf>,
     /// The column that is the key
     #[arg(long, value_name = "COLUMN", requires = "input")]
     key: Option<String>,
-    /// Where data goes; it must be empty or missing
-    #[arg(long)]
+    /// Where everything is kept while it runs; must be empty or missing
+    #[arg(long, value_name = "DIR")]
     dir: Option<PathBuf>,
-    /// Leave the directory behind: logs, stores, and the ack log acks.jsonl
+    /// Leave the folder there, with logs, stores and the ack log
     #[arg(long)]
     keep: bool,
-    /// One JSON object as the last line
+    /// Print one JSON object as the last line
     #[arg(long)]
     json: bool,
 }
 
 impl Demo {
     pub(super) fn run(self) -> Result<Verdict, Error> {
-        demo::run(&DemoOptions {
-            input: self.input.zip(self.key),
-            dir: self.dir,
-            keep: self.keep,
-            json: self.json,
-        })
+        let Self { input, key, dir, keep, json } = self;
+        run(DemoOptions { input: input.zip(key), dir, keep, json })
     }
 }

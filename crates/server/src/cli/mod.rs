@@ -44,7 +44,7 @@ enum Verb {
     State(cluster::State),
     /// Read and write rows
     Kv(kv::Kv),
-    /// Lose a primary under load, and nothing else: coordinator, primary and mirror as processes
+    /// Watch a primary die and nothing be lost
     Demo(demo::Demo),
     /// Look into a log
     #[command(subcommand)]

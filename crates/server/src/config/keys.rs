@@ -9,6 +9,7 @@ const SIMILAR: f64 = 0.7;
 
 /// A key of a configuration file.
 #[derive(Clone, Copy, Debug)]
+#[cfg_attr(not(test), expect(dead_code, reason = "a test holds the documentation to them"))]
 pub(crate) struct Key {
     /// Its name.
     pub(crate) name: &'static str,

@@ -64,7 +64,9 @@ pub(crate) fn resident_bytes(pid: u32) -> Option<u64> {
     let kib = |name: &str| -> u64 {
         status
             .lines()
-            .find_map(|line| line.strip_prefix(name)?.trim().strip_suffix(" kB")?.trim().parse().ok())
+            .find_map(|line| {
+                line.strip_prefix(name)?.trim().strip_suffix(" kB")?.trim().parse().ok()
+            })
             .unwrap_or(0)
     };
     Some((kib("RssAnon:").saturating_add(kib("RssShmem:"))).saturating_mul(1024))

@@ -1,83 +1,187 @@
-//! The demo: a mirrored log that loses its primary and nothing else.
+//! The demo: a primary and its mirror replicate real rows, the primary is killed, the mirror takes
+//! over, the old primary comes back by what it missed, and it is proved that no acknowledged row is lost.
 //!
-//! Real processes on loopback, real rows, SIGKILL under load, promotion, rejoin, and then the proof: each
-//! acknowledged row is looked up in both logs and both stores.
-//!
-//! # Layout
-//! - [`stage`]: the directory, the processes
-//! - [`book`]: what was acknowledged, and how long it took
-//! - [`story`]: what happens, in order
-//! - [`check`]: the proof
-//! - [`report`]: what is printed at the end
-//!
-//! Guarantees: however it ends, no process is left, and no directory but with `--keep`.
+//! Coordinator and instances are processes of this program on loopback. Guarantees: nothing of it
+//! outlives the demo, the folder neither without `--keep`; the verdict is good only if every line of the ack log is
+//! in both logs and both stores. Not here: the load ([`crate::load`]), the proof itself ([`proof`]).
 
-mod book;
-mod check;
+mod cluster;
+mod memory;
+mod process;
+mod proof;
 mod report;
-mod stage;
-mod story;
+mod writers;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
+use self::cluster::Cluster;
+use self::proof::{Proof, prove};
+use self::report::Summary;
+use self::writers::{ACK_LOG, Writers};
 use crate::error::{Error, Verdict};
+use crate::load::ack_log;
 use crate::load::rows::{Input, airports};
+use crate::output::say;
 use crate::process::stop::Signals;
-use crate::{output, process};
-use stage::Stage;
 
-/// What the demo is told.
+/// How long each side of the failure is under load, at least.
+const SIDE: Duration = Duration::from_secs(3);
+/// How long the mirror stands still before the primary is killed: less than a primary waits.
+const STANDSTILL: Duration = Duration::from_millis(300);
+/// How long anything may take.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// What the command line says.
 #[derive(Clone, Debug)]
 pub(crate) struct DemoOptions {
-    /// A CSV file and its key column; `None`: the rows that ship with this program, over and over.
     pub(crate) input: Option<(PathBuf, String)>,
-    /// Where data goes; `None`: below the system's directory for temporary files.
     pub(crate) dir: Option<PathBuf>,
-    /// The directory stays.
     pub(crate) keep: bool,
-    /// One JSON object as the last line.
     pub(crate) json: bool,
 }
 
-/// Runs the demo.
+/// Runs it.
 ///
 /// # Errors
-/// What it could not do; a lost row is no error but [`Verdict::Wrong`].
-pub(crate) fn run(options: &DemoOptions) -> Result<Verdict, Error> {
+/// What could not be done; everything is stopped and cleared away then.
+pub(crate) fn run(options: DemoOptions) -> Result<Verdict, Error> {
+    // Whatever is wrong with the rows shows before anything is started.
     let input = match &options.input {
         Some((path, key)) => Input::open(path, key)?,
         None => airports()?,
     };
-    let repeat = options.input.is_none();
-    let runtime = process::runtime()?;
-    let stage = Stage::new(options.dir.as_deref(), options.keep)?;
-    runtime.block_on(async {
+    let home = Home::make(options.dir.as_deref(), options.keep)?;
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(|cause| Error::file("cannot start a runtime in", home.path(), cause))?;
+    let summary = runtime.block_on(async {
         let mut signals = Signals::new()?;
         tokio::select! {
-            ended = act(&stage, &input, repeat, options.json) => ended,
-            _ = signals.next() => {
-                let left = if options.keep {
-                    format!("the processes are gone, {} stays", stage.dir().display())
-                } else {
-                    "nothing is left behind".to_owned()
-                };
-                Err(Error::Interrupted { left })
-            }
+            summary = play(&options, &input, home.path()) => summary,
+            _ = signals.next() => Err(Error::Interrupted {
+                left: "everything was stopped and cleared away".to_owned(),
+            }),
         }
-    })
+    })?;
+    summary.tell(options.json, home.kept())?;
+    Ok(Verdict::good_if(summary.is_good()))
 }
 
-async fn act(stage: &Stage, input: &Input, repeat: bool, json: bool) -> Result<Verdict, Error> {
-    let told = story::tell(stage, input, repeat).await?;
-    stage.say(format_args!(
-        "looking up {} acknowledged rows in both logs and both stores",
-        told.acks.len()
-    ))?;
-    let proof = check::prove(stage, &told)?;
-    let report = report::Report::new(&told, &proof);
-    report.say()?;
-    if json {
-        output::say_json(&report)?;
+async fn play(options: &DemoOptions, input: &Input, home: &Path) -> Result<Summary, Error> {
+    let quiet = options.json;
+    let tell = |text: String| if quiet { Ok(()) } else { say(format_args!("{text}")) };
+    if input.duplicates > 0 {
+        tell(format!("{} rows share a key with an earlier one: the last wins", input.duplicates))?;
     }
-    Ok(Verdict::good_if(report.is_good()))
+
+    let mut cluster = Cluster::start(home).await?;
+    tell(format!("coordinator, primary and mirror run below {}", home.display()))?;
+    cluster.wait_in_sync(PATIENCE).await?;
+    tell("the mirror is in sync: a commit is durable on both from now on".to_owned())?;
+
+    let repeat = options.input.is_none();
+    let writers = Writers::start(cluster.coordinator(), input, repeat, home)?;
+    writers.wait_acked(if repeat { 1 } else { input.rows.div_ceil(2) }, SIDE, PATIENCE).await?;
+    tell(format!("{} rows are acknowledged", writers.acked()))?;
+
+    cluster.mirror().freeze()?;
+    tell("the mirror stands still: the primary's log goes on, its commits wait".to_owned())?;
+    writers.burst();
+    tokio::time::sleep(STANDSTILL).await;
+    let before_kill = writers.acked();
+    cluster.primary().kill()?;
+    let killed = Instant::now();
+    writers.killed(killed);
+    cluster.mirror().thaw()?;
+    tell(format!(
+        "the primary is killed (SIGKILL) under load; {before_kill} rows were acknowledged"
+    ))?;
+
+    cluster.promote(PATIENCE).await?;
+    let failover = writers.wait_first_commit(PATIENCE).await?;
+    tell(format!("the mirror has taken over: first commit after {} ms", failover.as_millis()))?;
+
+    tokio::time::sleep(SIDE.saturating_sub(failover).max(SIDE / 2)).await;
+    if !repeat {
+        writers.wait_rows_done(PATIENCE).await?;
+    }
+    cluster.restart_old_primary()?;
+    tell("the old primary is started again, as a mirror".to_owned())?;
+    let join = cluster.wait_rejoined(PATIENCE).await?;
+    tell(format!(
+        "it is in sync again: {} bytes of its log were cut, {} bytes went over the wire",
+        join.cut_bytes, join.wire_bytes
+    ))?;
+    tokio::time::sleep(SIDE / 4).await;
+
+    let written = writers.finish(PATIENCE).await?;
+    let peaks = cluster.stop()?;
+    let mut acks = ack_log::read(&home.join(ACK_LOG))?;
+    tell(format!("all is stopped; the ack log has {} rows. Proving...", acks.len()))?;
+    let (first, second) = (cluster.data_dir(0), cluster.data_dir(1));
+    let proof: Proof = prove(&mut acks, [&first, &second], (join.from, join.to))?;
+    Ok(Summary::new(proof, before_kill, failover, &join, peaks, &written.latency, written.in_doubt))
+}
+
+/// The demo's folder: taken away again unless it is kept.
+#[derive(Debug)]
+struct Home {
+    path: PathBuf,
+    keep: bool,
+    /// Whether the folder itself was made here.
+    made: bool,
+}
+
+impl Home {
+    fn make(dir: Option<&Path>, keep: bool) -> Result<Self, Error> {
+        let path = match dir {
+            Some(dir) => dir.to_owned(),
+            None => std::env::temp_dir().join(format!("outrigger-demo-{}", std::process::id())),
+        };
+        let failed = |cause| Error::file("cannot be made", &path, cause);
+        let made = !path.exists();
+        if !made {
+            let mut inside = std::fs::read_dir(&path).map_err(failed)?;
+            if inside.next().is_some() {
+                return Err(Error::Path {
+                    path,
+                    cause: "is not empty".to_owned(),
+                    advice: "name an empty or new folder",
+                });
+            }
+        }
+        std::fs::create_dir_all(&path).map_err(failed)?;
+        Ok(Self { path, keep, made })
+    }
+
+    fn path(&self) -> &Path {
+        &self.path
+    }
+
+    fn kept(&self) -> Option<&Path> {
+        self.keep.then_some(self.path.as_path())
+    }
+}
+
+impl Drop for Home {
+    fn drop(&mut self) {
+        if self.keep {
+            return;
+        }
+        if self.made {
+            drop(std::fs::remove_dir_all(&self.path));
+            return;
+        }
+        // The folder was the caller's; what is in it is ours.
+        for entry in std::fs::read_dir(&self.path).into_iter().flatten().flatten() {
+            let path = entry.path();
+            if path.is_dir() {
+                drop(std::fs::remove_dir_all(path));
+            } else {
+                drop(std::fs::remove_file(path));
+            }
+        }
+    }
 }

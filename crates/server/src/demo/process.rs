@@ -1,7 +1,7 @@
 //! The demo's child processes: started, awaited, stopped, killed, never left behind.
 //!
-//! Guarantees: a child ends with its handle, and also when this process is killed, because its standard
-//! input then closes (`--with-parent`). Not here: what the children do.
+//! Guarantees: a child ends with its handle, and also when this process is killed (`--die-with`).
+//! Not here: what the children do.
 
 use std::fs::File;
 use std::io::{BufRead, BufReader};
@@ -29,11 +29,7 @@ pub(super) struct Process {
 
 impl Process {
     /// Starts this program with other arguments; its log goes to `log`.
-    pub(super) fn start(
-        name: &'static str,
-        arguments: &[&str],
-        log: &Path,
-    ) -> Result<Self, Error> {
+    pub(super) fn start(name: &'static str, arguments: &[&str], log: &Path) -> Result<Self, Error> {
         let failed = |cause| Error::file("cannot be started", Path::new(name), cause);
         let program = std::env::current_exe().map_err(failed)?;
         let errors = File::options()
@@ -43,7 +39,8 @@ impl Process {
             .map_err(|cause| Error::file("cannot be made", log, cause))?;
         let mut child = Command::new(program)
             .args(arguments)
-            .stdin(Stdio::piped())
+            .args(["--die-with", &std::process::id().to_string()])
+            .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(errors)
             .spawn()
@@ -62,15 +59,15 @@ impl Process {
         Ok(Self { name, child, lines, log: log.to_owned(), stopped: false })
     }
 
-    /// Waits for the line `ready HOST:PORT`; answers the address.
-    pub(super) fn ready(&self) -> Result<String, Error> {
+    /// Waits for the line that says where it listens.
+    pub(super) fn ready(&self) -> Result<(), Error> {
         let until = Instant::now() + PATIENCE;
         loop {
             let left = until.saturating_duration_since(Instant::now());
             match self.lines.recv_timeout(left) {
                 Ok(line) => {
-                    if let Some(address) = line.strip_prefix("ready ") {
-                        return Ok(address.to_owned());
+                    if line.starts_with("listening ") {
+                        return Ok(());
                     }
                 }
                 Err(RecvTimeoutError::Timeout) => return Err(self.wrong("is not ready in 20 s")),

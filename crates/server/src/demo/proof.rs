@@ -47,11 +47,7 @@ type Latest = BTreeMap<Bytes, (u64, Option<u32>)>;
 
 /// Compares acks with the logs and stores below two data directories. `range`: the blocks whose
 /// stored bytes are counted.
-pub(super) fn prove(
-    acks: &mut Vec<Ack>,
-    dirs: [&Path; 2],
-    range: (u64, u64),
-) -> Result<Proof, Error> {
+pub(super) fn prove(acks: &mut [Ack], dirs: [&Path; 2], range: (u64, u64)) -> Result<Proof, Error> {
     acks.sort_by_key(|ack| ack.lsn);
     let mut proof = Proof { rows_acked: acks.len() as u64, ..Proof::default() };
     compare(dirs, range, &mut proof)?;
@@ -113,7 +109,12 @@ fn check_log(dir: &Path, acks: &[Ack], proof: &mut Proof) -> Result<Latest, Erro
         let block = block.map_err(|error| bad(dir, &error.to_string()))?;
         for (lsn, write) in writes(&block).map_err(|cause| bad(dir, &cause))? {
             while let Some(ack) = due.next_if(|ack| ack.lsn < lsn) {
-                proof.lost(format!("{}: no record at LSN {} ({})", dir.display(), ack.lsn, ack.key));
+                proof.lost(format!(
+                    "{}: no record at LSN {} ({})",
+                    dir.display(),
+                    ack.lsn,
+                    ack.key
+                ));
             }
             let (key, value) = match write.op {
                 Op::Put { key, value } => (key, Some(crc32fast::hash(&value))),
@@ -148,13 +149,8 @@ fn writes(block: &Block) -> Result<Vec<(u64, Write)>, String> {
     Ok(found)
 }
 
-fn check_store(
-    dir: &Path,
-    acks: &[Ack],
-    latest: &Latest,
-    proof: &mut Proof,
-) -> Result<(), Error> {
-    let store = LsmStore::open(dir.join("store"), LsmOptions::default())
+fn check_store(dir: &Path, acks: &[Ack], latest: &Latest, proof: &mut Proof) -> Result<(), Error> {
+    let store = LsmStore::open(&dir.join("store"), LsmOptions::default())
         .map_err(|error| bad(dir, &error.to_string()))?;
     let mut seen = std::collections::BTreeSet::new();
     for ack in acks.iter().rev() {

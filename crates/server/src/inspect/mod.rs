@@ -33,7 +33,7 @@ pub(crate) fn log_folder(dir: &Path) -> Result<PathBuf, Error> {
 }
 
 /// Opens a log's folder for reading; missing folders stay missing.
-pub(crate) fn open(folder: &Path) -> Result<PlainDisk, Error> {
+fn open(folder: &Path) -> Result<PlainDisk, Error> {
     let options = PlainOptions { threads: 1, ..PlainOptions::new(folder) };
     PlainDisk::open(options).map_err(|fault| Error::log(folder, fault.into()))
 }

@@ -244,7 +244,7 @@ mod tests {
 
     #[test]
     fn the_rows_that_ship_with_the_program_have_unique_keys() {
-        let input = crate::load::rows::airports().unwrap();
+        let input = airports().unwrap();
         assert_eq!((input.rows, input.duplicates), (1458, 0));
     }
 }

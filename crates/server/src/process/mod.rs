@@ -5,7 +5,7 @@
 //! - [`instance`]: one copy of one content, and its clients
 //! - [`authority`]: how an instance asks the coordinator
 //! - [`init`]: making a data directory
-//! - [`stop`]: signals
+//! - `stop`: which signals end them
 //!
 //! Not here: what they decide (cluster, replica).
 

@@ -60,7 +60,13 @@ impl Cluster {
         let per_mille = self.net.weather.encode_per_mille;
         let parcel = Parcel::pack(envelope, message, body, &mut self.net.rng, per_mille);
         match parcel {
-            Ok(parcel) => self.net.send(self.now, conn, side, parcel, &mut self.queue),
+            Ok(parcel) => {
+                if self.plan_is_scripted() && matches!(parcel.message, Message::Ack { .. }) {
+                    let to = self.net.conns[conn].ends[1 - side].node;
+                    self.acks.insert((node, to), parcel.clone());
+                }
+                self.net.send(self.now, conn, side, parcel, &mut self.queue);
+            }
             Err(text) => self.violate(text),
         }
     }
@@ -157,20 +163,15 @@ impl Cluster {
 
     fn said(&mut self, node: usize, said: Said) {
         match said {
-            Said::Reigns { epoch, from } => {
-                let Some(process) = self.nodes[node].process.as_ref() else { return };
-                // What is adopted is durable by then.
-                let hash = process.member.log().durable_hash();
-                let durable = process.member.log().durable();
-                self.nodes[node].shadow.bound(durable, hash);
-                let shadow = &self.nodes[node].shadow;
-                let verdict = self.checker.reigns(node, epoch, from, shadow);
-                self.verdict(verdict);
-            }
             Said::SteppedDown { sealed, .. } => self.doubt(node, sealed),
-            Said::Failed { .. } => {
+            Said::Failed { text } => {
                 self.stats.failures += 1;
                 self.end_process(node);
+                // A disk that failed may have lost a segment's name: what the store needs is gone.
+                if self.nodes[node].shadow.flaky && text.starts_with("the store needs log") {
+                    self.stats.damaged += 1;
+                    self.nodes[node].state = node::State::Damaged;
+                }
             }
             Said::ForeignNonce { ours, theirs } => {
                 self.violate(format!(

@@ -37,7 +37,7 @@ impl Client {
         (0..many).map(|_| self.record()).collect()
     }
 
-    fn record(&mut self) -> Vec<u8> {
+    pub(super) fn record(&mut self) -> Vec<u8> {
         self.sequence += 1;
         let padding = match self.rng.below(1000) {
             0..5 => self.rng.range(64 << 10..200 << 10),

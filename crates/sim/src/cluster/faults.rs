@@ -26,7 +26,11 @@ impl Cluster {
             self.kill(node);
         }
         if self.faults.chance(faults.power) {
-            self.cut_power(node);
+            // Most of the time where something is on its way to the disk: that is what is torn.
+            let busy = |at: &usize| self.nodes[*at].disk.next_due().is_some();
+            let writing = (0..self.nodes.len()).find(busy).filter(|_| !busy(&node));
+            let careful = self.faults.chance(200);
+            self.cut_power(writing.filter(|_| !careful).unwrap_or(node));
         }
         if self.faults.chance(faults.power_all) {
             (0..self.nodes.len()).for_each(|node| self.cut_power(node));
@@ -50,6 +54,7 @@ impl Cluster {
                 name_per_mille: rate,
             };
             self.nodes[node].disk.set_faults(rates);
+            self.nodes[node].shadow.flaky = true;
         } else if self.faults.chance(100) {
             self.nodes[node].disk.set_faults(FaultRates::default());
         }

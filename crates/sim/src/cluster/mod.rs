@@ -116,6 +116,10 @@ impl Stats {
     }
 }
 
+/// A message that was kept, to come late.
+#[derive(Clone, Debug)]
+pub struct Late(network::Parcel);
+
 /// The cluster and its world.
 pub struct Cluster {
     plan: Plan,
@@ -139,6 +143,8 @@ pub struct Cluster {
     served: Micros,
     flipped: bool,
     rolled_back: bool,
+    /// In scripted runs: the last acknowledgement from one node to another.
+    acks: std::collections::BTreeMap<(usize, usize), network::Parcel>,
 }
 
 impl Cluster {
@@ -190,6 +196,7 @@ impl Cluster {
             served: Micros(0),
             flipped: false,
             rolled_back: false,
+            acks: std::collections::BTreeMap::new(),
             plan,
         };
         for node in 0..cluster.nodes.len() {
@@ -230,6 +237,79 @@ impl Cluster {
     pub fn trace_hash(&self) -> u64 {
         let disks = self.nodes.iter().map(|node| node.disk.trace_hash());
         disks.fold(self.hash, |hash, disk| xxh3_64_with_seed(&disk.to_le_bytes(), hash))
+    }
+
+    /// The recorded configuration.
+    #[must_use]
+    pub const fn config(&self) -> &Config {
+        self.authority.config()
+    }
+
+    /// All configurations that were ever recorded, oldest first.
+    #[must_use]
+    pub fn past(&self) -> &[Config] {
+        self.authority.past()
+    }
+
+    /// The end of the committed log.
+    #[must_use]
+    pub const fn committed(&self) -> Lsn {
+        self.checker.top()
+    }
+
+    /// The member of a node, while its process runs.
+    #[must_use]
+    pub fn member(&self, node: usize) -> Option<&outrigger_replica::member::Member> {
+        self.nodes[node].process.as_ref().map(|process| &process.member)
+    }
+
+    /// Whether a node serves as primary.
+    #[must_use]
+    pub fn is_serving(&self, node: usize) -> bool {
+        self.nodes[node].is_serving()
+    }
+
+    /// The disk of a node.
+    #[must_use]
+    pub fn disk(&self, node: usize) -> &SimDisk {
+        &self.nodes[node].disk
+    }
+
+    /// Whether a node is in the recorded in-sync set.
+    #[must_use]
+    pub fn in_sync(&self, node: usize) -> bool {
+        self.config().in_sync(instance(node))
+    }
+
+    /// Starts a node's process now.
+    pub fn restart(&mut self, node: usize) {
+        self.boot(node);
+    }
+
+    /// Brings this configuration to a node, however old it is.
+    pub fn release(&mut self, node: usize, config: Config) {
+        self.give(node, In::Config { config, coordinator_epoch: 1 });
+    }
+
+    /// The last acknowledgement that `from` has sent to `to`, as it is to come again later.
+    #[must_use]
+    pub fn last_ack(&self, from: usize, to: usize) -> Option<Late> {
+        self.acks.get(&(from, to)).cloned().map(Late)
+    }
+
+    /// Brings it, mixed into the newest connection of the two nodes; `false` when there is none.
+    pub fn bring_late(&mut self, from: usize, to: usize, late: Late) -> bool {
+        let Some(end) = self.net.newest(from, to) else { return false };
+        self.give_frame(end.node, end.link, late.0);
+        true
+    }
+
+    /// Client 0 appends a record of so many bytes at a node; `false` when it is not taken there.
+    pub fn append(&mut self, node: usize, bytes: usize) -> bool {
+        let Some(client) = self.clients.first_mut() else { return false };
+        let mut record = client.record();
+        record.resize(bytes.max(16), 7);
+        self.write(0, node, &[record])
     }
 
     fn violate(&mut self, text: String) {
@@ -315,10 +395,11 @@ impl Cluster {
                     self.give_frame(end.node, end.link, parcel);
                 }
             }
-            Event::Late { node, life, link, parcel } => {
-                if self.is_alive(node, life) {
-                    self.note(|| format!("n{node} gets a late {:?}", parcel.message));
-                    self.give_frame(node, link, *parcel);
+            Event::Late { to, from, mixed, parcel } => {
+                let end = if mixed { self.net.newest(from, to.node) } else { Some(to) };
+                if let Some(end) = end.filter(|end| self.is_alive(end.node, end.life)) {
+                    self.note(|| format!("n{} gets a late {:?}", end.node, parcel.message));
+                    self.give_frame(end.node, end.link, *parcel);
                 }
             }
             Event::Closed { conn, side } => {
@@ -399,6 +480,12 @@ impl Cluster {
             node,
             commit.0 ^ durable.0.rotate_left(20) ^ (out.len() as u64).rotate_left(50),
         );
+        // A reign counts from the step that takes it up.
+        for said in &out {
+            if let Out::Event(Said::Reigns { epoch, from }) = said {
+                self.reigns(node, *epoch, *from);
+            }
+        }
         self.look(node);
         let life = self.nodes[node].life;
         for out in out {
@@ -409,6 +496,17 @@ impl Cluster {
         }
         self.settle_writes(node);
         self.schedule(node);
+    }
+
+    fn reigns(&mut self, node: usize, epoch: Epoch, from: Lsn) {
+        let Some(process) = self.nodes[node].process.as_ref() else { return };
+        // What is adopted is durable by then.
+        let log = process.member.log();
+        let (durable, hash) = (log.durable(), log.durable_hash());
+        self.nodes[node].shadow.bound(durable, hash);
+        let shadow = &self.nodes[node].shadow;
+        let verdict = self.checker.reigns(node, epoch, from, shadow);
+        self.verdict(verdict);
     }
 
     /// The checker looks at a member after its step.
@@ -533,7 +631,8 @@ impl Cluster {
         }
         self.nodes[node].disk.crash_after(u64::MAX / 2);
         match opened {
-            Opened::Member(member) => {
+            Opened::Member(member, torn) => {
+                self.stats.torn_tails += u64::from(torn);
                 let (end, commit) = (member.log().end(), member.commit());
                 self.note(|| format!("n{node} starts: end {end}, commit {commit}"));
                 self.mix(2, node, end.0);

@@ -183,20 +183,30 @@ impl Network {
         }
         let parcel = self.conns[conn].ways[side].pop_front()?;
         if to.closed {
-            self.maybe_late(now, to, parcel, queue);
+            self.maybe_late(now, from.node, to, parcel, queue);
             return None;
         }
         Some((to, parcel))
     }
 
-    fn maybe_late(&mut self, now: Micros, to: End, parcel: Parcel, queue: &mut Queue) {
+    fn maybe_late(&mut self, now: Micros, from: usize, to: End, parcel: Parcel, queue: &mut Queue) {
         if self.rng.chance(self.weather.late_per_mille)
             && !matches!(parcel.message, Message::Hello { .. })
         {
-            let at = now.plus(self.rng.range(1_000..1_500_000));
-            let parcel = Box::new(parcel);
-            queue.push(at, Event::Late { node: to.node, life: to.life, link: to.link, parcel });
+            let at = now.plus(self.rng.range(1_000..2_500_000));
+            // On the connection it was sent on, or mixed into a newer one of the two nodes.
+            let mixed = self.rng.chance(400);
+            queue.push(at, Event::Late { to, from, mixed, parcel: Box::new(parcel) });
         }
+    }
+
+    /// Where a late frame surfaces: the newest open connection between the two nodes.
+    pub(super) fn newest(&self, from: usize, to: usize) -> Option<End> {
+        self.conns.iter().rev().filter(|conn| !conn.cut).find_map(|conn| {
+            let [a, b] = conn.ends;
+            let found = [(a, b), (b, a)].into_iter().find(|(x, y)| (x.node, y.node) == (from, to));
+            found.map(|(_, end)| end).filter(|end| !end.closed)
+        })
     }
 
     /// Breaks a connection: behind a point in each direction nothing arrives; both ends learn of it
@@ -208,13 +218,14 @@ impl Network {
         for side in 0..2 {
             let way = std::mem::take(&mut self.conns[conn].ways[side]);
             let kept = self.rng.below(way.len() as u64 + 1);
+            let from = self.conns[conn].ends[side].node;
             let to = self.conns[conn].ends[1 - side];
             let mut whole = VecDeque::new();
             for (n, parcel) in way.into_iter().enumerate() {
                 if (n as u64) < kept {
                     whole.push_back(parcel);
                 } else {
-                    self.maybe_late(now, to, parcel, queue);
+                    self.maybe_late(now, from, to, parcel, queue);
                 }
             }
             self.conns[conn].ways[side] = whole;

@@ -26,6 +26,9 @@ pub(super) const CONTENT: ContentId = ContentId(0);
 pub(super) const LOG: LogId = LogId(0x106);
 pub(super) const SEGMENT_BYTES: u64 = 1 << 20;
 
+/// An operation of the disk that ended.
+type Completion = (OpId, Result<IoDone, IoFault>);
+
 /// Operation ids from here on are those of a synchronous caller.
 const BLOCKING_OPS: u64 = u64::MAX / 2;
 
@@ -78,7 +81,8 @@ pub(super) struct Node {
 
 /// What the start of a process came to.
 pub(super) enum Opened {
-    Member(Box<Member>),
+    /// It runs; whether a torn tail was sent away.
+    Member(Box<Member>, bool),
     /// The disk failed, or crashed: again later.
     Fault(String),
     /// It refuses to start.
@@ -93,9 +97,12 @@ pub(super) fn instance(node: usize) -> InstanceId {
 
 pub(super) fn member_options() -> MemberOptions {
     let mut options = MemberOptions::default();
+    // What nobody needs goes at once, so that recycling is seen.
+    options.retain_bytes = 0;
     options.log.target_block_bytes = 64 << 10;
     options.log.max_write_bytes = 256 << 10;
     options.log.max_pending_bytes = 1 << 20;
+    options.log.max_writes_in_flight = 4;
     options.log.tail_bytes = 256 << 10;
     options.near_bytes = 128 << 10;
     options.window_bytes = 512 << 10;
@@ -154,6 +161,7 @@ impl Node {
         let applied = self.store.checkpoint();
         let persisted = control.1.commit.lsn;
         let now = self.clock.node_now(now);
+        let torn = recovered.torn.is_some();
         let member = Member::new(recovered, control, applied, seed, rules, member_options(), now);
         if member.commit() < persisted.min(member.log().end()) {
             return Opened::Violation(format!(
@@ -161,13 +169,17 @@ impl Node {
                 member.commit()
             ));
         }
-        Opened::Member(Box::new(member))
+        Opened::Member(Box::new(member), torn)
+    }
+
+    const fn may_refuse(&self) -> bool {
+        self.shadow.damaged || self.shadow.flaky
     }
 
     fn read_and_recover(&mut self) -> Result<((u64, Control), Recovered), Opened> {
         let control = Control::read(&mut self.disk.blocking()).map_err(|error| match error {
             ControlError::Io(fault) => Opened::Fault(fault.to_string()),
-            other if self.shadow.damaged => Opened::Damage(other.to_string()),
+            other if self.may_refuse() => Opened::Damage(other.to_string()),
             other => Opened::Violation(other.to_string()),
         })?;
         let options = RecoverOptions {
@@ -177,13 +189,14 @@ impl Node {
             instance: self.instance,
             promises: control.1.promises(),
             cut: control.1.truncating,
+            keep: control.1.keep,
             ..RecoverOptions::default()
         };
         match recover(&mut self.disk, &options) {
             Ok(Some(recovered)) => Ok((control, recovered)),
             Ok(None) => Err(Opened::Violation("the folder holds no log".to_owned())),
             Err(Error::Io(fault)) => Err(Opened::Fault(fault.to_string())),
-            Err(error) if self.shadow.damaged => Err(Opened::Damage(error.to_string())),
+            Err(error) if self.may_refuse() => Err(Opened::Damage(error.to_string())),
             Err(error) => Err(Opened::Violation(format!("recovery refuses: {error}"))),
         }
     }
@@ -231,7 +244,7 @@ impl Node {
         &mut self,
         cut: Lsn,
         hash: Option<RunningHash>,
-    ) -> (Result<Recovered, Error>, Vec<(OpId, Result<IoDone, IoFault>)>) {
+    ) -> (Result<Recovered, Error>, Vec<Completion>) {
         let Some(process) = &self.process else { return (Err(Error::Closed), Vec::new()) };
         let options = RecoverOptions {
             log: Some(LOG),
@@ -241,6 +254,7 @@ impl Node {
             promises: process.member.control().promises(),
             cut: Some(cut),
             cut_hash: hash,
+            keep: process.member.control().keep,
         };
         self.disk.set_immediate(true);
         let mut aside = Aside { disk: &mut self.disk, kept: Vec::new() };
@@ -275,7 +289,7 @@ impl Node {
 /// A disk whose other completions are put aside while one caller uses it synchronously.
 struct Aside<'a> {
     disk: &'a mut SimDisk,
-    kept: Vec<(OpId, Result<IoDone, IoFault>)>,
+    kept: Vec<Completion>,
 }
 
 impl Disk for Aside<'_> {

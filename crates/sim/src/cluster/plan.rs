@@ -116,14 +116,14 @@ impl Plan {
         };
         plan.faults = Faults {
             kill: some(650, 5..60),
-            power: some(600, 5..60),
-            power_all: some(350, 2..15),
+            power: some(650, 5..80),
+            power_all: some(400, 2..25),
             pause: some(300, 5..40),
             partition: some(500, 5..50),
             cut: some(500, 10..120),
             disk_error: some(200, 2..12),
             disk_full: some(150, 2..12),
-            disk_slow: some(250, 5..30),
+            disk_slow: some(350, 10..80),
             clock: some(200, 5..30),
             old_config: some(500, 10..100),
             promote_alive: some(400, 3..25),

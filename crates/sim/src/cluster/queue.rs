@@ -9,7 +9,7 @@ use outrigger_wal::recover::Recovered;
 use outrigger_wal::{Error, Lsn, Micros};
 
 use super::authority::Ask;
-use super::network::Parcel;
+use super::network::{End, Parcel};
 
 /// Which process of a node: counts its starts. What was meant for an earlier one is dropped.
 pub(super) type Life = u64;
@@ -40,7 +40,7 @@ pub(super) enum Event {
     /// One end of a connection learns that it is over.
     Closed { conn: usize, side: usize },
     /// A frame of a connection that is over.
-    Late { node: usize, life: Life, link: LinkId, parcel: Box<Parcel> },
+    Late { to: End, from: usize, mixed: bool, parcel: Box<Parcel> },
     /// A message reaches the authority.
     Asked { from: usize, ask: Box<Ask> },
     /// A message of the authority reaches a node.

@@ -61,10 +61,10 @@ impl Cluster {
             self.at(micros, Event::Boot { node });
         }
         self.at(300_000, Event::Repeat);
-        for client in 0..self.clients.len() {
-            self.at(10_000, Event::Client { client });
-        }
         if !self.plan_is_scripted() {
+            for client in 0..self.clients.len() {
+                self.at(10_000, Event::Client { client });
+            }
             self.at(200_000, Event::Fault);
             self.at(200_000, Event::Operator);
         }
@@ -114,8 +114,8 @@ impl Cluster {
             if self.broken.is_some() || self.is_lost() {
                 return;
             }
-            let wrote = self.stats.commits > commits || self.clients.is_empty();
-            if wrote && self.now >= clients_until && !self.clients.is_empty() {
+            let wrote = self.stats.commits > commits || self.plan_is_scripted();
+            if wrote && self.now >= clients_until {
                 self.clients_rest();
                 clients_until = Micros(u64::MAX);
             }
@@ -161,7 +161,8 @@ impl Cluster {
         let (end, hash) = (lead.member.log().end(), lead.member.log().hash());
         for (at, node) in self.nodes.iter().enumerate() {
             // A copy that was damaged or rolled back may need what is not here yet: a base backup.
-            if node.shadow.damaged || node.state == State::Damaged {
+            let rolled = node.shadow.forgiven > Lsn::ZERO && !config.in_sync(node.instance);
+            if node.shadow.damaged || node.state == State::Damaged || rolled {
                 continue;
             }
             let Some(process) = &node.process else { return Some(format!("n{at} is down")) };

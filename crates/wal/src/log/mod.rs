@@ -414,9 +414,10 @@ impl Log {
             self.claimed = claimed;
         }
         self.write(out);
-        let current = self.end.0 / self.segment_bytes;
+        let last = self.end.0 / self.segment_bytes;
+        let first = self.waiting.front().map_or(last, |block| block.lsn().0 / self.segment_bytes);
         let next_op = &mut self.next_op;
-        self.segments.prepare(now, current, || bump(next_op), out);
+        self.segments.prepare(now, first, last, || bump(next_op), out);
     }
 
     /// Takes the completion of an operation; `false` when it is none of this log's.
@@ -533,9 +534,9 @@ impl Log {
 
     /// Forgets whole segments below `floor` and removes their files. Returns the new start.
     pub fn drop_below(&mut self, floor: Lsn, out: &mut Vec<(OpId, Io)>) -> Lsn {
-        // A log begins with a durable head: at a boundary the next segment's is not there yet.
-        let last_durable = self.durable.0.saturating_sub(1) / self.segment_bytes;
-        let first = (floor.0 / self.segment_bytes).min(last_durable);
+        // The segment of the last block below the floor stays, also where a segment ends there: a log
+        // may be cut at its floor, and without any block nothing says what came before.
+        let first = floor.min(self.durable).0.saturating_sub(1) / self.segment_bytes;
         if self.segments.first().is_some_and(|oldest| oldest < first) {
             let start = Lsn(first.saturating_mul(self.segment_bytes));
             let next_op = &mut self.next_op;

@@ -83,12 +83,14 @@ impl Segments {
         self.fault.as_ref()
     }
 
-    /// Starts making the first of `current` and the one behind it that is not there, and goes on
-    /// with what is to be removed.
+    /// Starts making the first segment that is not there, from `first` (where the next write goes) to
+    /// the one behind `last` (where the log ends: far ahead when room was short for a while), and goes
+    /// on with what is to be removed.
     pub(crate) fn prepare(
         &mut self,
         now: Micros,
-        current: u64,
+        first: u64,
+        last: u64,
         mut op: impl FnMut() -> OpId,
         out: &mut Vec<(OpId, Io)>,
     ) {
@@ -100,10 +102,8 @@ impl Segments {
         if self.making.is_some() {
             return;
         }
-        let next = current.saturating_add(1);
-        let Some(segment) = [current, next].into_iter().find(|s| !self.ready.contains(s)) else {
-            return;
-        };
+        let mut wanted = first..=last.saturating_add(1);
+        let Some(segment) = wanted.find(|segment| !self.ready.contains(segment)) else { return };
         let op = op();
         self.making = Some(Making { segment, step: Step::Create, op });
         out.push((op, Io::Create(FileId::Prepared(SCRATCH))));

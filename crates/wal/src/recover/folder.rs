@@ -94,6 +94,19 @@ impl Folder {
         })
     }
 
+    /// Leaves aside the segments below `keep` (a segment's number) that stand before a hole: they
+    /// were recycled, lowest first, and a removal was lost with the folder's sync. Returns them.
+    pub(crate) fn leave_recycled(&mut self, keep: u64) -> Vec<u64> {
+        let numbers: Vec<u64> = self.segments.keys().copied().collect();
+        let hole = numbers.windows(2).rposition(|pair| match pair {
+            [a, b] => *a < keep && a.checked_add(1) != Some(*b),
+            _ => false,
+        });
+        let Some(last) = hole.and_then(|at| numbers.get(at).copied()) else { return Vec::new() };
+        let later = self.segments.split_off(&last.saturating_add(1));
+        std::mem::replace(&mut self.segments, later).into_keys().collect()
+    }
+
     /// The identity of a log whose segments do not say it, from the mark and the files' length.
     pub(crate) fn guess(&self) -> Option<Identity> {
         let mark = self.mark.whole()?;

@@ -52,6 +52,9 @@ pub struct RecoverOptions {
     /// The running hash that must stand at the cut, where it is known; with another one nothing is
     /// cut.
     pub cut_hash: Option<RunningHash>,
+    /// Nobody needs log below this: segments below it that stand before a hole are what is left of
+    /// recycling, when the folder lost a removal, and go.
+    pub keep: Lsn,
 }
 
 /// Bytes that were kept aside.
@@ -118,7 +121,7 @@ pub struct Recovered {
 /// recover again.
 pub fn recover(disk: &mut dyn Disk, options: &RecoverOptions) -> Result<Option<Recovered>, Error> {
     let disk = &mut disk.blocking();
-    let folder = Folder::look(disk)?;
+    let mut folder = Folder::look(disk)?;
     if !folder.foreign.is_empty() {
         tracing::warn!(names = ?folder.foreign, "files that are not ours are left alone");
     }
@@ -128,6 +131,7 @@ pub fn recover(disk: &mut dyn Disk, options: &RecoverOptions) -> Result<Option<R
     let Some(identity) = identify(&folder, options)? else {
         return Ok(None);
     };
+    let leftover = folder.leave_recycled(options.keep.0 / identity.segment_bytes);
     let mut bytes = LogBytes::new(identity.segment_bytes, folder.segments.clone());
     let walk = Walk::along(disk, &mut bytes, identity, options.cut)?;
     let verdict = walk.judge(disk, &mut bytes, &folder, options)?;
@@ -136,6 +140,10 @@ pub fn recover(disk: &mut dyn Disk, options: &RecoverOptions) -> Result<Option<R
     // where a power cut left both names to one file.
     for number in &folder.fresh {
         disk.run(Io::Remove(FileId::Fresh(*number)))?;
+    }
+    for number in leftover {
+        disk.run(Io::Remove(FileId::Segment(number)))?;
+        disk.run(Io::SyncDir(Dir::Log))?;
     }
     let mending = plan::plan(&verdict, &folder, &bytes);
     let saved = mending.carry_out(disk, &mut bytes)?;

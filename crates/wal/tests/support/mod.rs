@@ -247,6 +247,7 @@ pub(crate) fn options(instance: InstanceId, promises: Promises) -> RecoverOption
         promises,
         cut: None,
         cut_hash: None,
+        keep: Lsn::ZERO,
     }
 }
 

@@ -2,6 +2,12 @@
 //!
 //! One seed is one story of several lives of a log. After each crash: every record that was durable
 //! is read back, what is read back is a prefix of what was appended, and the log goes on from there.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::cast_possible_truncation,
+    reason = "a test fails by panicking"
+)]
 #![allow(dead_code, reason = "each test file includes this module and uses a part of it")]
 
 use std::collections::VecDeque;
@@ -66,7 +72,7 @@ pub(crate) fn recover_options(promised: Option<Promise>) -> RecoverOptions {
         segment_bytes: Some(SEGMENT),
         instance: HERE,
         promises: Promises { durable: promised, ..Promises::default() },
-        cut: None,
+        ..RecoverOptions::default()
     }
 }
 

@@ -1,3 +1,0 @@
-//! Measurements.
-
-pub(crate) mod memory;
