@@ -12,7 +12,7 @@ const MAX_LINES: usize = 800;
 const MEDIAN_LINES: usize = 200;
 
 /// Which of our crates each may build on: the arrows of ARCHITECTURE.md.
-const ARROWS: [(&str, &[&str]); 7] = [
+const ARROWS: [(&str, &[&str]); 8] = [
     ("crates/wal", &[]),
     ("crates/net", &["wal"]),
     ("crates/replica", &["net", "wal"]),
@@ -20,6 +20,7 @@ const ARROWS: [(&str, &[&str]); 7] = [
     (".", &["cluster", "replica", "net", "wal"]),
     ("crates/server", &["outrigger", "cluster", "replica", "net", "wal"]),
     ("crates/sim", &["cluster", "replica", "net", "wal"]),
+    ("benches", &["wal"]),
 ];
 
 /// What an embedder should not have to build, by the crate that must do without it.

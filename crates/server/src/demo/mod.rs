@@ -25,8 +25,15 @@ use crate::load::rows::{Input, airports};
 use crate::output::say;
 use crate::process::stop::Signals;
 
-/// How long each side of the failure is under load, at least.
-const SIDE: Duration = Duration::from_secs(3);
+/// How long the primary is under load before it is killed: longer than what follows, so that it dies
+/// beyond the middle of the log, and longer than a coordinator waits for instances to be heard of.
+const BEFORE: Duration = Duration::from_millis(4_500);
+/// How long the new primary is under load before the old one comes back.
+const ALONE: Duration = Duration::from_millis(1_200);
+/// How long both are under load again.
+const TOGETHER: Duration = Duration::from_millis(900);
+/// Which part of rows that do not repeat goes in before the kill, in percent.
+const BEFORE_PERCENT: u64 = 60;
 /// How long the mirror stands still before the primary is killed: less than a primary waits.
 const STANDSTILL: Duration = Duration::from_millis(300);
 /// How long anything may take.
@@ -82,8 +89,9 @@ async fn play(options: &DemoOptions, input: &Input, home: &Path) -> Result<Summa
     tell("the mirror is in sync: a commit is durable on both from now on".to_owned())?;
 
     let repeat = options.input.is_none();
-    let writers = Writers::start(cluster.coordinator(), input, repeat, home)?;
-    writers.wait_acked(if repeat { 1 } else { input.rows.div_ceil(2) }, SIDE, PATIENCE).await?;
+    let writers = Writers::start(cluster.coordinator(), input, pace(input, repeat), home)?;
+    let first = if repeat { 1 } else { (input.rows * BEFORE_PERCENT).div_ceil(100) };
+    writers.wait_acked(first, BEFORE, PATIENCE).await?;
     tell(format!("{} rows are acknowledged", writers.acked()))?;
 
     cluster.mirror().freeze()?;
@@ -103,7 +111,7 @@ async fn play(options: &DemoOptions, input: &Input, home: &Path) -> Result<Summa
     let failover = writers.wait_first_commit(PATIENCE).await?;
     tell(format!("the mirror has taken over: first commit after {} ms", failover.as_millis()))?;
 
-    tokio::time::sleep(SIDE.saturating_sub(failover).max(SIDE / 2)).await;
+    tokio::time::sleep(ALONE).await;
     if !repeat {
         writers.wait_rows_done(PATIENCE).await?;
     }
@@ -114,7 +122,7 @@ async fn play(options: &DemoOptions, input: &Input, home: &Path) -> Result<Summa
         "it is in sync again: {} bytes of its log were cut, {} bytes went over the wire",
         join.cut_bytes, join.wire_bytes
     ))?;
-    tokio::time::sleep(SIDE / 4).await;
+    tokio::time::sleep(TOGETHER).await;
 
     let written = writers.finish(PATIENCE).await?;
     let peaks = cluster.stop()?;
@@ -123,6 +131,13 @@ async fn play(options: &DemoOptions, input: &Input, home: &Path) -> Result<Summa
     let (first, second) = (cluster.data_dir(0), cluster.data_dir(1));
     let proof: Proof = prove(&mut acks, [&first, &second], (join.from, join.to))?;
     Ok(Summary::new(proof, before_kill, failover, &join, peaks, &written.latency, written.in_doubt))
+}
+
+/// Rows a second: rows that do not repeat must last until the kill and beyond; `None`: they repeat.
+fn pace(input: &Input, repeat: bool) -> Option<f64> {
+    #[expect(clippy::cast_precision_loss, reason = "a rate need not be exact")]
+    let before = (input.rows * BEFORE_PERCENT) as f64 / 100.0;
+    (!repeat).then(|| before / BEFORE.as_secs_f64())
 }
 
 /// The demo's folder: taken away again unless it is kept.

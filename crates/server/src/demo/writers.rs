@@ -59,11 +59,11 @@ pub(super) struct Written {
 }
 
 impl Writers {
-    /// Starts the rows (over and over under new keys when they repeat) and the writer beside them.
+    /// Starts the rows (so many a second, or over and over under new keys) and the writer beside them.
     pub(super) fn start(
         coordinator: &str,
         input: &Input,
-        repeat: bool,
+        pace: Option<f64>,
         home: &Path,
     ) -> Result<Self, Error> {
         let latency = Histogram::new(3).map_err(|error| Error::System {
@@ -86,16 +86,16 @@ impl Writers {
             patience: Duration::from_secs(15),
         };
         let held: Vec<Row> = input.rows()?.collect::<Result<_, _>>()?;
-        let start = |rows: Box<dyn Iterator<Item = Result<Row, Error>> + Send>, in_flight| {
+        let start = |rows: Box<dyn Iterator<Item = Result<Row, Error>> + Send>, in_flight, pace| {
             let client = Client::new(client.clone())?;
             let (tally, acked, stop) = (Arc::clone(&tally), Arc::clone(&acked), Arc::clone(&stop));
             Ok::<_, Error>(tokio::spawn(async move {
                 let stop = || stop.load(Ordering::SeqCst);
                 let on_ack = |ack, took| note(&tally, &acked, ack, took);
-                run(&client, rows, in_flight, Pace::new(None), stop, on_ack).await
+                run(&client, rows, in_flight, Pace::new(pace), stop, on_ack).await
             }))
         };
-        let rows: Box<dyn Iterator<Item = Result<Row, Error>> + Send> = if repeat {
+        let rows: Box<dyn Iterator<Item = Result<Row, Error>> + Send> = if pace.is_none() {
             Box::new((0_u64..).flat_map(move |round| {
                 let held: Vec<_> = held.iter().map(|row| Ok(renamed(row, round))).collect();
                 held
@@ -107,8 +107,8 @@ impl Writers {
             let (key, value) = (format!("beside/{n}"), format!("{{\"n\":{n}}}"));
             Ok(Row { key: key.into(), value: value.into() })
         });
-        let rows = start(rows, ROWS_IN_FLIGHT)?;
-        let beside = start(Box::new(beside), BESIDE_IN_FLIGHT)?;
+        let rows = start(rows, ROWS_IN_FLIGHT, pace)?;
+        let beside = start(Box::new(beside), BESIDE_IN_FLIGHT, None)?;
         Ok(Self { tally, acked, stop, rows, beside, burst: Mutex::new(None), client })
     }
 
@@ -141,9 +141,7 @@ impl Writers {
     ) -> Result<(), Error> {
         let began = Instant::now();
         self.wait("the first rows are not acknowledged", patience, || {
-            // Rows that do not repeat may be through before the time is.
-            let enough = self.acked() >= rows;
-            enough && (began.elapsed() >= time || rows > 1)
+            self.acked() >= rows && began.elapsed() >= time
         })
         .await
     }
