@@ -13,6 +13,7 @@
 //! - [`error`]: what an error says, and the exit code
 #![forbid(unsafe_code)]
 
+mod bench;
 mod cli;
 mod config;
 mod demo;

@@ -3,6 +3,7 @@
 //! Guarantees: Ctrl-C during a command that only reads ends it at once, as the system does it (130 in
 //! a shell); commands that own processes or write end in order. Not here: what a verb does.
 
+mod bench;
 mod cluster;
 mod demo;
 mod kv;
@@ -15,6 +16,7 @@ use std::time::Duration;
 use clap::{Args, Parser, Subcommand};
 use outrigger_wal::ContentId;
 
+use crate::config::{CoordinatorConfig, InstanceConfig, Keyed, key_help};
 use crate::error::{Error, Verdict};
 
 /// A mirrored write-ahead log, and the servers around it.
@@ -33,8 +35,10 @@ pub(crate) struct Arguments {
 #[derive(Debug, Subcommand)]
 enum Verb {
     /// Run the coordinator of a cluster
+    #[command(after_long_help = key_help(CoordinatorConfig::KEYS))]
     Coordinator(process::Process),
     /// Run one copy of one content
+    #[command(after_long_help = key_help(InstanceConfig::KEYS))]
     Instance(process::Process),
     /// Make the mirror of a content its primary
     Promote(cluster::Promote),
@@ -52,6 +56,9 @@ enum Verb {
     /// Look into a store
     #[command(subcommand)]
     Store(store::Store),
+    /// Measure, beside what the bare machine does
+    #[command(subcommand)]
+    Bench(bench::Bench),
 }
 
 /// Where a cluster is.
@@ -116,5 +123,6 @@ pub(crate) fn run(arguments: Arguments) -> Result<Verdict, Error> {
         Verb::Demo(demo) => demo.run(),
         Verb::Wal(wal) => wal.run(),
         Verb::Store(store) => store.run(),
+        Verb::Bench(bench) => bench.run(),
     }
 }

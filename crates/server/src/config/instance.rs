@@ -30,6 +30,9 @@ pub(crate) struct InstanceConfig {
     /// in milliseconds.
     #[serde(default = "copy_grace_ms")]
     pub(crate) copy_grace_ms: u64,
+    /// Log that nobody needs is kept for so many bytes of log space behind the log's end.
+    #[serde(default = "retain_bytes")]
+    pub(crate) retain_bytes: u64,
     /// The store's memtable is flushed when it has grown to this many bytes.
     #[serde(default = "memtable_bytes")]
     pub(crate) memtable_bytes: u64,
@@ -47,6 +50,10 @@ const fn segment_bytes() -> u64 {
 
 const fn copy_grace_ms() -> u64 {
     500
+}
+
+const fn retain_bytes() -> u64 {
+    1 << 30
 }
 
 const fn memtable_bytes() -> u64 {
@@ -106,6 +113,13 @@ impl Keyed for InstanceConfig {
             default: "500",
             meaning: "how long a primary waits for a copy it has no connection to, before it asks to \
                       go on without it",
+        },
+        Key {
+            name: "retain_bytes",
+            unit: "bytes",
+            default: "1073741824",
+            meaning: "log that no copy and no checkpoint needs is kept until the log's end is so far \
+                      ahead, in bytes of log space",
         },
         Key {
             name: "memtable_bytes",

@@ -9,7 +9,6 @@ const SIMILAR: f64 = 0.7;
 
 /// A key of a configuration file.
 #[derive(Clone, Copy, Debug)]
-#[cfg_attr(not(test), expect(dead_code, reason = "a test holds the documentation to them"))]
 pub(crate) struct Key {
     /// Its name.
     pub(crate) name: &'static str,
@@ -19,6 +18,19 @@ pub(crate) struct Key {
     pub(crate) default: &'static str,
     /// What it means.
     pub(crate) meaning: &'static str,
+}
+
+/// The keys as a command's help lists them.
+pub(crate) fn key_help(keys: &[Key]) -> String {
+    let lines = keys.iter().map(|Key { name, unit, default, meaning }| {
+        let default = if default.is_empty() {
+            "must be given".to_owned()
+        } else {
+            format!("default {default}")
+        };
+        format!("  {name} ({unit}; {default})\n      {meaning}\n")
+    });
+    format!("Keys of the configuration, in TOML:\n{}", lines.collect::<String>())
 }
 
 /// The line on which each key of the file stands.

@@ -21,7 +21,7 @@ use crate::error::Error;
 
 pub(crate) use coordinator::CoordinatorConfig;
 pub(crate) use instance::InstanceConfig;
-pub(crate) use keys::Key;
+pub(crate) use keys::{Key, key_help};
 
 /// A configuration that can be read from a file.
 pub(crate) trait Keyed: DeserializeOwned {

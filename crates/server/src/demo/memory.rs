@@ -15,14 +15,14 @@ const EVERY: Duration = Duration::from_millis(50);
 
 /// Samples the memory of named processes until it is dropped.
 #[derive(Debug)]
-pub(super) struct Sampler {
+pub(crate) struct Sampler {
     watched: Arc<Mutex<BTreeMap<&'static str, (u32, u64)>>>,
     stop: Arc<AtomicBool>,
     thread: Option<JoinHandle<()>>,
 }
 
 impl Sampler {
-    pub(super) fn start() -> Self {
+    pub(crate) fn start() -> Self {
         let watched: Arc<Mutex<BTreeMap<&'static str, (u32, u64)>>> = Arc::default();
         let stop = Arc::new(AtomicBool::new(false));
         let (seen, done) = (Arc::clone(&watched), Arc::clone(&stop));
@@ -39,12 +39,12 @@ impl Sampler {
     }
 
     /// Watches the process that has this name now; its peak so far stays.
-    pub(super) fn watch(&self, name: &'static str, pid: u32) {
+    pub(crate) fn watch(&self, name: &'static str, pid: u32) {
         self.watched.lock().entry(name).or_default().0 = pid;
     }
 
     /// The peak of each.
-    pub(super) fn peaks(&self) -> BTreeMap<&'static str, u64> {
+    pub(crate) fn peaks(&self) -> BTreeMap<&'static str, u64> {
         self.watched.lock().iter().map(|(name, (_, peak))| (*name, *peak)).collect()
     }
 }

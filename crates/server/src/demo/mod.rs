@@ -6,8 +6,8 @@
 //! in both logs and both stores. Not here: the load ([`crate::load`]), the proof itself ([`proof`]).
 
 mod cluster;
-mod memory;
-mod process;
+pub(crate) mod memory;
+pub(crate) mod process;
 mod proof;
 mod report;
 mod writers;

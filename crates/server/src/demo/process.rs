@@ -19,7 +19,7 @@ const PATIENCE: Duration = Duration::from_secs(20);
 
 /// A process of ours.
 #[derive(Debug)]
-pub(super) struct Process {
+pub(crate) struct Process {
     name: &'static str,
     child: Child,
     lines: Receiver<String>,
@@ -29,7 +29,7 @@ pub(super) struct Process {
 
 impl Process {
     /// Starts this program with other arguments; its log goes to `log`.
-    pub(super) fn start(name: &'static str, arguments: &[&str], log: &Path) -> Result<Self, Error> {
+    pub(crate) fn start(name: &'static str, arguments: &[&str], log: &Path) -> Result<Self, Error> {
         let failed = |cause| Error::file("cannot be started", Path::new(name), cause);
         let program = std::env::current_exe().map_err(failed)?;
         let errors = File::options()
@@ -59,15 +59,15 @@ impl Process {
         Ok(Self { name, child, lines, log: log.to_owned(), stopped: false })
     }
 
-    /// Waits for the line that says where it listens.
-    pub(super) fn ready(&self) -> Result<(), Error> {
+    /// Waits for the line that says where it listens; returns that address.
+    pub(crate) fn ready(&self) -> Result<String, Error> {
         let until = Instant::now() + PATIENCE;
         loop {
             let left = until.saturating_duration_since(Instant::now());
             match self.lines.recv_timeout(left) {
                 Ok(line) => {
-                    if line.starts_with("listening ") {
-                        return Ok(());
+                    if let Some(address) = line.strip_prefix("listening ") {
+                        return Ok(address.to_owned());
                     }
                 }
                 Err(RecvTimeoutError::Timeout) => return Err(self.wrong("is not ready in 20 s")),
@@ -77,12 +77,12 @@ impl Process {
     }
 
     /// Its process id.
-    pub(super) fn id(&self) -> u32 {
+    pub(crate) fn id(&self) -> u32 {
         self.child.id()
     }
 
     /// SIGKILL: nothing is written any more, nothing is closed.
-    pub(super) fn kill(&mut self) -> Result<(), Error> {
+    pub(crate) fn kill(&mut self) -> Result<(), Error> {
         self.signal(Signal::KILL)?;
         self.child.wait().map_err(|cause| Error::file("cannot be awaited", &self.log, cause))?;
         self.stopped = true;
@@ -90,17 +90,17 @@ impl Process {
     }
 
     /// SIGSTOP: it stands still, with its connections open.
-    pub(super) fn freeze(&self) -> Result<(), Error> {
+    pub(crate) fn freeze(&self) -> Result<(), Error> {
         self.signal(Signal::STOP)
     }
 
     /// SIGCONT: it goes on.
-    pub(super) fn thaw(&self) -> Result<(), Error> {
+    pub(crate) fn thaw(&self) -> Result<(), Error> {
         self.signal(Signal::CONT)
     }
 
     /// SIGTERM, and waits until it has closed cleanly.
-    pub(super) fn stop(&mut self) -> Result<(), Error> {
+    pub(crate) fn stop(&mut self) -> Result<(), Error> {
         if self.stopped {
             return Ok(());
         }

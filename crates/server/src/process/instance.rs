@@ -3,16 +3,18 @@
 //! Guarantees: nothing in the data directory is opened before its lock is held; SIGTERM and Ctrl-C end
 //! it in order; it ends by itself when its copy fails. Not here: the copy (replica).
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
 use outrigger_cluster::operator::{Answer, Place, Registration, Request};
+use outrigger_net::transport::Dialer;
 use outrigger_replica::control::Identity;
 use outrigger_replica::runtime::{Authority, Front, Replica, ReplicaOptions, Requests};
 use outrigger_replica::store::lsm::{LsmOptions, LsmStore};
 use outrigger_replica::store::{Rows, StateStore};
 use outrigger_wal::{ContentId, InstanceId};
+use tokio::runtime::Runtime;
 use tokio::time::{Instant, sleep};
 
 use super::authority::Remote;
@@ -71,6 +73,41 @@ struct Running {
     identity: Identity,
 }
 
+/// An instance within another command's process, made anew.
+pub(crate) struct Hosted {
+    dir: PathBuf,
+    copy: Running,
+    dialer: Dialer,
+}
+
+impl Hosted {
+    /// Makes its directory and opens it; its connection to the coordinator lives on `runtime`.
+    ///
+    /// # Errors
+    /// As [`run`].
+    pub(crate) fn start(runtime: &Runtime, config: &InstanceConfig) -> Result<Self, Error> {
+        let listen = runtime.block_on(new(config))?;
+        let copy = open(config, &listen)?;
+        let _within = runtime.enter();
+        let dialer = copy.authority.connect(config.coordinator.clone());
+        Ok(Self { dir: config.data_dir.clone(), copy, dialer })
+    }
+
+    /// Its copy.
+    pub(crate) const fn replica(&self) -> &Replica {
+        &self.copy.replica
+    }
+
+    /// Ends it in order.
+    ///
+    /// # Errors
+    /// What could not be written.
+    pub(crate) fn close(self) -> Result<(), Error> {
+        drop(self.dialer);
+        self.copy.replica.close().map_err(|error| replica(&self.dir, error))
+    }
+}
+
 fn open(config: &InstanceConfig, listen: &str) -> Result<Running, Error> {
     let dir = &config.data_dir;
     let failed = |error| replica(dir, error);
@@ -89,6 +126,7 @@ fn open(config: &InstanceConfig, listen: &str) -> Result<Running, Error> {
     let service = Service::new(Arc::clone(&store) as Arc<dyn Rows>);
     let mut options = ReplicaOptions::new(dir, listen);
     options.member.copy_grace_millis = config.copy_grace_ms;
+    options.member.retain_bytes = config.retain_bytes;
     let replica = Replica::open_locked(
         lock,
         options,

@@ -1,0 +1,108 @@
+//! `bench append`: callers of a log of one's own, each waiting until its record is durable.
+
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use outrigger_wal::disk::plain::{PlainDisk, PlainOptions};
+use outrigger_wal::format::Kind;
+use outrigger_wal::verify::blocks;
+use outrigger_wal::{Lsn, Wal, WalOptions};
+
+use super::figures::Measured;
+use super::report::{Ours, Report};
+use super::slices::Raw;
+use super::{Options, ROUNDS, Scratch};
+use crate::demo::memory::Sampler;
+use crate::error::{Error, Verdict};
+
+/// Measures, and prints.
+///
+/// # Errors
+/// The disk's.
+pub(crate) fn append(options: &Options) -> Result<Verdict, Error> {
+    let scratch = Scratch::new(&options.dir)?;
+    let dir = scratch.path().join("wal");
+    let failed = |error| Error::log(&dir, error);
+    let mut raw = Raw::new(scratch.path(), options.record_bytes)?;
+    let wal = Wal::open(&dir, &WalOptions { create: true, ..WalOptions::default() });
+    let wal = wal.map_err(failed)?;
+    let limit = wal.max_record_bytes() as usize;
+    if options.record_bytes > limit {
+        let cause = format!("{} is more than a record of {limit} bytes", options.record_bytes);
+        return Err(Error::Option { option: "--record-bytes", cause });
+    }
+    let sampler = Sampler::start();
+    sampler.watch("bench", std::process::id());
+    let mut measured = Measured::new()?;
+    for _ in 0..ROUNDS {
+        raw.turn(options.slice())?;
+        let work = || one(&wal, options.record_bytes, options.slice()).map_err(failed);
+        measured.add(&together(options.writers, work)?)?;
+    }
+    let peaks = sampler.peaks();
+    drop(sampler);
+    wal.close().map_err(failed)?;
+    let syncs = data_blocks(&dir, Lsn::ZERO, Lsn(u64::MAX))?;
+    let ours = Ours { bench: "append", measured, syncs, peaks, replicated: false };
+    Report::new(options, &ours, &raw.measured())?.say(options.json)?;
+    Ok(Verdict::Good)
+}
+
+/// One caller, for so long.
+fn one(wal: &Wal, bytes: usize, time: Duration) -> Result<Vec<Duration>, outrigger_wal::Error> {
+    let record = vec![b'a'; bytes];
+    let mut latencies = Vec::new();
+    let began = Instant::now();
+    while began.elapsed() < time {
+        let at = Instant::now();
+        let appended = wal.append(&record)?;
+        wal.wait_durable(appended.end).blocking()?;
+        latencies.push(at.elapsed());
+    }
+    Ok(latencies)
+}
+
+/// The same work on so many threads at once.
+///
+/// # Errors
+/// The first thread's that failed.
+pub(super) fn together(
+    writers: usize,
+    work: impl Fn() -> Result<Vec<Duration>, Error> + Sync,
+) -> Result<Measured, Error> {
+    let began = Instant::now();
+    let all = std::thread::scope(|scope| {
+        let threads: Vec<_> = (0..writers).map(|_| scope.spawn(&work)).collect();
+        threads.into_iter().map(|thread| thread.join()).collect::<Vec<_>>()
+    });
+    let elapsed = began.elapsed();
+    let mut measured = Measured::new()?;
+    for latencies in all {
+        let panicked = |_| Error::Partial("a caller of the benchmark panicked".to_owned());
+        for latency in latencies.map_err(panicked)?? {
+            measured.note(latency);
+        }
+    }
+    measured.took(elapsed);
+    Ok(measured)
+}
+
+/// How many blocks with records lie in a part of a log. Each is one write and sync while it is
+/// smaller than the size at which blocks are closed.
+///
+/// # Errors
+/// The log cannot be read.
+pub(super) fn data_blocks(dir: &Path, from: Lsn, to: Lsn) -> Result<u64, Error> {
+    let failed = |error| Error::log(dir, error);
+    let options = PlainOptions { threads: 1, ..PlainOptions::new(dir) };
+    let mut disk = PlainDisk::open(options).map_err(|fault| failed(fault.into()))?;
+    let mut count = 0;
+    for block in blocks(&mut disk, from).map_err(failed)? {
+        let block = block.map_err(failed)?;
+        if block.lsn() >= to {
+            break;
+        }
+        count += u64::from(block.kind() == Kind::Data);
+    }
+    Ok(count)
+}
