@@ -515,6 +515,7 @@ impl Member {
             }
         }
         let (Phase::Reigning(_) | Phase::Gathering(_)) = &self.phase else { return };
+        let gone = gone.filter(|at| !gathering || !floors || self.reaches_a_floor(*at));
         let pending = self.pending_swap();
         if let Some(swap) = pending {
             // The answer may be lost: the same question again, or what overrides it.
