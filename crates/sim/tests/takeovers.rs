@@ -140,3 +140,48 @@ fn a_primary_below_its_floor_does_not_drop_the_copy_that_holds_everything() {
         comes_together(cluster);
     }
 }
+
+/// The mirror's connection was lost, a configuration without it is asked for, and it comes back and
+/// is told that it is in sync before that is recorded. From then on commits pass it: a commit LSN in a
+/// later block, durable before an earlier one, is no promise of its own. It must start after a power cut.
+#[test]
+fn a_copy_that_left_while_it_is_streamed_to_promises_nothing_more() {
+    for seed in 0..100 {
+        let mut cluster = serving(seed);
+        cluster.block(0, 1);
+        cluster.block(1, 0);
+        cluster.block(AUTHORITY, 0);
+        cluster.block(AUTHORITY, 1);
+        let asked = cluster.run_while(5_000, |c| c.in_sync(1));
+        assert!(asked, "{:?}", cluster.violation());
+        cluster.unblock(0, 1);
+        cluster.unblock(1, 0);
+        cluster.run_millis(3_000);
+        cluster.slow_down(1, Latency { sync_micros: 100..30_000, ..Latency::default() });
+        for _ in 0..20 {
+            cluster.append(0, 3_000);
+            cluster.run_millis(1);
+        }
+        cluster.unblock(AUTHORITY, 0);
+        let knows = |c: &Cluster| {
+            c.member(0).and_then(|m| m.config()).is_some_and(|config| !config.copies[1].in_sync)
+        };
+        for _ in 0..600 {
+            cluster.append(0, 3_000);
+            cluster.run_millis(1);
+            if knows(&cluster) {
+                break;
+            }
+        }
+        assert!(knows(&cluster), "{:?}", cluster.violation());
+        for _ in 0..seed % 40 + 1 {
+            cluster.append(0, 3_000);
+            cluster.run_millis(1);
+        }
+        cluster.cut_power(1);
+        cluster.unblock(AUTHORITY, 1);
+        cluster.slow_down(1, Latency::default());
+        cluster.restart(1);
+        comes_together(cluster);
+    }
+}
