@@ -197,7 +197,12 @@ impl Member {
         let (generation, mut control) = control;
         let commit = recovered.commit.min(recovered.end).max(applied);
         control.epochs.clone_from(&recovered.epochs);
-        let history_epoch = recovered.epochs.last().map_or(Epoch::NONE, |entry| entry.epoch);
+        // A truncation that had begun was finished by recovery: what is left is history of the epoch that
+        // called for it, and the authority is told so (S6), once more if it was told already.
+        let history_epoch = match control.truncating {
+            Some(_) => control.epoch,
+            None => recovered.epochs.last().map_or(Epoch::NONE, |entry| entry.epoch),
+        };
         let log = Log::new(recovered, options.log.clone(), OpId(0));
         let mut member = Self {
             rules,
@@ -231,7 +236,7 @@ impl Member {
             log,
             options,
         };
-        // A truncation that had begun was finished by recovery: the mark goes with the next write.
+        // The mark of that truncation goes with the next write.
         member.control.truncating = None;
         member
     }
@@ -265,13 +270,15 @@ impl Member {
             return None;
         }
         let promise = self.reported.0.plus(self.options.promise_millis.saturating_mul(1000));
+        // While the log is being cut nothing is promised; a moment that is past would come again and again.
+        let promise = (!self.is_reopening()).then_some(promise);
         let ask = match self.phase {
             Phase::Waiting | Phase::Electing(_) => {
                 self.asked_at.map(|at| at.plus(self.options.ask_again_millis.saturating_mul(1000)))
             }
             _ => None,
         };
-        [Some(promise), ask, self.log.deadline(), self.reign_deadline()].into_iter().flatten().min()
+        [promise, ask, self.log.deadline(), self.reign_deadline()].into_iter().flatten().min()
     }
 
     /// Where producers append; refused while this copy does not reign.
@@ -523,6 +530,8 @@ impl Member {
 
     fn close(&mut self, out: &mut Vec<Out>) {
         self.step_down("it is going down", out);
+        // What goes on arriving would keep the disk busy.
+        self.drop_stream(out);
         self.closing = true;
     }
 
