@@ -197,12 +197,12 @@ impl Member {
         let (generation, mut control) = control;
         let commit = recovered.commit.min(recovered.end).max(applied);
         control.epochs.clone_from(&recovered.epochs);
-        // A truncation that had begun was finished by recovery: what is left is history of the epoch that
-        // called for it, and the authority is told so (S6), once more if it was told already.
-        let history_epoch = match control.truncating {
-            Some(_) => control.epoch,
-            None => recovered.epochs.last().map_or(Epoch::NONE, |entry| entry.epoch),
-        };
+        // What a cut left is history of the epoch that called for it, and the authority is told so (S6), also
+        // where recovery finished the cut, or the first report of it was lost.
+        let last = recovered.epochs.last().map_or(Epoch::NONE, |entry| entry.epoch);
+        let was_cut = control.truncating.is_some() || control.durable.epoch == control.epoch.number;
+        let history_epoch =
+            if was_cut && control.epoch.number > last.number { control.epoch } else { last };
         let log = Log::new(recovered, options.log.clone(), OpId(0));
         let mut member = Self {
             rules,
@@ -478,7 +478,9 @@ impl Member {
         // that marks the cut.
         let stays = self.control.truncating.unwrap_or(Lsn(u64::MAX));
         let held = self.log.durable().min(stays);
-        self.control.durable = Promise { epoch: self.log.epoch().number, lsn: held };
+        // Of which epoch's history that is: of a later one than its last block's where it was cut for that.
+        let epoch = self.log.epoch().number.max(self.history_epoch.number);
+        self.control.durable = Promise { epoch, lsn: held };
         self.control.commit = Promise { epoch: self.log.epoch().number, lsn: self.commit };
         self.control.epochs.clear();
         self.control.epochs.extend_from_slice(self.log.epochs());
