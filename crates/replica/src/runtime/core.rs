@@ -240,6 +240,7 @@ impl Shared {
                 *self.reign.lock() = Some(Arc::new(ReignHandle {
                     epoch: *epoch,
                     appender: Arc::clone(core.member.appender()),
+                    opening: core.member.appender().opening(),
                     commit: Arc::new(Watermark::new(core.member.commit())),
                 }));
                 tracing::info!(%content, ?event, "reigns");
