@@ -105,6 +105,16 @@ enum Reading {
     Start(LinkId, Lsn),
 }
 
+impl Reading {
+    /// Whether it was for a copy, and what it wants is gone since.
+    fn is_recycled(self, start: Lsn) -> bool {
+        match self {
+            Self::Ship(_, from) | Self::Lend(_, from) | Self::Start(_, from) => from < start,
+            Self::Apply(_) => false,
+        }
+    }
+}
+
 /// The control file's writes.
 #[derive(Debug)]
 struct Persisting {
@@ -442,6 +452,8 @@ impl Member {
             match result {
                 Ok(IoDone::Bytes(bytes)) => self.read_done(reading, &bytes, out),
                 Ok(_) => {}
+                // A copy that is behind what was kept for it was overtaken by recycling.
+                Err(_) if reading.is_recycled(self.log.start()) => self.unread(reading, out),
                 Err(fault) => self.fail(format!("the log cannot be read: {fault}"), out),
             }
             return;
@@ -527,6 +539,14 @@ impl Member {
                     self.say_start_with(link, block, out);
                 }
             }
+        }
+    }
+
+    /// What was to be read for a copy is gone: its line ends, and the next session says so.
+    fn unread(&mut self, reading: Reading, out: &mut Vec<Out>) {
+        if let Reading::Ship(link, _) | Reading::Lend(link, _) | Reading::Start(link, _) = reading {
+            out.push(Out::Hangup(link));
+            self.closed(link);
         }
     }
 

@@ -171,7 +171,9 @@ impl Member {
             _ => self.told_keep,
         };
         let keep = copies.max(self.control.keep);
-        let floor = keep.min(self.checkpointed);
+        // What the store is still read from stays, a read that is on its way included: it begins at a
+        // boundary that may lie before the checkpoint.
+        let floor = keep.min(self.checkpointed).min(self.applying.next);
         let segment = self.log.segment_bytes();
         if keep.0 / segment > self.control.keep.0 / segment {
             self.control.keep = keep;
