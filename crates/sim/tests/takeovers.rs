@@ -29,9 +29,9 @@ fn comes_together(mut cluster: Cluster) {
     assert_eq!(cluster.violation(), None);
 }
 
-/// Node 0 holds what nobody else holds; node 1 was promoted and began its reign below that, alone; node 0 is
-/// down, and is recorded as primary again. When it starts, its tail must give way to node 1's.
-fn histories_parted(seed: u64) -> Cluster {
+/// Node 0 holds what nobody else holds and is down; node 1 was promoted and began its reign below that,
+/// alone: it reaches neither node 0 nor the authority.
+fn deposed_with_a_tail(seed: u64) -> Cluster {
     let mut cluster = serving(seed);
     write_some(&mut cluster, 0, 3);
     // So that the next report to the authority falls here or there.
@@ -55,6 +55,12 @@ fn histories_parted(seed: u64) -> Cluster {
     cluster.run_millis(300);
     let other = cluster.member(1).map(|member| member.log().end());
     assert!(other < end, "{other:?} {end:?}");
+    cluster
+}
+
+/// The same, and node 0 is recorded as primary again. When it starts, its tail must give way to node 1's.
+fn histories_parted(seed: u64) -> Cluster {
+    let mut cluster = deposed_with_a_tail(seed);
     cluster.promote_to(0);
     cluster.run_millis(50);
     for (from, to) in [(0, 1), (1, 0), (1, AUTHORITY)] {
@@ -184,4 +190,35 @@ fn a_copy_that_left_while_it_is_streamed_to_promises_nothing_more() {
         cluster.restart(1);
         comes_together(cluster);
     }
+}
+
+/// A deposed primary is killed while its log is cut, and recovery finishes the cut; its new primary dies
+/// before it streams. The authority must hear that the floor fell: the copy is in sync and may reign (S6).
+#[test]
+fn a_cut_that_recovery_finished_lowers_the_floor_at_the_authority_too() {
+    let mut promised = 0;
+    for seed in 0..20 {
+        let mut cluster = deposed_with_a_tail(seed);
+        let heard = cluster.config().copies[0].durable;
+        cluster.block(0, AUTHORITY);
+        cluster.unblock(0, 1);
+        cluster.unblock(1, 0);
+        cluster.restart(0);
+        let is_cut = |c: &Cluster| c.member(0).is_some_and(|m| m.counters().truncations == 1);
+        assert!(cluster.run_while(9_000, |c| !is_cut(c)), "{:?}", cluster.violation());
+        cluster.kill(0);
+        cluster.kill(1);
+        cluster.run_millis(5);
+        cluster.unblock(0, AUTHORITY);
+        cluster.unblock(1, AUTHORITY);
+        cluster.restart(0);
+        let end = cluster.member(0).map(|member| member.log().end());
+        promised += u32::from(Some(heard) > end);
+        cluster.run_millis(2_500);
+        cluster.promote_to(0);
+        assert!(cluster.run_while(9_000, |c| !c.is_serving(0)), "seed {seed}");
+        cluster.restart(1);
+        comes_together(cluster);
+    }
+    assert!(promised > 0, "the authority never knew of the longer tail");
 }

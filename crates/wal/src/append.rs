@@ -28,6 +28,10 @@ pub struct Appended {
     pub end: Lsn,
 }
 
+/// One time that an [`Appender`] was opened: what is appended in it belongs to one reign.
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
+pub struct Opening(u64);
+
 /// A block whose place is claimed and whose header is still to be written.
 #[derive(Debug)]
 pub(crate) enum Claimed {
@@ -71,6 +75,7 @@ enum Gate {
 #[derive(Debug)]
 struct Inner {
     gate: Gate,
+    opening: Opening,
     body: BlockBuilder,
     /// Where the open block begins.
     start: Lsn,
@@ -99,6 +104,7 @@ impl Appender {
         Self {
             inner: Mutex::new(Inner {
                 gate: Gate::Shut,
+                opening: Opening::default(),
                 body: BlockBuilder::new(),
                 start: Lsn::ZERO,
                 claimed: VecDeque::new(),
@@ -128,6 +134,25 @@ impl Appender {
     /// # Errors
     /// As [`Appender::append`]; the limit holds for the whole batch. An empty batch is an error.
     pub fn append_batch(&self, records: &[&[u8]]) -> Result<Appended, Error> {
+        self.append_in(None, records)
+    }
+
+    /// The opening that appends are taken in now.
+    #[must_use]
+    pub fn opening(&self) -> Opening {
+        self.inner.lock().opening
+    }
+
+    /// [`Appender::append_batch`], in this opening or not at all: a producer that was held up must not
+    /// append to a later reign what it takes for part of an earlier one.
+    ///
+    /// # Errors
+    /// As [`Appender::append_batch`]; [`Error::NotPrimary`] when it was opened again since.
+    pub fn append_batch_in(&self, opening: Opening, records: &[&[u8]]) -> Result<Appended, Error> {
+        self.append_in(Some(opening), records)
+    }
+
+    fn append_in(&self, opening: Option<Opening>, records: &[&[u8]]) -> Result<Appended, Error> {
         let Some((last, others)) = records.split_last() else {
             return Err(Error::Config {
                 setting: "batch",
@@ -143,6 +168,9 @@ impl Appender {
 
         let mut inner = self.inner.lock();
         inner.check()?;
+        if opening.is_some_and(|opening| opening != inner.opening) {
+            return Err(Error::NotPrimary);
+        }
         let pending = inner.end().since(Lsn(self.durable.load(Ordering::Relaxed)));
         if pending > self.max_pending_bytes {
             return Err(Error::Full { pending, limit: self.max_pending_bytes });
@@ -189,6 +217,7 @@ impl Appender {
     pub(crate) fn open_at(&self, end: Lsn) {
         let mut inner = self.inner.lock();
         inner.gate = Gate::Open;
+        inner.opening = Opening(inner.opening.0.wrapping_add(1));
         inner.start = end;
         inner.body = BlockBuilder::new();
         inner.claimed.clear();
@@ -304,5 +333,25 @@ impl Inner {
             self.push(Claimed::Pad { lsn: self.start, extent });
         }
         self.push(Claimed::SegmentHead { lsn: self.start });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_belongs_to_an_earlier_opening_is_not_taken_in_a_later_one() {
+        let appender = Appender::new(1 << 20, 1 << 16, 1 << 16, 1 << 20);
+        appender.open_at(Lsn(4096));
+        let reign = appender.opening();
+        assert!(appender.append_batch_in(reign, &[b"first"]).is_ok());
+        appender.shut();
+        let refused = appender.append_batch_in(reign, &[b"late"]);
+        assert!(matches!(refused, Err(Error::NotPrimary)), "{refused:?}");
+        appender.open_at(Lsn(4096));
+        let refused = appender.append_batch_in(reign, &[b"late"]);
+        assert!(matches!(refused, Err(Error::NotPrimary)), "{refused:?}");
+        assert!(appender.append_batch_in(appender.opening(), &[b"new"]).is_ok());
     }
 }

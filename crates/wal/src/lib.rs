@@ -22,7 +22,7 @@ pub mod verify;
 mod wal;
 mod watermark;
 
-pub use append::{Appended, Appender};
+pub use append::{Appended, Appender, Opening};
 pub use create::{CreateOptions, create};
 pub use error::Error;
 pub use index::BlockIndex;

@@ -113,7 +113,9 @@ impl Member {
             generation = self.persist();
         }
         // A mark that was set for an earlier start and not acted upon falls with it.
-        self.control.truncating = None;
+        if self.control.truncating.take().is_some() {
+            generation = self.persist();
+        }
         self.phase = Phase::Following(Following {
             stream: Some(Stream {
                 link,
@@ -423,22 +425,25 @@ impl Member {
 
     /// Lends a restarted primary what this copy holds beyond its end (S5).
     fn settle_lending(&mut self, out: &mut Vec<Out>) {
-        let reading = self.reads.values().any(|reading| matches!(reading, Reading::Lend(..)));
-        let Some(stream) = self.stream() else { return };
-        let Some((next, _)) = stream.lending.filter(|(next, to)| next < to && !reading) else {
-            return;
-        };
-        let link = stream.link;
-        match self.log.fetch(next, LEND_BYTES) {
-            Ok(Fetch::Blocks(blocks)) => self.lend(link, next, blocks, out),
-            Ok(Fetch::Read { file, at, len }) => {
-                self.read(Reading::Lend(link, next), file, at, len, out);
-            }
-            Ok(Fetch::AtEnd) => {}
-            Err(error) => {
-                let Some(stream) = self.stream() else { return };
-                let session = stream.receiver.session();
-                self.needs_copy(link, session, error.to_string(), out);
+        // What is in memory is lent at once: nothing that happens later would call for the rest.
+        loop {
+            let reading = self.reads.values().any(|reading| matches!(reading, Reading::Lend(..)));
+            let Some(stream) = self.stream() else { return };
+            let Some((next, _)) = stream.lending.filter(|(next, to)| next < to && !reading) else {
+                return;
+            };
+            let link = stream.link;
+            match self.log.fetch(next, LEND_BYTES) {
+                Ok(Fetch::Blocks(blocks)) => self.lend(link, next, blocks, out),
+                Ok(Fetch::Read { file, at, len }) => {
+                    self.read(Reading::Lend(link, next), file, at, len, out);
+                }
+                Ok(Fetch::AtEnd) => return,
+                Err(error) => {
+                    let Some(stream) = self.stream() else { return };
+                    let session = stream.receiver.session();
+                    self.needs_copy(link, session, error.to_string(), out);
+                }
             }
         }
     }

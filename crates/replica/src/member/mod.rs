@@ -108,6 +108,16 @@ enum Reading {
     Start(LinkId, Lsn),
 }
 
+impl Reading {
+    /// Whether it was for a copy, and what it wants is gone since.
+    fn is_recycled(self, start: Lsn) -> bool {
+        match self {
+            Self::Ship(_, from) | Self::Lend(_, from) | Self::Start(_, from) => from < start,
+            Self::Apply(_) => false,
+        }
+    }
+}
+
 /// The control file's writes.
 #[derive(Debug)]
 struct Persisting {
@@ -200,7 +210,12 @@ impl Member {
         let (generation, mut control) = control;
         let commit = recovered.commit.min(recovered.end).max(applied);
         control.epochs.clone_from(&recovered.epochs);
-        let history_epoch = recovered.epochs.last().map_or(Epoch::NONE, |entry| entry.epoch);
+        // What a cut left is history of the epoch that called for it, and the authority is told so (S6), also
+        // where recovery finished the cut, or the first report of it was lost.
+        let last = recovered.epochs.last().map_or(Epoch::NONE, |entry| entry.epoch);
+        let was_cut = control.truncating.is_some() || control.durable.epoch == control.epoch.number;
+        let history_epoch =
+            if was_cut && control.epoch.number > last.number { control.epoch } else { last };
         let log = Log::new(recovered, options.log.clone(), OpId(0));
         let mut member = Self {
             rules,
@@ -234,7 +249,7 @@ impl Member {
             log,
             options,
         };
-        // A truncation that had begun was finished by recovery: the mark goes with the next write.
+        // The mark of that truncation goes with the next write.
         member.control.truncating = None;
         member
     }
@@ -268,13 +283,15 @@ impl Member {
             return None;
         }
         let promise = self.reported.0.plus(self.options.promise_millis.saturating_mul(1000));
+        // While the log is being cut nothing is promised; a moment that is past would come again and again.
+        let promise = (!self.is_reopening()).then_some(promise);
         let ask = match self.phase {
             Phase::Waiting | Phase::Electing(_) => {
                 self.asked_at.map(|at| at.plus(self.options.ask_again_millis.saturating_mul(1000)))
             }
             _ => None,
         };
-        [Some(promise), ask, self.log.deadline(), self.reign_deadline()].into_iter().flatten().min()
+        [promise, ask, self.log.deadline(), self.reign_deadline()].into_iter().flatten().min()
     }
 
     /// Where producers append; refused while this copy does not reign.
@@ -438,6 +455,8 @@ impl Member {
             match result {
                 Ok(IoDone::Bytes(bytes)) => self.read_done(reading, &bytes, out),
                 Ok(_) => {}
+                // A copy that is behind what was kept for it was overtaken by recycling.
+                Err(_) if reading.is_recycled(self.log.start()) => self.unread(reading, out),
                 Err(fault) => self.fail(format!("the log cannot be read: {fault}"), out),
             }
             return;
@@ -474,7 +493,9 @@ impl Member {
         // that marks the cut.
         let stays = self.control.truncating.unwrap_or(Lsn(u64::MAX));
         let held = self.log.durable().min(stays);
-        self.control.durable = Promise { epoch: self.log.epoch().number, lsn: held };
+        // Of which epoch's history that is: of a later one than its last block's where it was cut for that.
+        let epoch = self.log.epoch().number.max(self.history_epoch.number);
+        self.control.durable = Promise { epoch, lsn: held };
         self.control.commit = Promise { epoch: self.log.epoch().number, lsn: self.commit };
         self.control.epochs.clear();
         self.control.epochs.extend_from_slice(self.log.epochs());
@@ -524,8 +545,18 @@ impl Member {
         }
     }
 
+    /// What was to be read for a copy is gone: its line ends, and the next session says so.
+    fn unread(&mut self, reading: Reading, out: &mut Vec<Out>) {
+        if let Reading::Ship(link, _) | Reading::Lend(link, _) | Reading::Start(link, _) = reading {
+            out.push(Out::Hangup(link));
+            self.closed(link);
+        }
+    }
+
     fn close(&mut self, out: &mut Vec<Out>) {
         self.step_down("it is going down", out);
+        // What goes on arriving would keep the disk busy.
+        self.drop_stream(out);
         self.closing = true;
     }
 

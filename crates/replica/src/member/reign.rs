@@ -172,6 +172,7 @@ impl Member {
         let config = self.config.clone();
         let Some((instance, peer)) = self.peer_of(link) else { return };
         let counted = config.is_some_and(|config| config.in_sync(instance));
+        let (observed, waited) = (peer.observed, counted || peer.awaited.is_some());
         let Some(up) = peer.up() else { return };
         if checked && (envelope.session != up.session || envelope.epoch != epoch) {
             if matches!(message, Message::Refuse { .. }) {
@@ -200,6 +201,11 @@ impl Member {
                 if let Some(up) = peer.up() {
                     up.history = Some(history);
                 }
+            }
+            // S1: it was seen to hold more in this epoch, and its log was another one since.
+            Message::Ready { at } if checked && waited && at < observed => {
+                let text = format!("copy {instance} held {observed} and is cut to {at}");
+                self.bad_ack(link, text, out);
             }
             Message::Ready { at } => match up.sender.ready(at) {
                 Ok(()) => peer.observed = peer.observed.max(at),

@@ -171,8 +171,10 @@ impl Member {
             _ => self.told_keep,
         };
         let keep = copies.max(self.control.keep);
+        // What the store is still read from stays, a read that is on its way included: it begins at a
+        // boundary that may lie before the checkpoint.
         let recent = Lsn(self.log.end().0.saturating_sub(self.options.retain_bytes));
-        let floor = keep.min(self.checkpointed).min(recent);
+        let floor = keep.min(self.checkpointed).min(self.applying.next).min(recent);
         let segment = self.log.segment_bytes();
         if keep.0 / segment > self.control.keep.0 / segment {
             self.control.keep = keep;

@@ -5,13 +5,15 @@
 
 use std::sync::Arc;
 
-use outrigger_wal::{Appended, Appender, Epoch, Lsn, Watermark};
+use outrigger_wal::{Appended, Appender, Epoch, Lsn, Opening, Watermark};
 
 /// A reign, as its producers see it.
 #[derive(Debug)]
 pub(super) struct ReignHandle {
     pub(super) epoch: Epoch,
     pub(super) appender: Arc<Appender>,
+    /// Appends are of this reign or refused: the same appender serves a later one.
+    pub(super) opening: Opening,
     pub(super) commit: Arc<Watermark>,
 }
 

@@ -6,7 +6,7 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering, fence};
 use std::time::{Duration, Instant, SystemTime};
 
 use outrigger_wal::disk::plain::PlainDisk;
@@ -133,10 +133,14 @@ impl Shared {
     pub(super) fn drive(self: &Arc<Self>) {
         self.dirty.store(true, Ordering::SeqCst);
         loop {
+            // ORDER: told before the lock is found taken; looked at after it was let go. Without the
+            // fences both sides may miss each other where stores wait in a buffer.
+            fence(Ordering::SeqCst);
             let Some(mut core) = self.core.try_lock() else { return };
             self.dirty.store(false, Ordering::SeqCst);
             let reached = self.pump(&mut core);
             drop(core);
+            fence(Ordering::SeqCst);
             if let Some((commit, reign)) = reached {
                 reign.commit.advance(commit);
             }
@@ -236,6 +240,7 @@ impl Shared {
                 *self.reign.lock() = Some(Arc::new(ReignHandle {
                     epoch: *epoch,
                     appender: Arc::clone(core.member.appender()),
+                    opening: core.member.appender().opening(),
                     commit: Arc::new(Watermark::new(core.member.commit())),
                 }));
                 tracing::info!(%content, ?event, "reigns");

@@ -219,7 +219,8 @@ impl Replica {
     /// As [`Replica::append`].
     pub fn append_batch(&self, records: &[&[u8]]) -> Result<Pending, ReplicaError> {
         let reign = self.shared.serving_reign().ok_or(ReplicaError::NotPrimary)?;
-        let at: Appended = reign.appender.append_batch(records).map_err(ReplicaError::Log)?;
+        let at: Appended =
+            reign.appender.append_batch_in(reign.opening, records).map_err(ReplicaError::Log)?;
         self.shared.drive();
         Ok(Pending::new(reign, at))
     }

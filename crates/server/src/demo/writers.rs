@@ -211,7 +211,9 @@ fn note(tally: &Mutex<Tally>, acked: &AtomicU64, ack: Ack, took: Duration) -> Re
     tally.log.flush()?;
     let epoch = ack.epoch;
     tally.epoch = tally.epoch.max(epoch);
-    tally.latency.saturating_record(u64::try_from(took.as_micros()).unwrap_or(u64::MAX));
+    let micros = u64::try_from(took.as_micros()).unwrap_or(u64::MAX);
+    // The histogram grows as it must; only a value beyond all sizes is not recorded.
+    drop(tally.latency.record(micros));
     if let Some((killed, before)) = tally.killed
         && epoch > before
         && tally.first_after.is_none()
