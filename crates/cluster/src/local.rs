@@ -94,13 +94,14 @@ impl LocalCluster {
     /// detected here, and it is safe whether or not the old primary lives.
     ///
     /// # Errors
-    /// [`Conflict`]: it is no in-sync copy, or is the primary already.
-    pub fn promote(&self, to: InstanceId) -> Result<(), Conflict> {
-        let nonce = getrandom::u64().unwrap_or(1);
+    /// [`ReplicaError::Down`] with the conflict: it is no in-sync copy, or is the primary already.
+    pub fn promote(&self, to: InstanceId) -> Result<(), ReplicaError> {
+        let refused = |conflict: Conflict| ReplicaError::Down(conflict.to_string());
+        let nonce = random()?;
         let mut inner = self.shared.inner.lock();
-        let new = inner.register.promotion(to, u128::from(nonce))?;
+        let new = inner.register.promotion(to, nonce).map_err(refused)?;
         let seen = inner.register.config().map_or(Version(0), |config| config.version);
-        inner.register.swap(seen, &new, Proposer::Coordinator, Rules::all())?;
+        inner.register.swap(seen, &new, Proposer::Coordinator, Rules::all()).map_err(refused)?;
         drop(inner);
         self.shared.tell();
         Ok(())

@@ -91,6 +91,10 @@ impl Member {
                         }));
                     }
                     self.step_down("another configuration is recorded", out);
+                    // It may have been promoted back before it heard that it was deposed.
+                    if config.primary == me && config.epoch.number > mine.number {
+                        self.promote(&config, previous.as_ref(), out);
+                    }
                     return;
                 }
                 self.configuration_changed(previous.as_ref(), &config, out);

@@ -367,6 +367,9 @@ impl Member {
         match &mut self.phase {
             Phase::Following(Following { stream: Some(stream) }) => stream.generation = generation,
             Phase::Gathering(gathering) => {
+                // ORDER: the mark is durably cleared before anything is adopted: what is taken
+                // over behind the cut would be cut again after a crash.
+                gathering.generation = generation;
                 if let Some(adopting) = gathering.adopting.as_mut() {
                     adopting.cut = None;
                 }

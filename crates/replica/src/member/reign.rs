@@ -515,6 +515,7 @@ impl Member {
             }
         }
         let (Phase::Reigning(_) | Phase::Gathering(_)) = &self.phase else { return };
+        let gone = gone.filter(|at| !gathering || !floors || self.reaches_a_floor(*at));
         let pending = self.pending_swap();
         if let Some(swap) = pending {
             // The answer may be lost: the same question again, or what overrides it.
@@ -570,13 +571,16 @@ impl Member {
         let now = self.now;
         let me = self.me();
         let (mut grown, mut shrunk) = (0u64, 0u64);
-        let mut left = Vec::new();
+        let mut told_otherwise = Vec::new();
         let Some(peers) = self.peers() else { return };
         for copy in config.copies.iter().filter(|copy| copy.instance != me) {
             let peer = peers.entry(copy.instance).or_insert_with(|| Peer::new(now, false));
             let before = previous.is_some_and(|previous| previous.in_sync(copy.instance));
             if peer.awaited.and_then(|awaited| awaited.base).is_some_and(|at| at < config.version) {
                 peer.awaited = None;
+                if !copy.in_sync {
+                    told_otherwise.extend(peer.link());
+                }
             }
             if copy.in_sync && !before {
                 grown = grown.saturating_add(1);
@@ -591,17 +595,18 @@ impl Member {
                 peer.deposed = false;
                 peer.awaited = None;
                 peer.observed = Lsn::ZERO;
-                left.extend(peer.link());
+                told_otherwise.extend(peer.link());
                 out.push(Out::Event(Event::Shrunk { copy: copy.instance }));
             }
         }
-        // One that was back on the line meanwhile believes that commits wait for it: it would take
-        // the commit LSN in a block for a promise about its own disk. It is told anew.
-        for link in left {
-            self.drop_line(link, "it left the in-sync set", out);
-        }
         self.counters.grows = self.counters.grows.saturating_add(grown);
         self.counters.shrinks = self.counters.shrinks.saturating_add(shrunk);
+        // Commits may pass a copy that left from here on, and it was told that they wait for it: it
+        // would take the commit LSN in a block for a promise about its own disk. It hears otherwise,
+        // and persists that, before it gets a block that was sealed later.
+        for link in told_otherwise {
+            self.drop_line(link, "it is not in sync any more", out);
+        }
     }
 
     /// When a line, a grace or a question is due.

@@ -9,7 +9,7 @@ use outrigger_net::message::Message;
 use outrigger_wal::Lsn;
 
 use super::event::{Event, LinkId, Out};
-use super::phase::{Adopting, Following, Phase, Reign, Rising};
+use super::phase::{Adopting, Following, Line, Phase, Reign, Rising};
 use super::{BTreeMap, InstanceId, Member};
 use crate::rules::Rule;
 
@@ -68,6 +68,33 @@ impl Member {
         Some(best.1)
     }
 
+    /// What the recorded configuration says that this copy has held.
+    fn own_floor(&self) -> Lsn {
+        let copy = self.config.as_ref().and_then(|config| config.copy(self.me()));
+        copy.map_or(Lsn::ZERO, |copy| copy.durable)
+    }
+
+    /// Whether a copy other than `gone` is known that holds everything committed: one that reaches its
+    /// floor. Before that no copy may leave (S5, S6): it could be the only one.
+    pub(super) fn reaches_a_floor(&self, gone: InstanceId) -> bool {
+        if self.log.end() >= self.own_floor() {
+            return true;
+        }
+        let (Phase::Gathering(gathering), Some(config)) = (&self.phase, &self.config) else {
+            return true;
+        };
+        gathering.peers.iter().any(|(instance, peer)| {
+            let told = match &peer.line {
+                Line::Up(up) => up.history.as_ref(),
+                _ => None,
+            };
+            let floor = config.copy(*instance).map_or(Lsn::ZERO, |copy| copy.durable);
+            *instance != gone
+                && config.in_sync(*instance)
+                && told.is_some_and(|told| told.end >= floor.max(told.floor))
+        })
+    }
+
     fn settle_gathering(&mut self, out: &mut Vec<Out>) {
         if self.adopt(out) {
             return;
@@ -77,12 +104,13 @@ impl Member {
             self.begin_adopting(from, out);
             return;
         }
-        let floor = self
-            .config
-            .as_ref()
-            .and_then(|config| config.copy(self.me()))
-            .map_or(Lsn::ZERO, |copy| copy.durable);
-        if self.rules.hold(Rule::S6Floor) && self.log.end() < floor {
+        // Every copy that is counted holds all that is committed, and this one now all that they hold: what it
+        // held itself may have been cut since. Its own floor decides where it is the only one.
+        let me = self.me();
+        let alone =
+            self.config.as_ref().is_none_or(|config| config.in_sync_set().all(|at| at == me));
+        let floor = self.own_floor();
+        if self.rules.hold(Rule::S6Floor) && alone && self.log.end() < floor {
             out.push(Out::Event(Event::BelowFloor { end: self.log.end(), floor }));
             self.step_down("its log ends below its floor", out);
             return;

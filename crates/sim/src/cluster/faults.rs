@@ -104,6 +104,11 @@ impl Cluster {
         }
     }
 
+    /// The disk of a node takes so long from now on.
+    pub fn slow_down(&mut self, node: usize, latency: Latency) {
+        self.nodes[node].disk.set_latency(latency);
+    }
+
     fn any_node(&mut self) -> usize {
         usize::try_from(self.faults.below(self.nodes.len() as u64)).unwrap_or(0)
     }
@@ -241,7 +246,7 @@ impl Cluster {
     }
 
     /// Remembers a disk, to come back with it once; not while another copy is damaged.
-    fn snapshot(&mut self, node: usize) {
+    pub fn snapshot(&mut self, node: usize) {
         if self.rolled_back || self.nodes[node].process.is_none() {
             return;
         }

@@ -1,0 +1,187 @@
+//! Interleavings of takeovers, restarts and cuts that the review of the rules found, each as a scripted run.
+
+use outrigger_sim::cluster::{Cluster, Plan};
+use outrigger_sim::disk::Latency;
+
+/// The authority is the node behind the last of two copies.
+const AUTHORITY: usize = 2;
+
+/// Two copies; node 0 serves, both are in sync. One client that writes when told.
+fn serving(seed: u64) -> Cluster {
+    let mut plan = Plan::quiet(seed, 2);
+    plan.clients = 1;
+    let mut cluster = Cluster::new(plan);
+    cluster.start();
+    assert!(cluster.run_while(5_000, |c| !c.is_serving(0)), "{:?}", cluster.violation());
+    cluster.run_millis(200);
+    cluster
+}
+
+fn write_some(cluster: &mut Cluster, node: usize, writes: usize) {
+    for _ in 0..writes {
+        assert!(cluster.append(node, 3_000));
+        cluster.run_millis(3);
+    }
+}
+
+fn comes_together(mut cluster: Cluster) {
+    cluster.converge();
+    assert_eq!(cluster.violation(), None);
+}
+
+/// Node 0 holds what nobody else holds; node 1 was promoted and began its reign below that, alone; node 0 is
+/// down, and is recorded as primary again. When it starts, its tail must give way to node 1's.
+fn histories_parted(seed: u64) -> Cluster {
+    let mut cluster = serving(seed);
+    write_some(&mut cluster, 0, 3);
+    // So that the next report to the authority falls here or there.
+    cluster.run_millis(seed % 20 * 50);
+    cluster.block(0, 1);
+    cluster.block(1, 0);
+    // Until the connection is given up; not until the mirror leaves.
+    cluster.run_millis(1_020);
+    for _ in 0..4 {
+        assert!(cluster.append(0, 9_000));
+        cluster.run_millis(1);
+    }
+    cluster.run_millis(150);
+    assert!(cluster.in_sync(1));
+    let end = cluster.member(0).map(|member| member.log().end());
+    cluster.block(1, AUTHORITY);
+    cluster.promote_to(1);
+    cluster.kill(0);
+    let reigns = |c: &Cluster| c.member(1).is_some_and(|m| m.counters().promotions == 1);
+    assert!(cluster.run_while(5_000, |c| !reigns(c)), "{:?}", cluster.violation());
+    cluster.run_millis(300);
+    let other = cluster.member(1).map(|member| member.log().end());
+    assert!(other < end, "{other:?} {end:?}");
+    cluster.promote_to(0);
+    cluster.run_millis(50);
+    for (from, to) in [(0, 1), (1, 0), (1, AUTHORITY)] {
+        cluster.unblock(from, to);
+    }
+    cluster
+}
+
+/// The primary does not hear that it was deposed before it hears that it is primary again, of a later
+/// epoch. Nobody else is going to reign: it must.
+#[test]
+fn a_primary_that_was_deposed_and_promoted_back_unheard_reigns_again() {
+    for seed in 0..10 {
+        let mut cluster = serving(seed);
+        write_some(&mut cluster, 0, 3);
+        let cut_off = [(AUTHORITY, 0), (0, 1), (1, 0), (1, AUTHORITY)];
+        cut_off.iter().for_each(|(from, to)| cluster.block(*from, *to));
+        cluster.promote_to(1);
+        cluster.run_millis(5);
+        cluster.unblock(AUTHORITY, 0);
+        cluster.promote_to(0);
+        cluster.run_millis(5);
+        cut_off.iter().for_each(|(from, to)| cluster.unblock(*from, *to));
+        assert!(cluster.run_while(9_000, |c| !c.is_serving(0)), "seed {seed}");
+        comes_together(cluster);
+    }
+}
+
+/// A restarted primary adopts the greatest end, and cuts its own longer tail for it. What it was heard to
+/// hold before says nothing then: it holds all that the copy it adopted from holds.
+#[test]
+fn a_primary_that_adopted_a_shorter_log_of_a_later_reign_serves() {
+    let mut promised = 0;
+    for seed in 0..20 {
+        let mut cluster = histories_parted(seed);
+        let other = cluster.member(1).map(|member| member.log().end());
+        promised += u32::from(Some(cluster.config().copies[0].durable) > other);
+        cluster.restart(0);
+        assert!(cluster.run_while(9_000, |c| !c.is_serving(0)), "seed {seed}");
+        comes_together(cluster);
+    }
+    assert!(promised > 0, "the authority never knew of the longer tail");
+}
+
+/// A restarted primary cut its own tail, adopted the greatest end and serves, while the write of its
+/// control file that clears the mark of that cut is on its way. It loses power, and the other copy
+/// is gone: what was committed must be there, and so the mark must be gone before anything is adopted.
+#[test]
+fn what_was_adopted_behind_a_cut_is_not_cut_again() {
+    for seed in 0..150 {
+        let mut cluster = histories_parted(seed);
+        cluster.slow_down(0, Latency { sync_micros: 100..60_000, ..Latency::default() });
+        cluster.restart(0);
+        assert!(cluster.run_while(9_000, |c| !c.is_serving(0)), "{:?}", cluster.violation());
+        cluster.kill(1);
+        cluster.cut_power(0);
+        cluster.restart(0);
+        assert!(cluster.run_while(9_000, |c| !c.is_serving(0)), "{:?}", cluster.violation());
+        cluster.restart(1);
+        comes_together(cluster);
+    }
+}
+
+/// The disk of the primary came back older than it was, and the mirror is away for a while: it is the only
+/// one that holds everything, so it may not leave the in-sync set (S5, S6).
+#[test]
+fn a_primary_below_its_floor_does_not_drop_the_copy_that_holds_everything() {
+    for seed in 0..10 {
+        let mut cluster = serving(seed);
+        cluster.snapshot(0);
+        write_some(&mut cluster, 0, 5);
+        cluster.run_millis(3_000);
+        let committed = cluster.committed();
+        cluster.kill(0);
+        assert_eq!(cluster.stats().rollbacks, 1);
+        cluster.kill(1);
+        cluster.restart(0);
+        cluster.run_millis(4_000);
+        assert!(cluster.in_sync(1), "seed {seed}: nobody that may reign is left");
+        cluster.restart(1);
+        assert!(cluster.run_while(9_000, |c| !c.is_serving(0)), "seed {seed}");
+        assert!(cluster.committed() >= committed);
+        comes_together(cluster);
+    }
+}
+
+/// The mirror's connection was lost, a configuration without it is asked for, and it comes back and
+/// is told that it is in sync before that is recorded. From then on commits pass it: a commit LSN in a
+/// later block, durable before an earlier one, is no promise of its own. It must start after a power cut.
+#[test]
+fn a_copy_that_left_while_it_is_streamed_to_promises_nothing_more() {
+    for seed in 0..100 {
+        let mut cluster = serving(seed);
+        cluster.block(0, 1);
+        cluster.block(1, 0);
+        cluster.block(AUTHORITY, 0);
+        cluster.block(AUTHORITY, 1);
+        let asked = cluster.run_while(5_000, |c| c.in_sync(1));
+        assert!(asked, "{:?}", cluster.violation());
+        cluster.unblock(0, 1);
+        cluster.unblock(1, 0);
+        cluster.run_millis(3_000);
+        cluster.slow_down(1, Latency { sync_micros: 100..30_000, ..Latency::default() });
+        for _ in 0..20 {
+            cluster.append(0, 3_000);
+            cluster.run_millis(1);
+        }
+        cluster.unblock(AUTHORITY, 0);
+        let knows = |c: &Cluster| {
+            c.member(0).and_then(|m| m.config()).is_some_and(|config| !config.copies[1].in_sync)
+        };
+        for _ in 0..600 {
+            cluster.append(0, 3_000);
+            cluster.run_millis(1);
+            if knows(&cluster) {
+                break;
+            }
+        }
+        assert!(knows(&cluster), "{:?}", cluster.violation());
+        for _ in 0..seed % 40 + 1 {
+            cluster.append(0, 3_000);
+            cluster.run_millis(1);
+        }
+        cluster.cut_power(1);
+        cluster.unblock(AUTHORITY, 1);
+        cluster.slow_down(1, Latency::default());
+        cluster.restart(1);
+        comes_together(cluster);
+    }
+}
