@@ -128,6 +128,7 @@ fn open(config: &InstanceConfig, listen: &str) -> Result<Running, Error> {
     let service = Service::new(Arc::clone(&store) as Arc<dyn Rows>);
     let mut options = ReplicaOptions::new(dir, listen);
     options.member.copy_grace_millis = config.copy_grace_ms;
+    options.net.max_connections = config.max_connections;
     options.member.retain_bytes = config.retain_bytes;
     let replica = Replica::open_locked(
         lock,
