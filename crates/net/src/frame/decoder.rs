@@ -37,6 +37,9 @@ impl Limits {
     pub const GREETING: Self =
         Self { greeting: true, meta_bytes: MAX_GREETING_BYTES - HEAD_LEN, body_bytes: 0 };
 
+    /// After it, where no blocks flow: everything but a body.
+    pub const REQUESTS: Self = Self { greeting: false, meta_bytes: MAX_META_BYTES, body_bytes: 0 };
+
     /// After it: everything, with bodies of [`MAX_BODY_BYTES`] and one block of the size agreed.
     #[must_use]
     pub const fn open(max_block_bytes: u32) -> Self {

@@ -43,6 +43,12 @@ pub struct Caller {
 }
 
 impl Caller {
+    /// How many bytes of answers it has not taken yet.
+    #[must_use]
+    pub fn queued_bytes(&self) -> u64 {
+        self.outbox.queued_bytes()
+    }
+
     /// Answers the request `op`. A client that is gone hears nothing.
     pub fn respond(&self, op: u64, body: Bytes) {
         match encode(&self.envelope, &Message::Response { op, body }) {
@@ -88,7 +94,7 @@ impl Visitor {
         match encode(envelope, message) {
             Ok(head) => {
                 if matches!(message, Message::Welcome { .. }) {
-                    self.outbox.open(Limits::open(Abilities::OURS.max_block_bytes));
+                    self.outbox.open(Limits::REQUESTS);
                 }
                 if self.outbox.try_send(head, Vec::new()).is_err() {
                     self.outbox.close();
@@ -441,7 +447,7 @@ impl Links {
             }
         };
         let head = encode(&answer, &message).ok()?;
-        outbox.open(Limits::open(Abilities::OURS.max_block_bytes));
+        outbox.open(Limits::REQUESTS);
         outbox.try_send(head, Vec::new()).ok()?;
         if let Ok(keepalive) = encode(&answer, &Message::Keepalive) {
             outbox.set_keepalive(keepalive);

@@ -28,7 +28,7 @@ pub(crate) use commit::commit;
 use crate::error::Error;
 
 /// How many turns ours and the raw figures take.
-const ROUNDS: u32 = 5;
+const ROUNDS: u32 = 20;
 
 /// What is measured.
 #[derive(Clone, Debug)]

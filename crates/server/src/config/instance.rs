@@ -30,6 +30,9 @@ pub(crate) struct InstanceConfig {
     /// in milliseconds.
     #[serde(default = "copy_grace_ms")]
     pub(crate) copy_grace_ms: u64,
+    /// How many connections may be open at once: copies, clients, operators.
+    #[serde(default = "max_connections")]
+    pub(crate) max_connections: usize,
     /// Log that nobody needs is kept for so many bytes of log space behind the log's end.
     #[serde(default = "retain_bytes")]
     pub(crate) retain_bytes: u64,
@@ -50,6 +53,10 @@ const fn segment_bytes() -> u64 {
 
 const fn copy_grace_ms() -> u64 {
     500
+}
+
+const fn max_connections() -> usize {
+    64
 }
 
 const fn retain_bytes() -> u64 {
@@ -115,6 +122,12 @@ impl Keyed for InstanceConfig {
                       go on without it",
         },
         Key {
+            name: "max_connections",
+            unit: "number",
+            default: "64",
+            meaning: "how many connections may be open at once; each may hold some 3 MiB of memory",
+        },
+        Key {
             name: "retain_bytes",
             unit: "bytes",
             default: "1073741824",
@@ -153,6 +166,7 @@ impl Keyed for InstanceConfig {
             return Err(("content", format!("{} is too large", self.content)));
         }
         check_range("copy_grace_ms", self.copy_grace_ms, 10, 3_600_000)?;
+        check_range("max_connections", self.max_connections as u64, 2, 65_536)?;
         check_range("memtable_bytes", self.memtable_bytes, 1 << 20, 256 << 20)?;
         check_range("cache_bytes", self.cache_bytes, 1 << 20, 64 << 30)
     }

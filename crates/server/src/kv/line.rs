@@ -105,7 +105,7 @@ impl Line {
         let (mut connection, theirs, session) = timeout(GREETING_TIME, greeting)
             .await
             .map_err(|_| Broken("no greeting within 3 s".to_owned()))??;
-        connection.reader.open(Limits::open(0));
+        connection.reader.open(Limits::REQUESTS);
         let envelope = Envelope { session, ..theirs };
         let (outgoing, queue) = mpsc::unbounded_channel();
         let shared = Arc::new(Shared { envelope, table: Mutex::default(), outgoing });

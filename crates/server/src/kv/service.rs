@@ -2,8 +2,8 @@
 //!
 //! Guarantees: writes of one connection enter the log in the order in which they came; a write is
 //! `Committed` once it is committed, applied, and took effect under its name; reads are of what is
-//! committed and applied on a primary that serves. A client that does not wait for answers is held
-//! to [`MAX_WAITING`] requests by its connection's send window and this count.
+//! committed and applied on a primary that serves. A client that does not take its answers is told to
+//! come back, so that none makes this process hold more than some 3 MiB.
 //! Not here: commits (replica), names and outcomes (store).
 
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -22,6 +22,8 @@ use super::protocol::{
     Answer, Change, Cut, Joined, MAX_ROWS, PAGE_BYTES, Place, ProtocolError, Request, Status,
 };
 
+/// A client that has not taken so many bytes of answers is told to come back.
+const MAX_QUEUED_BYTES: u64 = 1 << 20;
 /// The most requests that wait for an answer, of all clients.
 const MAX_WAITING: usize = 8192;
 
@@ -151,7 +153,9 @@ impl Requests for Service {
             Ok(request) => request,
             Err(error) => return respond(caller, op, &Answer::Failed { text: error.to_string() }),
         };
-        if self.waiting.load(Ordering::Relaxed) >= MAX_WAITING {
+        if self.waiting.load(Ordering::Relaxed) >= MAX_WAITING
+            || caller.queued_bytes() > MAX_QUEUED_BYTES
+        {
             return respond(caller, op, &Answer::Busy);
         }
         match self.answer_now(replica, request) {
@@ -162,7 +166,13 @@ impl Requests for Service {
                 replica.spawn(async move {
                     let answer = me.answer_later(&asked, later).await;
                     me.waiting.fetch_sub(1, Ordering::Relaxed);
-                    respond(&caller, op, &answer);
+                    // What only tells is asked for again; what became of a write is always told.
+                    let tells = matches!(answer, Answer::Rows(_) | Answer::Value(_));
+                    if tells && caller.queued_bytes() > MAX_QUEUED_BYTES {
+                        respond(&caller, op, &Answer::Busy);
+                    } else {
+                        respond(&caller, op, &answer);
+                    }
                 });
             }
         }

@@ -127,7 +127,7 @@ impl Remote {
             return;
         }
         line.open = true;
-        line.outbox.open(Limits::open(0));
+        line.outbox.open(Limits::REQUESTS);
         let sent = Envelope { epoch: Epoch::NONE, ..*sent };
         if let Ok(keepalive) = encode(&sent, &Message::Keepalive) {
             line.outbox.set_keepalive(keepalive);

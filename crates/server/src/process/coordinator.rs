@@ -30,7 +30,7 @@ use parking_lot::Mutex;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 
 use super::stop::{Signals, Stop};
-use super::{announce, ended, init, replica};
+use super::{announce, ended, free_port, init, replica};
 use crate::config::CoordinatorConfig;
 use crate::error::{Error, Verdict};
 
@@ -46,11 +46,13 @@ pub(crate) fn run(config: &CoordinatorConfig, make: bool) -> Result<Verdict, Err
     let _within = runtime.enter();
     let mut signals = Signals::new()?;
     let dir = &config.data_dir;
+    // A taken port is found before anything is made.
+    let listen = free_port(&config.listen)?;
     if make {
         new(config)?;
     }
     let (events, queue) = unbounded_channel();
-    let (copy, catalog, whose) = open(config, &events)?;
+    let (copy, catalog, whose) = open(config, listen, &events)?;
     announce(copy.local_addr());
     let machine =
         Coordinator::new(whose, catalog, init::random()?, CoordinatorOptions::default(), Micros(0));
@@ -99,7 +101,11 @@ fn new(config: &CoordinatorConfig) -> Result<(), Error> {
 
 type Opened = (Replica, Arc<Catalog>, Whose);
 
-fn open(config: &CoordinatorConfig, events: &UnboundedSender<Heard>) -> Result<Opened, Error> {
+fn open(
+    config: &CoordinatorConfig,
+    listen: String,
+    events: &UnboundedSender<Heard>,
+) -> Result<Opened, Error> {
     let dir = &config.data_dir;
     let identity = Replica::identity(dir).map_err(|error| replica(dir, error))?;
     if identity.content != CATALOG {
@@ -117,7 +123,7 @@ fn open(config: &CoordinatorConfig, events: &UnboundedSender<Heard>) -> Result<O
         SelfAuthority::open(slots("register"), identity.instance, Rules::all()).map_err(failed)?;
     let authority = Own::start(register)?;
     let door = Door { events: events.clone() };
-    let options = ReplicaOptions::new(dir, config.listen.clone());
+    let options = ReplicaOptions::new(dir, listen);
     let copy = Replica::open_locked(
         lock,
         options,

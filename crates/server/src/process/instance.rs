@@ -19,7 +19,7 @@ use tokio::time::{Instant, sleep};
 
 use super::authority::Remote;
 use super::stop::{Signals, Stop};
-use super::{announce, ended, init, replica};
+use super::{announce, ended, free_port, init, replica};
 use crate::config::InstanceConfig;
 use crate::error::{Error, Verdict};
 use crate::kv::operator;
@@ -41,11 +41,12 @@ pub(crate) fn run(config: &InstanceConfig, make: bool) -> Result<Verdict, Error>
     let _within = runtime.enter();
     let mut signals = Signals::new()?;
     let dir = &config.data_dir;
-    let mut listen = config.listen.clone();
+    // A taken port is found before anything is made.
+    let listen = free_port(&config.listen)?;
     if make {
-        listen = runtime.block_on(async {
+        runtime.block_on(async {
             tokio::select! {
-                made = new(config) => made,
+                made = new(config, &listen) => made,
                 stop = signals.next() => Err(interrupted(stop)),
             }
         })?;
@@ -86,7 +87,8 @@ impl Hosted {
     /// # Errors
     /// As [`run`].
     pub(crate) fn start(runtime: &Runtime, config: &InstanceConfig) -> Result<Self, Error> {
-        let listen = runtime.block_on(new(config))?;
+        let listen = free_port(&config.listen)?;
+        runtime.block_on(new(config, &listen))?;
         let copy = open(config, &listen)?;
         let _within = runtime.enter();
         let dialer = copy.authority.connect(config.coordinator.clone());
@@ -126,6 +128,7 @@ fn open(config: &InstanceConfig, listen: &str) -> Result<Running, Error> {
     let service = Service::new(Arc::clone(&store) as Arc<dyn Rows>);
     let mut options = ReplicaOptions::new(dir, listen);
     options.member.copy_grace_millis = config.copy_grace_ms;
+    options.net.max_connections = config.max_connections;
     options.member.retain_bytes = config.retain_bytes;
     let replica = Replica::open_locked(
         lock,
@@ -139,18 +142,15 @@ fn open(config: &InstanceConfig, listen: &str) -> Result<Running, Error> {
     Ok(Running { replica, authority, identity })
 }
 
-/// Makes the data directory: a place at the coordinator, then identity and log. Returns where to
-/// listen.
-async fn new(config: &InstanceConfig) -> Result<String, Error> {
+/// Makes the data directory: a place at the coordinator, then identity and log.
+async fn new(config: &InstanceConfig, listen: &str) -> Result<(), Error> {
     let dir = &config.data_dir;
     init::empty_dir(dir)?;
     let instance = init::newborn(dir)?;
-    // Others must be told a port before there is anything to listen with.
-    let listen = free_port(&config.listen)?;
     let registration = Registration {
         content: ContentId(i32::from(config.content)),
         instance,
-        addresses: addresses(config, &listen),
+        addresses: addresses(config, listen),
         segment_bytes: config.segment_bytes,
     };
     let place = register(config, registration).await?;
@@ -162,8 +162,7 @@ async fn new(config: &InstanceConfig) -> Result<String, Error> {
         segment_bytes: place.segment_bytes,
     };
     Replica::init(dir, identity).map_err(|error| replica(dir, error))?;
-    init::born(dir)?;
-    Ok(listen)
+    init::born(dir)
 }
 
 async fn register(config: &InstanceConfig, mut wanted: Registration) -> Result<Place, Error> {
@@ -228,20 +227,6 @@ async fn watch(dir: &Path, replica: &Replica) -> Error {
 /// What others are told.
 fn addresses(config: &InstanceConfig, listen: &str) -> Vec<String> {
     if config.advertise.is_empty() { vec![listen.to_owned()] } else { config.advertise.clone() }
-}
-
-/// The address with a free port in place of port 0.
-fn free_port(listen: &str) -> Result<String, Error> {
-    if !listen.ends_with(":0") {
-        return Ok(listen.to_owned());
-    }
-    let found = std::net::TcpListener::bind(listen).and_then(|listener| listener.local_addr());
-    found.map(|address| address.to_string()).map_err(|cause| Error::Peer {
-        address: listen.to_owned(),
-        what: "cannot be listened on",
-        cause: cause.to_string(),
-        advice: "check the address",
-    })
 }
 
 fn interrupted(_: Stop) -> Error {

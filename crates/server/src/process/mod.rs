@@ -15,7 +15,7 @@ mod init;
 pub(crate) mod instance;
 pub(crate) mod stop;
 
-use std::net::SocketAddr;
+use std::net::{SocketAddr, TcpListener};
 use std::path::Path;
 
 use outrigger_replica::runtime::ReplicaError;
@@ -27,6 +27,19 @@ use crate::output;
 fn announce(address: SocketAddr) {
     // Nobody has to read it.
     drop(output::say(format_args!("listening {address}")));
+}
+
+/// The address to listen on, with a free port in place of port 0; it can be listened on now.
+fn free_port(listen: &str) -> Result<String, Error> {
+    let found = TcpListener::bind(listen).and_then(|listener| listener.local_addr());
+    let failed = |cause: std::io::Error| Error::Peer {
+        address: listen.to_owned(),
+        what: "cannot be listened on",
+        cause: cause.to_string(),
+        advice: "stop what uses it, or give another address",
+    };
+    let address = found.map_err(failed)?;
+    Ok(if listen.ends_with(":0") { address.to_string() } else { listen.to_owned() })
 }
 
 /// A replica's error in the words of a command.
