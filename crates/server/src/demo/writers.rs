@@ -28,6 +28,8 @@ const BESIDE_IN_FLIGHT: usize = 4;
 const BURST_ROWS: u64 = 60;
 const BURST_IN_FLIGHT: usize = 60;
 const BURST_VALUE_BYTES: usize = 128 << 10;
+/// The longest latency that is told apart from longer ones: an hour.
+const MAX_MICROS: u64 = 3_600_000_000;
 /// Pause between two looks.
 const LOOK: Duration = Duration::from_millis(2);
 
@@ -66,11 +68,12 @@ impl Writers {
         pace: Option<f64>,
         home: &Path,
     ) -> Result<Self, Error> {
-        let latency = Histogram::new(3).map_err(|error| Error::System {
-            what: "a histogram cannot be made",
-            cause: std::io::Error::other(error.to_string()),
-            advice: "this is an error in this program; please report it",
-        })?;
+        let latency =
+            Histogram::new_with_bounds(1, MAX_MICROS, 3).map_err(|error| Error::System {
+                what: "a histogram cannot be made",
+                cause: std::io::Error::other(error.to_string()),
+                advice: "this is an error in this program; please report it",
+            })?;
         let tally = Tally {
             epoch: 0,
             log: AckLog::create(&home.join(ACK_LOG))?,
@@ -212,8 +215,7 @@ fn note(tally: &Mutex<Tally>, acked: &AtomicU64, ack: Ack, took: Duration) -> Re
     let epoch = ack.epoch;
     tally.epoch = tally.epoch.max(epoch);
     let micros = u64::try_from(took.as_micros()).unwrap_or(u64::MAX);
-    // The histogram grows as it must; only a value beyond all sizes is not recorded.
-    drop(tally.latency.record(micros));
+    tally.latency.saturating_record(micros);
     if let Some((killed, before)) = tally.killed
         && epoch > before
         && tally.first_after.is_none()
