@@ -12,7 +12,7 @@ use bytes::{Buf, BufMut, Bytes, BytesMut};
 use outrigger_net::config::Version;
 use outrigger_wal::disk::{Blocking, FileId, IoFault};
 use outrigger_wal::format::EpochEntry;
-use outrigger_wal::recover::{Promise, Promises};
+use outrigger_wal::recover::{Promise, Promises, RecoverOptions};
 use outrigger_wal::{ClusterId, ContentId, Epoch, InstanceId, LogId, Lsn};
 
 const MAGIC: [u8; 8] = *b"\x89ORC\r\n\x1a\n";
@@ -59,7 +59,7 @@ pub struct Control {
     pub truncating: Option<Lsn>,
     /// What the copies still need: (instance, from where).
     pub slots: Vec<(InstanceId, Lsn)>,
-    /// No log below this is needed here or by a copy.
+    /// No copy needs log below this; the store here may.
     pub keep: Lsn,
     /// The reigns of the log, oldest first.
     pub epochs: Vec<EpochEntry>,
@@ -95,6 +95,22 @@ impl Control {
             commit: Some(self.commit),
             in_sync: self.in_sync,
             epochs: self.epochs.clone(),
+        }
+    }
+
+    /// What recovery of the log is told, where the store holds everything below `checkpointed`.
+    #[must_use]
+    pub fn recover_options(&self, checkpointed: Lsn) -> RecoverOptions {
+        RecoverOptions {
+            log: Some(self.identity.log),
+            content: Some(self.identity.content),
+            segment_bytes: Some(self.identity.segment_bytes),
+            instance: self.identity.instance,
+            promises: self.promises(),
+            cut: self.truncating,
+            cut_hash: None,
+            // The store is brought up to what the copies have from this very log.
+            keep: self.keep.min(checkpointed),
         }
     }
 

@@ -344,6 +344,12 @@ impl Member {
         self.applying.reached()
     }
 
+    /// What its store holds durably.
+    #[must_use]
+    pub const fn checkpointed(&self) -> Lsn {
+        self.checkpointed
+    }
+
     /// Its log.
     #[must_use]
     pub const fn log(&self) -> &Log {

@@ -201,16 +201,10 @@ impl Shared {
     /// Cuts the log on a thread of its own: it reads all of it.
     fn reopen(self: &Arc<Self>, core: &mut Core, cut: Lsn, hash: Option<RunningHash>) {
         core.lent = true;
-        let control = core.member.control();
         let options = RecoverOptions {
-            log: Some(control.identity.log),
-            content: Some(control.identity.content),
-            segment_bytes: Some(control.identity.segment_bytes),
-            instance: control.identity.instance,
-            promises: control.promises(),
             cut: Some(cut),
             cut_hash: hash,
-            keep: control.keep,
+            ..core.member.control().recover_options(core.member.checkpointed())
         };
         let (shared, mut disk) = (Arc::clone(self), core.disk.clone());
         let cutting = move || {

@@ -10,7 +10,7 @@ use std::time::Instant;
 use outrigger_wal::disk::lock::DirLock;
 use outrigger_wal::disk::plain::{PlainDisk, PlainOptions};
 use outrigger_wal::disk::{Dir, DiskExt, FileId, Io, IoFault};
-use outrigger_wal::recover::{RecoverOptions, recover};
+use outrigger_wal::recover::recover;
 use outrigger_wal::{CreateOptions, Micros, create};
 
 use super::applying::Applier;
@@ -87,23 +87,10 @@ pub(super) fn open(
     let mut disk = disk(&data_dir, options.disk_threads, false)?;
     let (generation, control) = Control::read(&mut disk.blocking()).map_err(at(&data_dir))?;
     let identity = control.identity;
-    let recovered = recover(
-        &mut disk,
-        &RecoverOptions {
-            log: Some(identity.log),
-            content: Some(identity.content),
-            segment_bytes: Some(identity.segment_bytes),
-            instance: identity.instance,
-            promises: control.promises(),
-            cut: control.truncating,
-            cut_hash: None,
-            keep: control.keep,
-        },
-    )?
-    .ok_or_else(|| outrigger_wal::Error::NoLog {
-        folder: log_dir(&data_dir).display().to_string(),
-    })?;
     let applied = store.checkpointed();
+    let recovered = recover(&mut disk, &control.recover_options(applied))?.ok_or_else(|| {
+        outrigger_wal::Error::NoLog { folder: log_dir(&data_dir).display().to_string() }
+    })?;
     if applied > recovered.end {
         return Err(ReplicaError::StoreAhead { applied, end: recovered.end });
     }

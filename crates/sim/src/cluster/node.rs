@@ -182,16 +182,7 @@ impl Node {
             other if self.may_refuse() => Opened::Damage(other.to_string()),
             other => Opened::Violation(other.to_string()),
         })?;
-        let options = RecoverOptions {
-            log: Some(LOG),
-            content: Some(CONTENT),
-            segment_bytes: Some(SEGMENT_BYTES),
-            instance: self.instance,
-            promises: control.1.promises(),
-            cut: control.1.truncating,
-            keep: control.1.keep,
-            ..RecoverOptions::default()
-        };
+        let options = control.1.recover_options(self.store.checkpoint());
         match recover(&mut self.disk, &options) {
             Ok(Some(recovered)) => Ok((control, recovered)),
             Ok(None) => Err(Opened::Violation("the folder holds no log".to_owned())),
@@ -246,15 +237,11 @@ impl Node {
         hash: Option<RunningHash>,
     ) -> (Result<Recovered, Error>, Vec<Completion>) {
         let Some(process) = &self.process else { return (Err(Error::Closed), Vec::new()) };
+        let member = &process.member;
         let options = RecoverOptions {
-            log: Some(LOG),
-            content: Some(CONTENT),
-            segment_bytes: Some(SEGMENT_BYTES),
-            instance: self.instance,
-            promises: process.member.control().promises(),
             cut: Some(cut),
             cut_hash: hash,
-            keep: process.member.control().keep,
+            ..member.control().recover_options(member.checkpointed())
         };
         self.disk.set_immediate(true);
         let mut aside = Aside { disk: &mut self.disk, kept: Vec::new() };

@@ -94,12 +94,14 @@ impl Folder {
         })
     }
 
-    /// Leaves aside the segments below `keep` (a segment's number) that stand before a hole: they
-    /// were recycled, lowest first, and a removal was lost with the folder's sync. Returns them.
+    /// Leaves aside the segments that stand before a hole which lies wholly below `keep` (a segment's
+    /// number): they were recycled, lowest first, and a removal was lost with the folder's sync.
+    /// Returns them. A hole that reaches into what is needed is none of recycling's: it stays, and
+    /// is damage.
     pub(crate) fn leave_recycled(&mut self, keep: u64) -> Vec<u64> {
         let numbers: Vec<u64> = self.segments.keys().copied().collect();
         let hole = numbers.windows(2).rposition(|pair| match pair {
-            [a, b] => *a < keep && a.checked_add(1) != Some(*b),
+            [before, behind] => *behind <= keep && before.checked_add(1) != Some(*behind),
             _ => false,
         });
         let Some(last) = hole.and_then(|at| numbers.get(at).copied()) else { return Vec::new() };

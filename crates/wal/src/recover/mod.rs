@@ -52,8 +52,9 @@ pub struct RecoverOptions {
     /// The running hash that must stand at the cut, where it is known; with another one nothing is
     /// cut.
     pub cut_hash: Option<RunningHash>,
-    /// Nobody needs log below this: segments below it that stand before a hole are what is left of
-    /// recycling, when the folder lost a removal, and go.
+    /// Nobody needs log below this, neither a copy nor the store of this one: where whole segments are
+    /// missing below it, those before them are what is left of recycling, when the folder lost a
+    /// removal, and go. A segment that is missing at it or behind it is damage.
     pub keep: Lsn,
 }
 
