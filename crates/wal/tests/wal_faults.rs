@@ -59,6 +59,55 @@ fn a_failed_write_poisons_the_log_for_good() {
     }
 }
 
+/// The log is poisoned: nothing more is asked of the disk, and everybody is told the first error.
+fn stays_poisoned(mut story: Story, of: &str) {
+    let fault = story.log.poison().cloned().unwrap_or_else(|| panic!("{of}: it failed"));
+    assert!(matches!(fault, IoFault::Failed { .. }), "{of}: {fault}");
+    let (durable, operations) = (story.log.durable(), story.disk.operations());
+    for _ in 0..50 {
+        story.step(100_000);
+        assert_eq!(story.put(10), Err(Error::Poisoned { cause: fault.clone() }), "{of}");
+        story.delete_below(durable);
+    }
+    assert_eq!(story.disk.operations(), operations, "{of}: something was tried again");
+    assert_eq!(story.log.deadline(), None);
+    story.crash();
+    story.fill(durable.saturating_add(100_000));
+}
+
+#[test]
+fn an_error_while_the_next_segment_is_made_poisons_the_log_and_is_not_tried_again() {
+    // The creation, the rename; the sync of the file, of the folder. A sync that has failed once says
+    // nothing the next time: the second "done" would be no promise, and blocks would be written behind it.
+    for (kind, nth) in [(OpKind::Name, 1), (OpKind::Name, 2), (OpKind::Sync, 1), (OpKind::Sync, 2)]
+    {
+        let mut story = Story::new(nth);
+        story.settle();
+        story.disk.fail_nth(kind, nth);
+        while story.log.poison().is_none() && story.log.durable() < Lsn(4 * SEGMENT) {
+            story.put(100_000).expect("nothing has failed yet");
+            story.settle();
+        }
+        stays_poisoned(story, &format!("{kind:?} {nth}"));
+    }
+}
+
+#[test]
+fn an_error_while_an_old_segment_goes_poisons_the_log_and_is_not_tried_again() {
+    // The removal, the sync of the folder.
+    for kind in [OpKind::Name, OpKind::Sync] {
+        let mut story = Story::new(7);
+        story.fill(Lsn(3 * SEGMENT));
+        story.settle();
+        story.disk.fail_nth(kind, 1);
+        story.delete_below(Lsn(2 * SEGMENT));
+        while story.log.is_busy() {
+            story.step(100);
+        }
+        stays_poisoned(story, &format!("{kind:?}"));
+    }
+}
+
 #[test]
 fn a_full_disk_shows_between_segments_and_writing_resumes_when_there_is_room() {
     let mut story = Story::new(1);
@@ -75,6 +124,11 @@ fn a_full_disk_shows_between_segments_and_writing_resumes_when_there_is_room() {
     }
     assert!(matches!(story.log.space_fault(), Some(IoFault::NoSpace { .. })));
     assert_eq!(story.log.poison(), None);
+    // What was made of the next one takes no room from others: the store may need it to let log go.
+    while story.log.is_busy() {
+        story.step(100);
+    }
+    assert!(!story.disk.files().contains(&FileId::Prepared(0)));
     assert!(story.log.durable() <= Lsn(2 * SEGMENT) && story.log.durable() > Lsn(SEGMENT));
     // What is there can be read meanwhile.
     assert!(story.log.fetch(Lsn::ZERO, 100_000).is_ok());

@@ -4,8 +4,9 @@
 //! Steps, no clock, no thread, no I/O: whoever owns a [`Log`] carries its operations out and brings
 //! the completions back. Production, simulator and tests step the same code.
 //!
-//! Guarantees: the durable LSN covers completed durable writes alone; the first write error poisons the
-//! log for good; a block is written only into a segment that is durably there.
+//! Guarantees: the durable LSN covers completed durable writes alone; the first error of a write, a sync
+//! or a name poisons the log for good, missing room for the next segment apart; a block is written only
+//! into a segment that is durably there.
 //! Not here: recovery ([`crate::recover`](mod@crate::recover)), producers ([`Appender`]), waiting.
 
 mod segments;
@@ -233,13 +234,13 @@ impl Log {
         &self.epochs
     }
 
-    /// The first write error, if there was one.
+    /// The first error of the disk, if there was one: the log is at its end.
     #[must_use]
     pub const fn poison(&self) -> Option<&IoFault> {
         self.poison.as_ref()
     }
 
-    /// Why the next segment is late, if it is.
+    /// The missing room that the next segment is late for, if it is: it is tried again.
     #[must_use]
     pub const fn space_fault(&self) -> Option<&IoFault> {
         self.segments.fault()
@@ -428,9 +429,17 @@ impl Log {
         result: &Result<IoDone, IoFault>,
         out: &mut Vec<(OpId, Io)>,
     ) -> bool {
-        let next_op = &mut self.next_op;
-        if self.segments.done(now, op, result, || bump(next_op), out) {
+        if self.poison.is_some() && self.segments.abandon(op) {
             return true;
+        }
+        let next_op = &mut self.next_op;
+        match self.segments.done(now, op, result, || bump(next_op), out) {
+            Some(Ok(())) => return true,
+            Some(Err(fault)) => {
+                self.fail(fault);
+                return true;
+            }
+            None => {}
         }
         let Some(flight) = self.flights.iter_mut().find(|flight| flight.op == op) else {
             return false;
@@ -532,12 +541,13 @@ impl Log {
         self.index.at_or_before(lsn)
     }
 
-    /// Forgets whole segments below `floor` and removes their files. Returns the new start.
+    /// Forgets whole segments below `floor` and removes their files. Returns the new start. A poisoned
+    /// log stays as it is.
     pub fn drop_below(&mut self, floor: Lsn, out: &mut Vec<(OpId, Io)>) -> Lsn {
         // The segment of the last block below the floor stays, also where a segment ends there: a log
         // may be cut at its floor, and without any block nothing says what came before.
         let first = floor.min(self.durable).0.saturating_sub(1) / self.segment_bytes;
-        if self.segments.first().is_some_and(|oldest| oldest < first) {
+        if self.poison.is_none() && self.segments.first().is_some_and(|oldest| oldest < first) {
             let start = Lsn(first.saturating_mul(self.segment_bytes));
             let next_op = &mut self.next_op;
             self.segments.drop_below(first, || bump(next_op), out);

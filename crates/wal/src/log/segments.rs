@@ -1,9 +1,9 @@
 //! The next segment, made before it is needed: created, zero-filled, synced, linked.
 //!
 //! Guarantees: a segment is written to only after its zeros, its size and its name are durable;
-//! running out of space shows here, never inside a record, and is tried again; old segments go from
-//! the first one on, each durably before the next, so that a power cut never leaves a hole.
-//! Not here: what is written into it.
+//! running out of space shows here, never inside a record, and is tried again, with another file; any
+//! other error is the log's first and last; old segments go from the first one on, each durably before
+//! the next, so that a power cut never leaves a hole. Not here: what is written into it.
 
 use std::collections::BTreeSet;
 
@@ -20,6 +20,8 @@ enum Step {
     Sync,
     Rename,
     SyncDir,
+    /// There was no room: what was made of it goes.
+    Discard,
 }
 
 #[derive(Debug)]
@@ -109,7 +111,8 @@ impl Segments {
         out.push((op, Io::Create(FileId::Prepared(SCRATCH))));
     }
 
-    /// Takes a completion; `false` when the operation is not one of ours.
+    /// Takes a completion; `None` when the operation is not one of ours. A fault but for missing room is
+    /// handed back: nothing is tried again then.
     pub(crate) fn done(
         &mut self,
         now: Micros,
@@ -117,23 +120,33 @@ impl Segments {
         result: &Result<IoDone, IoFault>,
         mut next_op: impl FnMut() -> OpId,
         out: &mut Vec<(OpId, Io)>,
-    ) -> bool {
+    ) -> Option<Result<(), IoFault>> {
         if let Some(removing) = self.removing.take_if(|removing| removing.op == op) {
-            self.removed(now, removing, result, next_op, out);
-            return true;
+            return Some(self.removed(now, removing, result, next_op, out));
         }
-        let Some(making) = self.making.as_mut().filter(|making| making.op == op) else {
-            return false;
-        };
-        if let Err(fault) = result {
-            // Nothing of the log was touched: the half-made file is made anew later.
-            tracing::warn!(segment = making.segment, %fault, "the next segment cannot be made; trying again");
-            self.fault = Some(fault.clone());
-            self.making = None;
-            self.retry_at = Some(now.plus(RETRY_MICROS));
-            return true;
-        }
+        let making = self.making.as_mut().filter(|making| making.op == op)?;
         let scratch = FileId::Prepared(SCRATCH);
+        match result {
+            Ok(_) => {}
+            Err(fault @ IoFault::NoSpace { .. }) => {
+                tracing::warn!(segment = making.segment, %fault, "the next segment cannot be made; trying again");
+                self.fault = Some(fault.clone());
+                if making.step == Step::Discard {
+                    self.try_later(now);
+                } else {
+                    // The half-made file takes the room that others need to make some, and one whose
+                    // sync has failed is never synced again: the next attempt makes another.
+                    making.step = Step::Discard;
+                    making.op = next_op();
+                    out.push((making.op, Io::Remove(scratch)));
+                }
+                return Some(Ok(()));
+            }
+            Err(fault) => {
+                self.making = None;
+                return Some(Err(fault.clone()));
+            }
+        }
         // ORDER: zeros and size are durable before the name, the name before anything is written.
         let (step, io) = match making.step {
             Step::Create => {
@@ -146,13 +159,30 @@ impl Segments {
                 self.ready.insert(making.segment);
                 self.making = None;
                 self.fault = None;
-                return true;
+                return Some(Ok(()));
+            }
+            Step::Discard => {
+                self.try_later(now);
+                return Some(Ok(()));
             }
         };
         making.step = step;
         making.op = next_op();
         out.push((making.op, io));
-        true
+        Some(Ok(()))
+    }
+
+    /// Takes a completion for a log that is poisoned: nothing follows from it. `false` when the
+    /// operation is not one of ours.
+    pub(crate) fn abandon(&mut self, op: OpId) -> bool {
+        let making = self.making.take_if(|making| making.op == op).is_some();
+        let removing = self.removing.take_if(|removing| removing.op == op).is_some();
+        making || removing
+    }
+
+    fn try_later(&mut self, now: Micros) {
+        self.making = None;
+        self.retry_at = Some(now.plus(RETRY_MICROS));
     }
 
     /// Forgets the segments below `first` and removes their files.
@@ -184,20 +214,26 @@ impl Segments {
         result: &Result<IoDone, IoFault>,
         mut next_op: impl FnMut() -> OpId,
         out: &mut Vec<(OpId, Io)>,
-    ) {
+    ) -> Result<(), IoFault> {
         let segment = removing.segment;
-        if let Err(fault) = result {
-            tracing::warn!(segment, %fault, "an old segment cannot be removed; trying again");
-            self.retry_at = Some(now.plus(RETRY_MICROS));
-        } else if removing.is_gone {
-            self.retired.remove(&segment);
-            self.remove_next(&mut next_op, out);
-        } else {
-            // ORDER: a name is gone durably before the next one goes.
-            let op = next_op();
-            self.removing = Some(Removing { segment, is_gone: true, op });
-            out.push((op, Io::SyncDir(Dir::Log)));
+        match result {
+            Ok(_) if removing.is_gone => {
+                self.retired.remove(&segment);
+                self.remove_next(&mut next_op, out);
+            }
+            Ok(_) => {
+                // ORDER: a name is gone durably before the next one goes.
+                let op = next_op();
+                self.removing = Some(Removing { segment, is_gone: true, op });
+                out.push((op, Io::SyncDir(Dir::Log)));
+            }
+            Err(fault @ IoFault::NoSpace { .. }) => {
+                tracing::warn!(segment, %fault, "an old segment cannot be removed; trying again");
+                self.retry_at = Some(now.plus(RETRY_MICROS));
+            }
+            Err(fault) => return Err(fault.clone()),
         }
+        Ok(())
     }
 
     pub(crate) const fn is_idle(&self) -> bool {

@@ -76,10 +76,16 @@ impl Core {
     }
 
     /// Forgets what lies below `floor`, in whole segments.
-    pub(super) fn delete_below(&mut self, floor: Lsn) -> Lsn {
+    ///
+    /// # Errors
+    /// [`Error::Poisoned`].
+    pub(super) fn delete_below(&mut self, floor: Lsn) -> Result<Lsn, Error> {
+        if let Some(cause) = self.log.poison() {
+            return Err(Error::Poisoned { cause: cause.clone() });
+        }
         let start = self.log.drop_below(floor, &mut self.out);
         self.submit();
-        start
+        Ok(start)
     }
 
     /// Writes everything that was appended, and waits until nothing is in flight.

@@ -301,10 +301,10 @@ impl Wal {
     /// not durable stays.
     ///
     /// # Errors
-    /// [`Error::Closed`].
+    /// [`Error::Closed`], [`Error::Poisoned`].
     pub fn delete_below(&self, floor: Lsn) -> Result<Lsn, Error> {
         let mut core = self.shared().core.lock();
-        Ok(core.as_mut().ok_or(Error::Closed)?.delete_below(floor))
+        core.as_mut().ok_or(Error::Closed)?.delete_below(floor)
     }
 
     /// Closes the log for all handles: what was appended is written, then the mark of a clean close,
