@@ -169,7 +169,7 @@ pub enum Error {
         /// The log's epoch.
         epoch: Epoch,
         /// In words.
-        cause: &'static str,
+        cause: String,
     },
     /// Nothing can be appended here: this copy does not reign.
     #[error("this copy is not the primary: append there")]

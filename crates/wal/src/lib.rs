@@ -13,6 +13,7 @@ mod append;
 mod create;
 pub mod disk;
 mod error;
+mod follow;
 pub mod format;
 mod index;
 mod log;

@@ -39,6 +39,9 @@ pub enum BlockError {
     /// A valid header whose lengths or LSN cannot be: whoever sealed it was wrong.
     #[error("the header's lengths contradict each other or the limits of the format")]
     Lengths,
+    /// A valid header whose durable or commit LSN lies behind its own: whoever sealed it was wrong.
+    #[error("the header promises more than what lies before it")]
+    Promises,
     /// A valid block whose LSN is another place: left over from before a recycling or a cut.
     #[error("a stale block, sealed for LSN {found}")]
     Stale {

@@ -1,7 +1,8 @@
 //! The header of a block: 96 bytes, little-endian, checked before any of its lengths is used.
 //!
 //! Guarantees: a decoded header has matched a checksum seeded with the log's id, is of Format 1,
-//! asks for nothing unknown, and its lengths are within the format's limits and fit each other.
+//! asks for nothing unknown, its lengths are within the format's limits and fit each other, and it
+//! promises nothing behind itself.
 //! Not here: whether it lies where it says it does, and its payload ([`Block`](super::Block)).
 
 use std::fmt;
@@ -216,7 +217,7 @@ impl BlockHeader {
             sealed_micros: from.get_u64_le(),
         };
         header.check_lengths()?;
-        Ok(header)
+        if header.promises_before_itself() { Ok(header) } else { Err(BlockError::Promises) }
     }
 
     /// The log space that the block takes: `true_len` rounded up to a page.
@@ -229,6 +230,12 @@ impl BlockHeader {
     #[must_use]
     pub fn end(&self) -> Lsn {
         self.lsn.saturating_add(self.extent())
+    }
+
+    /// Whether what it says is durable and committed lies before it. Nobody can have promised more
+    /// when it was sealed; and a copy that believed it would miss its own log for ever.
+    pub(crate) fn promises_before_itself(&self) -> bool {
+        self.durable.max(self.commit) <= self.lsn
     }
 
     fn check_lengths(&self) -> Result<(), BlockError> {

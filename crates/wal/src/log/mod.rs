@@ -20,6 +20,7 @@ use bytes::Bytes;
 use crate::append::{Appender, Claimed, Control};
 use crate::disk::{FileId, Io, IoDone, IoFault, OpId};
 use crate::error::Error;
+use crate::follow::{End, Identity};
 use crate::format::{
     Block, EpochBegin, EpochEntry, Kind, Open, Seal, SegmentHead, max_record_bytes,
 };
@@ -186,6 +187,10 @@ impl Log {
         self.content
     }
 
+    const fn identity(&self) -> Identity {
+        Identity { log: self.id, content: self.content, segment_bytes: self.segment_bytes }
+    }
+
     /// The size of its segments, in bytes.
     #[must_use]
     pub const fn segment_bytes(&self) -> u64 {
@@ -297,7 +302,7 @@ impl Log {
                 lsn: self.end,
                 end: self.end,
                 epoch: self.epoch,
-                cause: "a reign's number must rise",
+                cause: "a reign's number must rise".to_owned(),
             });
         }
         self.appender.open_at(self.end);
@@ -335,64 +340,19 @@ impl Log {
     /// [`Error::OutOfOrder`], and nothing is changed; [`Error::Poisoned`].
     pub fn receive(&mut self, now: Micros, block: Block) -> Result<(), Error> {
         self.check()?;
-        let refuse = |cause| {
-            Err(Error::OutOfOrder { lsn: block.lsn(), end: self.end, epoch: self.epoch, cause })
-        };
+        let refuse =
+            |cause| Error::OutOfOrder { lsn: block.lsn(), end: self.end, epoch: self.epoch, cause };
         if self.sealing {
-            return refuse("this copy reigns");
+            return Err(refuse("this copy reigns".to_owned()));
         }
-        if block.lsn() != self.end {
-            return refuse("it starts elsewhere");
-        }
-        if block.hash_before() != self.hash {
-            return refuse("its running hash is another one");
-        }
-        let room = self.segment_bytes.saturating_sub(self.end.0 % self.segment_bytes);
-        if block.end().since(block.lsn()) > room {
-            return refuse("it crosses a segment");
-        }
-        let heads = self.end.0.is_multiple_of(self.segment_bytes);
-        if heads != (block.kind() == Kind::SegmentHead) {
-            return refuse("a segment begins with its head, and nothing else does");
-        }
-        match block.kind() {
-            Kind::SegmentHead => {
-                let fits = block.segment_head_entry().is_some_and(|head| {
-                    head.log == self.id
-                        && head.content == self.content
-                        && head.segment_bytes == self.segment_bytes
-                        && head.start == block.lsn()
-                        && head.predecessor_end == self.end
-                        && head.predecessor_hash == self.hash
-                        && match head.begins() {
-                            Some(entry) => {
-                                entry.epoch.number > self.epoch.number
-                                    && entry.epoch.number == block.epoch()
-                            }
-                            None => block.epoch() == self.epoch.number,
-                        }
-                });
-                if !fits {
-                    return refuse("its segment head does not fit");
-                }
-            }
-            Kind::EpochBegin => {
-                let rises = block.epoch_begin_entry().is_some_and(|begin| {
-                    let begun = self.epochs.last().is_some_and(|entry| {
-                        (entry.epoch, entry.start) == (begin.epoch, begin.from)
-                    });
-                    let here = begin.from == block.lsn();
-                    if here { begin.epoch.number > self.epoch.number } else { begun }
-                });
-                if !rises {
-                    return refuse("its epoch does not rise");
-                }
-            }
-            _ if block.epoch() != self.epoch.number => {
-                return refuse("it is of another epoch");
-            }
-            _ => {}
-        }
+        let end = End {
+            identity: self.identity(),
+            at: self.end,
+            hash: self.hash,
+            epoch: self.epoch.number,
+            latest: self.epochs.last(),
+        };
+        end.follow(&block).map_err(|misfit| refuse(misfit.to_string()))?;
         self.accept(now, block);
         Ok(())
     }
@@ -597,7 +557,8 @@ impl Log {
             epoch: log.epoch.number,
             hash_before: log.hash,
             durable: log.durable,
-            commit: log.commit,
+            // A copy that was told of commits which it never held promises no more than it has.
+            commit: log.commit.min(lsn),
             sealed_micros: log.wall_micros,
         };
         if let Some(entry) = self.beginning.take() {

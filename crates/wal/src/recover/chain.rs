@@ -1,24 +1,17 @@
 //! The chain of blocks: which block follows which, and what ends it.
 //!
-//! Guarantees: a block that is yielded is whole, lies at its own LSN, within its segment, continues
-//! the running hash, and is of the epoch that reigns there. Each segment begins with its head, and
-//! the first one's head says what came before. Not here: what the chain's end means.
+//! Guarantees: a block that is yielded is whole, and follows the one before by the rule that a running
+//! log keeps too ([`End::follow`]); the first segment's head says what came before.
+//! Not here: what the chain's end means.
 
 use bytes::Bytes;
 
 use super::read::LogBytes;
 use crate::disk::{Blocking, FileId};
 use crate::error::Error;
+use crate::follow::{End, Identity, Misfit, is_head_of};
 use crate::format::{Block, BlockError, BlockHeader, EpochEntry, HEADER_BYTES, VERSION};
-use crate::lsn::{ContentId, LogId, Lsn, RunningHash};
-
-/// Whose log it is.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) struct Identity {
-    pub(crate) log: LogId,
-    pub(crate) content: ContentId,
-    pub(crate) segment_bytes: u64,
-}
+use crate::lsn::{LogId, Lsn, RunningHash};
 
 /// Why the chain does not go on.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
@@ -29,21 +22,8 @@ pub(crate) enum Break {
     Short { found: u64, segment_bytes: u64 },
     #[error("{0}")]
     Block(BlockError),
-    #[error("a block that runs past its segment's end")]
-    Crosses,
-    #[error("a segment that does not begin with its head")]
-    NoHead,
-    #[error("a segment's head, not at a segment's start")]
-    StrayHead,
-    #[error("a segment's head that names another log, content, segment size or place")]
-    ForeignHead,
-    #[error(
-        "a block of another history: the running hash before it is {found}, not {expected} \
-         (a stale block, or damage before it)"
-    )]
-    Hash { found: RunningHash, expected: RunningHash },
-    #[error("a block of epoch {found} where epoch {expected} reigns")]
-    Epoch { found: u64, expected: u64 },
+    #[error("{0}")]
+    Misfit(#[from] Misfit),
 }
 
 /// A step along the chain.
@@ -108,76 +88,37 @@ impl Chain {
     }
 
     fn accept(&mut self, block: &Block) -> Result<(), Break> {
-        let header = block.header();
-        let identity = self.identity;
-        let at_start = self.at.0.is_multiple_of(identity.segment_bytes);
-        match (block.segment_head_entry(), at_start) {
-            (None, true) => return Err(Break::NoHead),
-            (Some(_), false) => return Err(Break::StrayHead),
-            (None, false) => {}
-            (Some(head), true) => {
-                let sound = head.log == identity.log
-                    && head.content == identity.content
-                    && head.segment_bytes == identity.segment_bytes
-                    && head.start == self.at
-                    && head.predecessor_end == self.at
-                    && head.predecessor_hash == header.hash_before;
-                if !sound {
-                    return Err(Break::ForeignHead);
-                }
-                if self.hash.is_none() {
-                    self.hash = Some(head.predecessor_hash);
-                    self.epochs = head.epochs;
-                    // A head that is sealed with an epoch's first block may list that epoch.
-                    self.epochs.retain(|entry| entry.start < head.start);
-                    self.epoch = self.epochs.last().map_or(0, |entry| entry.epoch.number);
-                }
-            }
+        if self.hash.is_none() {
+            self.take_head(block)?;
         }
-        let expected = self.hash.unwrap_or_default();
-        if header.hash_before != expected {
-            return Err(Break::Hash { found: header.hash_before, expected });
+        let end = End {
+            identity: self.identity,
+            at: self.at,
+            hash: self.hash.unwrap_or_default(),
+            epoch: self.epoch,
+            latest: self.epochs.last(),
+        };
+        if let Some(entry) = end.follow(block)? {
+            self.epoch = entry.epoch.number;
+            self.epochs.push(entry);
         }
-        self.reign(block)?;
         self.at = block.end();
         self.hash = Some(block.hash_after());
         Ok(())
     }
 
-    fn reign(&mut self, block: &Block) -> Result<(), Break> {
-        let wrong = Break::Epoch { found: block.epoch(), expected: self.epoch };
-        if let Some(entry) = block.segment_head_entry().and_then(|head| head.begins().copied()) {
-            // An epoch that begins with a segment begins with its head.
-            if entry.epoch.number <= self.epoch || entry.epoch.number != block.epoch() {
-                return Err(wrong);
-            }
-            self.epoch = entry.epoch.number;
-            self.epochs.push(entry);
-            return Ok(());
+    /// Takes what came before the first segment from its head, which alone knows.
+    fn take_head(&mut self, block: &Block) -> Result<(), Misfit> {
+        let head = block.segment_head_entry().ok_or(Misfit::NoHead)?;
+        if !is_head_of(self.identity, self.at, &head, block) {
+            return Err(Misfit::ForeignHead);
         }
-        match block.epoch_begin_entry() {
-            Some(begin) if begin.from != block.lsn() => {
-                let begun = self
-                    .epochs
-                    .last()
-                    .is_some_and(|entry| (entry.epoch, entry.start) == (begin.epoch, begin.from));
-                if begun { Ok(()) } else { Err(wrong) }
-            }
-            Some(begin) => {
-                if begin.epoch.number <= self.epoch || begin.previous.number > self.epoch {
-                    return Err(wrong);
-                }
-                self.epoch = begin.epoch.number;
-                self.epochs.push(EpochEntry {
-                    epoch: begin.epoch,
-                    start: begin.from,
-                    instance: begin.instance,
-                });
-                Ok(())
-            }
-            None if block.epoch() == self.epoch => Ok(()),
-            None => Err(wrong),
-        }
+        self.hash = Some(head.predecessor_hash);
+        self.epochs = head.epochs;
+        // A head that is sealed with an epoch's first block may list that epoch.
+        self.epochs.retain(|entry| entry.start < head.start);
+        self.epoch = self.epochs.last().map_or(0, |entry| entry.epoch.number);
+        Ok(())
     }
 }
 
@@ -202,7 +143,7 @@ pub(crate) fn read_block(
         return Ok(Err(Break::Block(BlockError::Stale { found })));
     }
     if header.end() > bytes.segment_end(at) {
-        return Ok(Err(Break::Crosses));
+        return Ok(Err(Misfit::Crosses.into()));
     }
     let stored = bytes.at(disk, at, u64::from(header.stored_len))?;
     Ok(match Block::open(stored, at, log) {

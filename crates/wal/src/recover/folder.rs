@@ -4,9 +4,9 @@
 
 use std::collections::BTreeMap;
 
-use super::chain::Identity;
 use crate::disk::{Blocking, Dir, FileId};
 use crate::error::Error;
+use crate::follow::Identity;
 use crate::format::{
     CLEAN_MARK_BYTES, CleanMark, CleanMarkError, SegmentHead, VERSION, is_segment_bytes,
 };

@@ -4,13 +4,14 @@
 //! promises that count (`docs/recovery.md` has the table). Not here: what is done about it.
 
 use super::RecoverOptions;
-use super::chain::{Break, Chain, Identity, Step};
+use super::chain::{Break, Chain, Step};
 use super::folder::Folder;
 use super::promise::{Counted, Ledger};
 use super::read::LogBytes;
 use super::tail::{Behind, CarriedByEpoch, carry, look_behind};
 use crate::disk::{Blocking, FileId};
 use crate::error::Error;
+use crate::follow::Identity;
 use crate::index::BlockIndex;
 use crate::lsn::{Lsn, RunningHash};
 

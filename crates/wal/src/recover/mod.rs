@@ -19,11 +19,12 @@ mod tail;
 
 use crate::disk::{Blocking, Dir, Disk, DiskExt, FileId, Io};
 use crate::error::Error;
+use crate::follow::Identity;
 use crate::format::EpochEntry;
 use crate::index::BlockIndex;
 use crate::lsn::{ContentId, InstanceId, LogId, Lsn, RunningHash};
 
-pub(crate) use chain::{Break, Chain, Identity, Step, read_block};
+pub(crate) use chain::{Break, Chain, Step, read_block};
 pub(crate) use folder::{Folder, Mark};
 use judge::{Verdict, Walk};
 use promise::Ledger;

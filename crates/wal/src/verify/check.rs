@@ -6,11 +6,12 @@
 use super::{Report, Tail};
 use crate::disk::{Blocking, FileId};
 use crate::error::Error;
+use crate::follow::Identity;
 use crate::format::{Block, CleanMark};
 use crate::lsn::{Lsn, PAGE_BYTES};
 use crate::recover::{
-    Behind, Break, Carried, CarriedByEpoch, Chain, Folder, Identity, LogBytes, Promise, Step, cap,
-    carry, is_zero, look_behind, read_block,
+    Behind, Break, Carried, CarriedByEpoch, Chain, Folder, LogBytes, Promise, Step, cap, carry,
+    is_zero, look_behind, read_block,
 };
 
 /// Checks what the files' names, lengths and first blocks tell.

@@ -170,8 +170,8 @@ proptest! {
             lsn: Lsn(page * 4096),
             epoch,
             hash_before: RunningHash(hash),
-            durable: Lsn(durable),
-            commit: Lsn(commit),
+            durable: Lsn(durable.min(page * 4096)),
+            commit: Lsn(commit.min(page * 4096)),
             sealed_micros,
         };
         prop_assert_eq!(BlockHeader::decode(&header.encode(LOG), LOG), Ok(header));

@@ -49,6 +49,22 @@ fn control_blocks_and_pads_have_no_lengths_but_their_own() {
 }
 
 #[test]
+fn a_header_that_promises_more_than_what_lies_before_it_is_refused() {
+    // No sealer can know of more; and a copy that was in sync, and took it, would refuse its own log.
+    let sound = *data(8192, &[]).header();
+    let edge = BlockHeader { durable: Lsn(8192), commit: Lsn(8192), ..sound };
+    assert_eq!(BlockHeader::decode(&edge.encode(LOG), LOG), Ok(edge));
+    for wrong in [
+        BlockHeader { durable: Lsn(8193), ..sound },
+        BlockHeader { commit: Lsn(8193), ..sound },
+        BlockHeader { commit: Lsn(u64::MAX), ..sound },
+    ] {
+        let found = BlockHeader::decode(&wrong.encode(LOG), LOG);
+        assert_eq!(found, Err(BlockError::Promises));
+    }
+}
+
+#[test]
 fn the_largest_lengths_that_pass_still_need_their_bytes() {
     let header = BlockHeader {
         true_len: MAX_BLOCK_BYTES,

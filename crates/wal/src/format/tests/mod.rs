@@ -22,8 +22,8 @@ fn seal_at(lsn: u64) -> Seal {
         lsn: Lsn(lsn),
         epoch: EPOCH.number,
         hash_before: RunningHash(0x1234_5678_9ABC_DEF0),
-        durable: Lsn(4096),
-        commit: Lsn(4096),
+        durable: Lsn(4096.min(lsn)),
+        commit: Lsn(4096.min(lsn)),
         sealed_micros: 1_700_000_000_000_000,
     }
 }
