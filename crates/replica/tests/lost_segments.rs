@@ -1,9 +1,11 @@
-//! What recovery is told by the control file and the store together, where a segment's file is lost.
+//! A segment's file that is lost, or cut short behind a copy's back.
 #![expect(clippy::unwrap_used, clippy::expect_used, reason = "a test, which may panic")]
 
 use outrigger_replica::control::{Control, Identity};
+use outrigger_replica::member::{Event, In, Member, MemberOptions, Out};
+use outrigger_replica::rules::Rules;
 use outrigger_wal::disk::memory::MemoryDisk;
-use outrigger_wal::disk::{Dir, DiskExt, FileId, Io, OpId};
+use outrigger_wal::disk::{Dir, DiskExt, FileId, Io, IoDone, OpId};
 use outrigger_wal::recover::{Promise, recover};
 use outrigger_wal::{
     ContentId, CreateOptions, Epoch, Error, InstanceId, Log, LogId, LogOptions, Lsn, Micros, create,
@@ -63,4 +65,52 @@ fn a_segment_that_the_store_still_needs_is_never_taken_for_a_recycled_one() {
     let told = control.recover_options(Lsn(4 * SEGMENT));
     let recovered = recover(&mut disk, &told).unwrap().expect("the log is there");
     assert_eq!(recovered.start, Lsn(4 * SEGMENT));
+}
+
+/// A copy whose store holds nothing yet, while all of its log is committed: it reads it.
+fn behind_its_log() -> (MemoryDisk, Member) {
+    let (mut disk, mut control) = six_segments();
+    control.commit = control.durable;
+    control.create(&mut disk.blocking()).unwrap();
+    let recovered = recover(&mut disk, &control.recover_options(Lsn::ZERO)).unwrap();
+    let (recovered, options) = (recovered.expect("the log is there"), MemberOptions::default());
+    let now = Micros(0);
+    (disk, Member::new(recovered, (2, control), Lsn::ZERO, 7, Rules::all(), options, now))
+}
+
+#[test]
+fn a_file_that_ends_within_the_log_fails_the_copy_and_is_not_read_for_ever() {
+    // Somebody cut the first segment's file short while the copy runs: everything in it is durable,
+    // so what is not there is damage. Cut to nothing, to a header, within a block, behind one.
+    for len in [0, 96, 8192 + 50, 8192 + 5_000, 8192] {
+        let (mut disk, mut member) = behind_its_log();
+        let whole = disk.blocking().read(FileId::Segment(0), 0, len).unwrap();
+        disk.blocking().run(Io::Create(FileId::Segment(0))).unwrap();
+        let write = Io::Write { file: FileId::Segment(0), at: 0, parts: vec![whole], dsync: false };
+        disk.blocking().run(write).unwrap();
+
+        let mut out = Vec::new();
+        member.step(Micros(1), In::Kick, &mut out);
+        let mut reads = 0;
+        let failed = loop {
+            let asked = std::mem::take(&mut out);
+            assert!(!asked.is_empty(), "{len}: the copy neither reads nor says why");
+            let failed = asked.iter().find_map(|action| match action {
+                Out::Event(Event::Failed { text }) => Some(text.clone()),
+                _ => None,
+            });
+            if let Some(text) = failed {
+                break text;
+            }
+            for action in asked {
+                let Out::Io(op, io) = action else { continue };
+                reads += u32::from(matches!(io, Io::Read { .. }));
+                assert!(reads < 10, "{len}: the same bytes are read again and again");
+                let result: Result<IoDone, _> = disk.blocking().run(io);
+                member.step(Micros(1), In::Io(op, result), &mut out);
+            }
+        };
+        assert!(failed.contains("0000000000000000.seg is damaged"), "{len}: {failed}");
+        assert!(failed.contains("the file ends before the block"), "{len}: {failed}");
+    }
 }

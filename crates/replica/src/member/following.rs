@@ -427,7 +427,8 @@ impl Member {
     fn settle_lending(&mut self, out: &mut Vec<Out>) {
         // What is in memory is lent at once: nothing that happens later would call for the rest.
         loop {
-            let reading = self.reads.values().any(|reading| matches!(reading, Reading::Lend(..)));
+            let reading =
+                self.reads.values().any(|(reading, _)| matches!(reading, Reading::Lend(..)));
             let Some(stream) = self.stream() else { return };
             let Some((next, _)) = stream.lending.filter(|(next, to)| next < to && !reading) else {
                 return;

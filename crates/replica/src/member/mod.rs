@@ -169,7 +169,8 @@ pub struct Member {
 
     next_link: u64,
     next_op: u64,
-    reads: BTreeMap<OpId, Reading>,
+    /// What is read, for what, and how many bytes were asked for.
+    reads: BTreeMap<OpId, (Reading, u32)>,
     /// Connections that ended a short while ago, and whose they were.
     old_links: VecDeque<(LinkId, InstanceId)>,
     sealed: Vec<Block>,
@@ -457,9 +458,9 @@ impl Member {
             }
             return;
         }
-        if let Some(reading) = self.reads.remove(&op) {
+        if let Some((reading, asked)) = self.reads.remove(&op) {
             match result {
-                Ok(IoDone::Bytes(bytes)) => self.read_done(reading, &bytes, out),
+                Ok(IoDone::Bytes(bytes)) => self.read_done(reading, asked, &bytes, out),
                 Ok(_) => {}
                 // A copy that is behind what was kept for it was overtaken by recycling.
                 Err(_) if reading.is_recycled(self.log.start()) => self.unread(reading, out),
@@ -517,17 +518,17 @@ impl Member {
 
     fn read(&mut self, reading: Reading, file: FileId, at: u64, len: u32, out: &mut Vec<Out>) {
         let op = self.op();
-        self.reads.insert(op, reading);
+        self.reads.insert(op, (reading, len));
         out.push(Out::Io(op, Io::Read { file, at, len }));
     }
 
-    fn read_done(&mut self, reading: Reading, bytes: &Bytes, out: &mut Vec<Out>) {
+    fn read_done(&mut self, reading: Reading, asked: u32, bytes: &Bytes, out: &mut Vec<Out>) {
         let (Reading::Ship(_, from)
         | Reading::Lend(_, from)
         | Reading::Apply(from)
         | Reading::Start(_, from)) = reading;
         let mut blocks = Vec::new();
-        match self.log.decode(from, bytes, &mut blocks) {
+        match self.log.decode(from, asked, bytes, &mut blocks) {
             Ok(Some(need)) => {
                 let file = FileId::Segment(from.0 / self.log.segment_bytes());
                 self.read(reading, file, from.0 % self.log.segment_bytes(), need, out);

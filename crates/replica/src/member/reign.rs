@@ -72,7 +72,7 @@ impl Member {
 
     /// A line ended, of whichever side.
     pub(super) fn closed(&mut self, link: LinkId) {
-        self.reads.retain(|_, reading| {
+        self.reads.retain(|_, (reading, _)| {
             !matches!(reading, Reading::Ship(at, _) | Reading::Lend(at, _) | Reading::Start(at, _) if *at == link)
         });
         let (now, roll) = (self.now, self.draw());
@@ -283,7 +283,7 @@ impl Member {
             }
         }
         self.log.end_epoch();
-        self.reads.retain(|_, reading| matches!(reading, Reading::Apply(_)));
+        self.reads.retain(|_, (reading, _)| matches!(reading, Reading::Apply(_)));
         if let Some(epoch) = reigned {
             out.push(Out::Event(Event::SteppedDown { epoch, sealed: self.log.end(), why }));
         }

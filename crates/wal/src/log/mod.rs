@@ -465,18 +465,21 @@ impl Log {
         Ok(Fetch::Read { file: FileId::Segment(from.0 / self.segment_bytes), at, len })
     }
 
-    /// Cuts the bytes of a [`Fetch::Read`] at `from` into blocks; a block that is not whole is left
-    /// out. When not even the first is whole, answers how many bytes it needs.
+    /// Cuts the bytes of a [`Fetch::Read`] at `from`, for which `asked` were asked, into blocks; a block
+    /// that is not whole is left out. When not even the first is whole, answers how many bytes it
+    /// needs: more than were asked for.
     ///
     /// # Errors
-    /// [`Error::Damage`] for bytes that are not the block at their place.
+    /// [`Error::Damage`] for bytes that are not the block at their place, and where the file ends
+    /// before it.
     pub fn decode(
         &self,
         from: Lsn,
+        asked: u32,
         bytes: &Bytes,
         blocks: &mut Vec<Block>,
     ) -> Result<Option<u32>, Error> {
-        decode_run(self.id, self.segment_bytes, from, self.durable, bytes, blocks)
+        decode_run(self.id, self.segment_bytes, from, self.durable, asked, bytes, blocks)
     }
 
     /// The running hash at block boundary `lsn`, when memory has it.
@@ -662,35 +665,40 @@ pub(crate) fn decode_run(
     segment_bytes: u64,
     from: Lsn,
     durable: Lsn,
+    asked: u32,
     bytes: &Bytes,
     blocks: &mut Vec<Block>,
 ) -> Result<Option<u32>, Error> {
     use crate::format::BlockError;
 
+    let damage = |lsn: Lsn, cause: String| Error::Damage {
+        file: FileId::Segment(lsn.0.checked_div(segment_bytes).unwrap_or_default()),
+        lsn,
+        cause,
+        promised: durable,
+        promise: "it was checked when it was written",
+    };
     let mut at = from;
     while at < durable {
         let offset = usize::try_from(at.since(from)).unwrap_or(usize::MAX);
-        if offset >= bytes.len() {
+        if offset >= bytes.len() && !blocks.is_empty() {
             break;
         }
-        match Block::open(bytes.slice(offset..), at, id) {
+        match Block::open(bytes.slice(offset.min(bytes.len())..), at, id) {
             Ok(block) => {
                 at = block.end();
                 blocks.push(block);
             }
+            Err(BlockError::TooShort { .. }) if !blocks.is_empty() => break,
             Err(BlockError::TooShort { need }) => {
                 let need = u32::try_from(need).unwrap_or(u32::MAX);
-                return Ok(blocks.is_empty().then_some(need));
+                // What was asked for and did not come is not there: asking again brings no more.
+                if need <= asked {
+                    return Err(damage(at, "the file ends before the block".to_owned()));
+                }
+                return Ok(Some(need));
             }
-            Err(error) => {
-                return Err(Error::Damage {
-                    file: FileId::Segment(at.0.checked_div(segment_bytes).unwrap_or_default()),
-                    lsn: at,
-                    cause: error.to_string(),
-                    promised: durable,
-                    promise: "it was checked when it was written",
-                });
-            }
+            Err(error) => return Err(damage(at, error.to_string())),
         }
     }
     Ok(None)

@@ -209,12 +209,9 @@ impl Reader {
             Fetch::AtEnd => {}
             Fetch::Read { file, at, len } => {
                 let bytes = self.read(file, at, len)?;
-                if let Some(need) = self.decode(durable, &bytes, &mut blocks)? {
+                if let Some(need) = self.decode(durable, len, &bytes, &mut blocks)? {
                     let bytes = self.read(file, at, need)?;
-                    self.decode(durable, &bytes, &mut blocks)?;
-                }
-                if blocks.is_empty() {
-                    return Err(self.damage(self.at, "the file ends before the block".to_owned()));
+                    self.decode(durable, need, &bytes, &mut blocks)?;
                 }
             }
         }
@@ -225,11 +222,12 @@ impl Reader {
     fn decode(
         &self,
         durable: Lsn,
+        asked: u32,
         bytes: &Bytes,
         blocks: &mut Vec<Block>,
     ) -> Result<Option<u32>, Error> {
         let handle = &self.wal.handle;
-        decode_run(handle.log, handle.segment_bytes, self.at, durable, bytes, blocks)
+        decode_run(handle.log, handle.segment_bytes, self.at, durable, asked, bytes, blocks)
     }
 
     fn read(&mut self, file: FileId, at: u64, len: u32) -> Result<Bytes, Error> {
