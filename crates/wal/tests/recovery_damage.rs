@@ -269,6 +269,31 @@ fn one_segment_of_another_log_is_refused_even_behind_the_end() {
 
 // R20
 #[test]
+fn a_segment_whose_number_lies_behind_the_last_lsn_is_refused() {
+    // Its blocks would have no LSN, or there would be none for the segment behind it.
+    let last = u64::MAX / SEGMENT;
+    for (number, is_possible) in
+        [(u64::MAX, false), (last + 1, false), (last, false), (last - 1, false), (last - 2, true)]
+    {
+        let (log, mut disk) = three_segments();
+        prepare(&mut disk, [number]);
+        let known = options(HERE, log.control());
+        if is_possible {
+            // Behind a hole, and it holds nothing: it goes, as prepared ones do.
+            assert_eq!(recovered(&mut disk, &known).segments, [0, 1, 2]);
+            continue;
+        }
+        let error = refused(&mut disk, &known);
+        let Error::Foreign { name, cause } = &error else {
+            panic!("{number}: expected a refusal, not: {error}");
+        };
+        assert_eq!(*name, FileId::Segment(number).name());
+        assert!(cause.contains("behind the last LSN"), "{cause}");
+    }
+}
+
+// R20
+#[test]
 fn a_segment_under_another_segments_name_is_refused() {
     let (log, mut disk) = three_segments();
     let mut control = log.control();
@@ -282,7 +307,9 @@ fn a_segment_under_another_segments_name_is_refused() {
 // R22
 #[test]
 fn a_newer_format_is_refused_at_the_end_and_behind_it() {
-    for (offset, value) in [(8, 2), (14, 1), (12, 77), (16, 9)] {
+    // The version, a flag that must not be skipped, the kind, the checksum algorithm, the compression,
+    // a reserved byte.
+    for (offset, value) in [(8, 2), (14, 1), (12, 77), (15, 2), (16, 9), (17, 1)] {
         for behind in [0, 4096] {
             let (log, mut disk, _) = promised();
             let seal =

@@ -4,6 +4,8 @@
 
 mod support;
 
+use std::collections::BTreeMap;
+
 use bytes::Bytes;
 use outrigger_wal::disk::memory::MemoryDisk;
 use outrigger_wal::disk::{Disk, FileId, Io, IoDone, IoFault, OpId};
@@ -74,9 +76,9 @@ fn a_sound_log_is_counted_and_left_alone() {
     assert_eq!((found.epochs, found.segments), (log.epochs, vec![0, 1, 2]));
 }
 
-/// One segment file that is read without a copy, and a mark.
+/// Segment files that are read without a copy, and a mark.
 struct Frozen {
-    segment: Bytes,
+    segments: Vec<Bytes>,
     mark: Bytes,
     done: Vec<(OpId, Result<IoDone, IoFault>)>,
 }
@@ -84,12 +86,13 @@ struct Frozen {
 impl Disk for Frozen {
     fn submit(&mut self, op: OpId, io: Io) {
         let of = |file| match file {
-            FileId::Segment(0) => &self.segment,
+            FileId::Segment(number) => &self.segments[usize::try_from(number).unwrap()],
             _ => &self.mark,
         };
+        let numbers = 0..self.segments.len() as u64;
         let done = match io {
             Io::List(_) => IoDone::Files {
-                ours: vec![FileId::Segment(0), FileId::CleanMark],
+                ours: numbers.map(FileId::Segment).chain([FileId::CleanMark]).collect(),
                 foreign: Vec::new(),
             },
             Io::Len(file) => IoDone::Len(Some(of(file).len() as u64)),
@@ -109,52 +112,71 @@ impl Disk for Frozen {
     }
 }
 
-// V2
-#[test]
-fn every_flipped_bit_of_a_closed_log_is_found() {
+/// A closed log with every kind of block, as short as it can be: over two segments, the second of
+/// which begins with an epoch.
+fn short() -> Sealer {
     let mut log = Sealer::begun_by(HERE);
     log.data(40);
     let block = compressed(&log);
     log.push(block);
+    log.open(HERE);
+    log.promise_all();
+    log.watermark();
+    log.pad();
+    log.begin(2, THERE);
+    log.data(3);
+    log
+}
+
+// V2
+#[test]
+fn every_flipped_bit_of_a_closed_log_is_found() {
+    // In every byte that is stored, of every kind of block, each bit; in every byte of the zeros
+    // behind it, one bit, another in each; in the mark, each.
+    let log = short();
     let mut disk = MemoryDisk::new();
     log.write(&mut disk);
-    log.close(&mut disk);
-    // The pages that hold stored bytes: all but the further ones of the compressed block.
-    let pages: Vec<usize> = log
-        .blocks
-        .iter()
-        .flat_map(|block| {
-            let from = usize::try_from(block.lsn().0).unwrap();
-            from..from + block.stored().len() + block.padding_bytes()
-        })
-        .collect();
-    let mut segment = snapshot(&mut disk)[&FileId::Segment(0)].to_vec();
+    let files = snapshot(&mut disk);
+    let mut segments: Vec<_> = [0, 1].map(|n| files[&FileId::Segment(n)].to_vec()).into();
     let mark = log.mark().encode();
-    let sound = |segment: Bytes, mark: &[u8]| {
-        let mut disk = Frozen { segment, mark: Bytes::copy_from_slice(mark), done: Vec::new() };
-        report(&mut disk).is_sound()
+    let sound = |segments: &mut Vec<Vec<u8>>, mark: &[u8]| {
+        let lent = std::mem::take(segments).into_iter().map(Bytes::from).collect();
+        let mark = Bytes::copy_from_slice(mark);
+        let mut disk = Frozen { segments: lent, mark, done: Vec::new() };
+        let is_sound = report(&mut disk).is_sound();
+        let back = |bytes: Bytes| Vec::from(bytes.try_into_mut().expect("nobody else holds it"));
+        *segments = disk.segments.into_iter().map(back).collect();
+        is_sound
     };
-    assert!(sound(Bytes::from(segment.clone()), &mark));
-    let mut found = 0;
-    for at in pages {
-        for bit in 0..8 {
-            segment[at] ^= 1 << bit;
-            let flipped = Bytes::from(std::mem::take(&mut segment));
-            assert!(!sound(flipped.clone(), &mark), "byte {at}, bit {bit}");
-            segment = Vec::from(flipped.try_into_mut().expect("nobody else holds it"));
-            segment[at] ^= 1 << bit;
-            found += 1;
+    assert!(sound(&mut segments, &mark));
+
+    let mut found = BTreeMap::<_, u64>::new();
+    for block in &log.blocks {
+        let segment = usize::try_from(block.lsn().0 / SEGMENT).unwrap();
+        let from = usize::try_from(block.lsn().0 % SEGMENT).unwrap();
+        let stored = block.stored().len();
+        for at in 0..stored + block.padding_bytes() {
+            let bits = if at < stored { 0..8 } else { at % 8..at % 8 + 1 };
+            for bit in bits {
+                segments[segment][from + at] ^= 1 << bit;
+                let place = format!("{} at {}, byte {at}, bit {bit}", block.kind(), block.lsn());
+                assert!(!sound(&mut segments, &mark), "{place}");
+                segments[segment][from + at] ^= 1 << bit;
+                *found.entry(block.kind().as_str()).or_default() += 1;
+            }
         }
     }
-    let segment = Bytes::from(segment);
     for at in 0..mark.len() {
         for bit in 0..8 {
             let mut mark = mark;
             mark[at] ^= 1 << bit;
-            assert!(!sound(segment.clone(), &mark), "mark: byte {at}, bit {bit}");
+            assert!(!sound(&mut segments, &mark), "mark: byte {at}, bit {bit}");
         }
     }
-    assert_eq!(found, 4 * 4096 * 8);
+    assert!(sound(&mut segments, &mark));
+    let kinds = ["data", "epoch_begin", "open", "pad", "segment_head", "watermark"];
+    assert_eq!(found.keys().copied().collect::<Vec<_>>(), kinds);
+    assert!(found.values().all(|bits| *bits > 4096), "{found:?}");
 }
 
 // V3
