@@ -53,20 +53,30 @@ fn small() -> Files {
         .collect()
 }
 
-/// The files of the large log; its segment is stored compressed, because it is 64 MiB.
-fn large() -> Files {
+/// A log's files; its segments are stored compressed.
+fn packed(folder: &str, now: Files) -> Files {
     let mut files = Files::new();
-    for (file, now) in encoder::large() {
+    for (file, now) in now {
         let bytes = if file == "clean" {
-            fixture("large/clean", || now)
+            fixture(&format!("{folder}/clean"), || now)
         } else {
-            let name = format!("large/{file}.zst");
+            let name = format!("{folder}/{file}.zst");
             let packed = fixture(&name, || zstd::bulk::compress(&now, 19).unwrap());
             zstd::bulk::decompress(&packed, 64 << 20).unwrap()
         };
         files.insert(file, bytes);
     }
     files
+}
+
+fn large() -> Files {
+    packed("large", encoder::large())
+}
+
+/// The two histories of the forked log.
+fn fork() -> [Files; 2] {
+    let [one, other] = encoder::fork();
+    [packed("fork", one), packed("fork_other", other)]
 }
 
 /// The log's blocks from its start, each verified, and why there is none behind the last.
@@ -225,8 +235,46 @@ fn the_large_log_reads_as_it_was_written() {
 }
 
 #[test]
+fn reigns_that_part_at_a_segments_start_read_as_they_were_written() {
+    // Two primaries, neither of whom knew of the other, went on from the end of a full segment, and
+    // took the same number. Each begins with its segment's head, which names its own reign: so the
+    // histories are equal up to the fork, and no block behind it is in both.
+    let fork_at = Lsn(1 << 20);
+    let mut told = Vec::new();
+    for (number, name) in ["fork.txt", "fork_other.txt"].into_iter().enumerate() {
+        let files = &fork()[number];
+        let (blocks, end) = blocks(files, encoder::FORK);
+        assert_eq!(end, BlockError::Zeros);
+        ends_as_marked(files, &blocks, encoder::FORK);
+        holds_what_it_held(name, &blocks);
+
+        let kinds: Vec<_> = blocks.iter().map(|block| block.kind().as_str()).collect();
+        assert_eq!(
+            kinds.join(" "),
+            "segment_head epoch_begin data pad segment_head epoch_begin data"
+        );
+        let (epoch, instance) = encoder::FORKED[number];
+        let head = &blocks[4];
+        let begun = *head.segment_head_entry().unwrap().begins().unwrap();
+        assert_eq!((begun.epoch, begun.start, begun.instance), (epoch, fork_at, instance));
+        assert_eq!((head.lsn(), head.epoch()), (fork_at, epoch.number));
+        let begin = blocks[5].epoch_begin_entry().unwrap();
+        assert_eq!((begin.epoch, begin.from, begin.instance), (epoch, fork_at, instance));
+        assert_eq!(begin.previous.number, 1);
+        told.push(blocks);
+    }
+    for (one, other) in told[0].iter().zip(&told[1]) {
+        let is_before = one.lsn() < fork_at;
+        assert_eq!(one.stored() == other.stored(), is_before, "LSN {}", one.lsn());
+        assert_eq!(one.hash_before() == other.hash_before(), one.lsn() <= fork_at);
+    }
+}
+
+#[test]
 fn what_is_written_now_is_what_was_written_then() {
-    for (now, then) in [(small_now(), small()), (encoder::large(), large())] {
+    let mut logs = vec![(small_now(), small()), (encoder::large(), large())];
+    logs.extend(encoder::fork().into_iter().zip(fork()));
+    for (now, then) in logs {
         assert_eq!(now.len(), then.len());
         for (file, bytes) in now {
             let differs = bytes.iter().zip(&then[&file]).position(|(now, then)| now != then);
