@@ -162,8 +162,12 @@ impl Appender {
         let limit = record_frame_bytes(self.max_record_bytes as usize);
         let framed: u64 = records.iter().map(|record| record_frame_bytes(record.len())).sum();
         if framed > limit {
-            let found = records.iter().map(|record| record.len() as u64).sum();
-            return Err(Error::RecordTooLarge { found, limit: u64::from(self.max_record_bytes) });
+            // What is named must be what was counted: a record without its frame, a batch with it.
+            let (found, limit) = match records {
+                [record] => (record.len() as u64, u64::from(self.max_record_bytes)),
+                _ => (framed, limit),
+            };
+            return Err(Error::RecordTooLarge { found, limit });
         }
 
         let mut inner = self.inner.lock();
@@ -201,7 +205,7 @@ impl Appender {
         self.inner.lock().end()
     }
 
-    /// The largest record, or batch with its framing, in bytes.
+    /// The largest record, in bytes. A batch may take as much as one framed record of that size.
     #[must_use]
     pub const fn max_record_bytes(&self) -> u32 {
         self.max_record_bytes

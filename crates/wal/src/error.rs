@@ -107,12 +107,13 @@ pub enum Error {
     },
     /// The record or batch is larger than a block may be.
     #[error(
-        "the record has {found} bytes; this log takes at most {limit} (a quarter of a segment, 16 MiB at most)"
+        "the record, or the batch with its framing, has {found} bytes; this log takes at most {limit} \
+         (a quarter of a segment, 16 MiB at most)"
     )]
     RecordTooLarge {
-        /// Its size in bytes.
+        /// The record's size in bytes; of a batch, with the framing of its records.
         found: u64,
-        /// The limit in bytes.
+        /// The limit for what was counted, in bytes.
         limit: u64,
     },
     /// The log holds as much unwritten data as it may.

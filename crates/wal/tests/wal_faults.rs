@@ -177,7 +177,13 @@ fn a_record_of_the_limit_fits_and_one_byte_more_is_refused() {
         assert!(refused.to_string().contains("262144"), "{refused}");
         let half = vec![1; len / 2];
         let batch: [&[u8]; 3] = [&half, &half, b""];
-        assert!(story.log.appender().append_batch(&batch).is_err(), "its framing counts");
+        // The bodies alone would fit: it is said what was counted.
+        let refused = story.log.appender().append_batch(&batch).unwrap_err();
+        let Error::RecordTooLarge { found, limit: most } = refused else {
+            panic!("expected a refusal, not: {refused}");
+        };
+        assert_eq!((found, most), (u64::from(limit) + 4 + 4 + 2, u64::from(limit) + 4));
+        assert!(refused.to_string().contains("with its framing"), "{refused}");
         assert!(story.log.appender().append_batch(&[]).is_err());
         assert_eq!(story.log.appender().end(), end);
         story.settle();

@@ -125,7 +125,7 @@ impl Wal {
         self.handle.log
     }
 
-    /// The largest record, or batch with its framing, in bytes.
+    /// The largest record, in bytes. A batch may take as much as one framed record of that size.
     #[must_use]
     pub fn max_record_bytes(&self) -> u32 {
         self.shared().appender.max_record_bytes()
