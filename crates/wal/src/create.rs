@@ -69,9 +69,7 @@ pub(crate) fn create_with(
         disk.run(Io::Write { file: made, at: block.lsn().0, parts, dsync: false })?;
     }
     // ORDER: the zeros and their length are durable before the name says that this is a segment.
-    disk.run(Io::Sync(made))?;
-    disk.run(Io::Rename(made, FileId::Segment(0)))?;
-    disk.run(Io::SyncDir(Dir::Log))?;
+    disk.publish(made, FileId::Segment(0))?;
     tracing::info!(log = %options.log, content = %options.content, segment_bytes, "made a log");
     Ok(())
 }

@@ -94,21 +94,30 @@ fn an_unreadable_clean_mark_counts_as_none() {
 
 // R29
 #[test]
-fn prepared_files_are_kept_after_a_clean_close_and_only_whole_ones() {
-    let (log, mut disk) = closed();
-    for (number, len) in [(0, SEGMENT), (1, SEGMENT - 4096), (2, SEGMENT), (7, 0)] {
-        let file = FileId::Prepared(number);
-        run(&mut disk, Io::Create(file));
-        run(&mut disk, Io::Zero { file, at: 0, len });
+fn what_was_prepared_goes_and_a_clean_log_stays_clean() {
+    // Whole, short, not zeros, and a mark of a clean close that never got its name.
+    let files = [
+        (FileId::Prepared(0), SEGMENT),
+        (FileId::Prepared(1), SEGMENT - 4096),
+        (FileId::Prepared(7), 0),
+        (FileId::NEW_CLEAN_MARK, 64),
+    ];
+    for is_clean in [true, false] {
+        let (log, mut disk) = closed();
+        if !is_clean {
+            run(&mut disk, Io::Remove(FileId::CleanMark));
+        }
+        for (file, len) in files {
+            run(&mut disk, Io::Create(file));
+            run(&mut disk, Io::Zero { file, at: 0, len });
+        }
+        write_at(&mut disk, FileId::Prepared(0), 5_000, &[1]);
+        let found = recovered(&mut disk, &options(HERE, log.control()));
+        assert_eq!((found.end, found.was_clean), (log.at, is_clean));
+        let left = snapshot(&mut disk);
+        assert!(!left.keys().any(|file| matches!(file, FileId::Prepared(_))));
+        assert_eq!(left.contains_key(&FileId::CleanMark), is_clean);
     }
-    write_at(&mut disk, FileId::Prepared(2), 5_000, &[1]);
-    let found = recovered(&mut disk, &options(HERE, log.control()));
-    assert_eq!(found.prepared, [0]);
-    let left = snapshot(&mut disk);
-    assert_eq!(left.keys().filter(|file| matches!(file, FileId::Prepared(_))).count(), 1);
-    run(&mut disk, Io::Remove(FileId::CleanMark));
-    let found = recovered(&mut disk, &options(HERE, log.control()));
-    assert!(found.prepared.is_empty(), "its zeros may be in the page cache alone");
 }
 
 // R29

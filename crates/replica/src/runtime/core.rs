@@ -26,9 +26,6 @@ use crate::control::Identity;
 use crate::fate::{Fate, fate};
 use crate::member::{Event, In, Member, Out};
 
-/// The name that the clean-close mark is written under before it gets its own.
-const MARK_IN_THE_MAKING: FileId = FileId::Prepared(u32::MAX);
-
 type Listener = Box<dyn Fn(&Event) -> bool + Send>;
 
 /// Everything that only the holder of the lock touches.
@@ -372,7 +369,7 @@ impl Shared {
             let bytes = bytes::Bytes::copy_from_slice(&mark.encode());
             core.disk
                 .blocking()
-                .replace(MARK_IN_THE_MAKING, FileId::CleanMark, bytes)
+                .replace(FileId::NEW_CLEAN_MARK, FileId::CleanMark, bytes)
                 .map_err(ReplicaError::Disk)
         } else {
             Err(ReplicaError::Down("it did not go down in order within 30 s".to_owned()))

@@ -9,7 +9,7 @@ use std::time::Instant;
 
 use outrigger_wal::disk::lock::DirLock;
 use outrigger_wal::disk::plain::{PlainDisk, PlainOptions};
-use outrigger_wal::disk::{Dir, DiskExt, FileId, Io, IoFault};
+use outrigger_wal::disk::{Dir, DiskExt, FileId, IoFault};
 use outrigger_wal::recover::recover;
 use outrigger_wal::{CreateOptions, Micros, create};
 
@@ -95,8 +95,7 @@ pub(super) fn open(
         return Err(ReplicaError::StoreAhead { applied, end: recovered.end });
     }
     // ORDER: the mark of the last clean close is durably gone before anything is written.
-    disk.blocking().run(Io::Remove(FileId::CleanMark))?;
-    disk.blocking().run(Io::SyncDir(Dir::Log))?;
+    disk.blocking().remove(FileId::CleanMark)?;
 
     let born = Instant::now();
     let seed = getrandom::u64().map_err(|error| ReplicaError::System {

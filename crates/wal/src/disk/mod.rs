@@ -56,6 +56,10 @@ pub enum FileId {
 }
 
 impl FileId {
+    /// The name under which the mark of a clean close is written before it gets its own. Recovery
+    /// removes what has it.
+    pub const NEW_CLEAN_MARK: Self = Self::Prepared(u32::MAX);
+
     /// The folder the file lies in.
     #[must_use]
     pub const fn dir(self) -> Dir {

@@ -98,9 +98,28 @@ impl Blocking<'_> {
     ) -> Result<(), IoFault> {
         self.run(Io::Create(temporary))?;
         self.run(Io::Write { file: temporary, at: 0, parts: vec![content], dsync: false })?;
+        self.publish(temporary, file)
+    }
+
+    /// Gives a file that is written its name, and what has that name its end: file synced, renamed,
+    /// folder synced.
+    ///
+    /// # Errors
+    /// The first fault; what had the name is then still whole, or the new file is.
+    pub fn publish(&mut self, temporary: FileId, file: FileId) -> Result<(), IoFault> {
         // ORDER: the bytes are durable before the name points at them, the name before we return.
         self.run(Io::Sync(temporary))?;
         self.run(Io::Rename(temporary, file))?;
+        self.run(Io::SyncDir(file.dir()))?;
+        Ok(())
+    }
+
+    /// Takes a file's name away, durably: removed, folder synced. No error when there is none.
+    ///
+    /// # Errors
+    /// The first fault; whether the name comes back is then open.
+    pub fn remove(&mut self, file: FileId) -> Result<(), IoFault> {
+        self.run(Io::Remove(file))?;
         self.run(Io::SyncDir(file.dir()))?;
         Ok(())
     }

@@ -44,8 +44,7 @@ impl Mending {
     ) -> Result<Option<Saved>, IoFault> {
         // ORDER: the mark of a clean close goes before the log that it describes is changed.
         if self.unmark {
-            disk.run(Io::Remove(FileId::CleanMark))?;
-            disk.run(Io::SyncDir(Dir::Log))?;
+            disk.remove(FileId::CleanMark)?;
         }
         // ORDER: what goes is durable aside before it goes.
         let saved = match self.save {
@@ -54,8 +53,7 @@ impl Mending {
         };
         // ORDER: from the last one down, each durably, so that a crash never leaves a hole.
         for number in self.remove.iter().rev() {
-            disk.run(Io::Remove(FileId::Segment(*number)))?;
-            disk.run(Io::SyncDir(Dir::Log))?;
+            disk.remove(FileId::Segment(*number))?;
         }
         for (number, keep) in self.rewrite.iter().rev() {
             rewrite(disk, bytes, *number, *keep)?;
@@ -135,11 +133,7 @@ fn rewrite(
         done += got;
     }
     disk.run(Io::Zero { file: fresh, at: done, len: size - done })?;
-    // ORDER: the bytes before the name, the name before anybody is told.
-    disk.run(Io::Sync(fresh))?;
-    disk.run(Io::Rename(fresh, FileId::Segment(number)))?;
-    disk.run(Io::SyncDir(Dir::Log))?;
-    Ok(())
+    disk.publish(fresh, FileId::Segment(number))
 }
 
 fn write(disk: &mut Blocking<'_>, file: FileId, at: u64, part: Bytes) -> Result<(), IoFault> {

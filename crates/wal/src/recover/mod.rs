@@ -96,8 +96,6 @@ pub struct Recovered {
     pub floor: Lsn,
     /// The numbers of its segment files, without a hole; those behind `end` are prepared.
     pub segments: Vec<u64>,
-    /// Prepared files that are whole and may be used.
-    pub prepared: Vec<u32>,
     /// Where blocks start.
     pub index: BlockIndex,
     /// A torn tail that was sent away.
@@ -144,13 +142,12 @@ pub fn recover(disk: &mut dyn Disk, options: &RecoverOptions) -> Result<Option<R
         disk.run(Io::Remove(FileId::Fresh(*number)))?;
     }
     for number in leftover {
-        disk.run(Io::Remove(FileId::Segment(number)))?;
-        disk.run(Io::SyncDir(Dir::Log))?;
+        disk.remove(FileId::Segment(number))?;
     }
     let mending = plan::plan(&verdict, &folder, &bytes);
     let saved = mending.carry_out(disk, &mut bytes)?;
     let was_clean = folder.mark.whole().is_some() && mending.is_nothing();
-    let prepared = tidy(disk, &folder, identity.segment_bytes, was_clean)?;
+    tidy(disk, &folder, was_clean)?;
     report(&saved, &verdict);
     let Verdict { end, hash, .. } = verdict;
     let mut index = walk.index;
@@ -166,7 +163,6 @@ pub fn recover(disk: &mut dyn Disk, options: &RecoverOptions) -> Result<Option<R
         commit: verdict.commit,
         floor: verdict.floor,
         segments: bytes.numbers().filter(|number| !mending.remove.contains(number)).collect(),
-        prepared,
         index,
         torn: saved.filter(|_| !verdict.is_cut),
         cut: saved.filter(|_| verdict.is_cut),
@@ -238,45 +234,17 @@ fn lost(folder: &Folder, options: &RecoverOptions) -> Option<Error> {
     })
 }
 
-/// Removes prepared files that are not whole; returns the prepared files that can be used.
-fn tidy(
-    disk: &mut Blocking<'_>,
-    folder: &Folder,
-    segment_bytes: u64,
-    was_clean: bool,
-) -> Result<Vec<u32>, Error> {
-    let mut whole = Vec::new();
+/// Removes what was prepared: its zeros, or whether it has its size, may be known to the page cache
+/// alone, and making it again is cheap.
+fn tidy(disk: &mut Blocking<'_>, folder: &Folder, was_clean: bool) -> Result<(), Error> {
     for number in &folder.prepared {
-        let file = FileId::Prepared(*number);
-        // After any other end its zeros may be in the page cache alone: making it again is cheap.
-        if was_clean && is_whole(disk, file, segment_bytes)? {
-            whole.push(*number);
-        } else {
-            disk.run(Io::Remove(file))?;
-        }
+        disk.run(Io::Remove(FileId::Prepared(*number)))?;
     }
     if !was_clean {
         // Names, too, may be known to the page cache alone.
         disk.run(Io::SyncDir(Dir::Log))?;
     }
-    Ok(whole)
-}
-
-fn is_whole(disk: &mut Blocking<'_>, file: FileId, segment_bytes: u64) -> Result<bool, Error> {
-    const CHUNK_BYTES: u32 = 256 << 10;
-    if disk.len(file)? != Some(segment_bytes) {
-        return Ok(false);
-    }
-    let mut at = 0;
-    while at < segment_bytes {
-        let chunk = disk.read(file, at, CHUNK_BYTES)?;
-        if chunk.is_empty() || !is_zero(&chunk) {
-            return Ok(false);
-        }
-        at = at.saturating_add(chunk.len() as u64);
-    }
-    disk.run(Io::Sync(file))?;
-    Ok(true)
+    Ok(())
 }
 
 fn report(saved: &Option<Saved>, verdict: &Verdict) {

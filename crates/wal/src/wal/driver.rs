@@ -19,7 +19,7 @@ use super::timer::Timer;
 use crate::append::Appender;
 use crate::disk::lock::DirLock;
 use crate::disk::plain::PlainDisk;
-use crate::disk::{Dir, Disk, DiskExt, FileId, Io, IoDone, IoFault, OpId};
+use crate::disk::{Disk, DiskExt, FileId, Io, IoDone, IoFault, OpId};
 use crate::error::Error;
 use crate::format::{Block, CleanMark};
 use crate::log::Log;
@@ -114,16 +114,12 @@ impl Core {
     pub(super) fn mark_clean(&mut self) -> Result<(), IoFault> {
         let mark =
             CleanMark { log: self.log.id(), end: self.log.end(), hash: self.log.hash() }.encode();
-        let file = FileId::CleanMark;
-        let parts = vec![mark.to_vec().into()];
-        let mut disk = self.disk.blocking();
-        disk.run(Io::Create(file))?;
-        disk.run(Io::Write { file, at: 0, parts, dsync: false })?;
-        // ORDER: the mark is whole before its name is durable, so that a power cut leaves none or
-        // this one.
-        disk.run(Io::Sync(file))?;
-        disk.run(Io::SyncDir(Dir::Log))?;
-        Ok(())
+        // A power cut leaves none, or this one.
+        self.disk.blocking().replace(
+            FileId::NEW_CLEAN_MARK,
+            FileId::CleanMark,
+            mark.to_vec().into(),
+        )
     }
 }
 

@@ -12,7 +12,7 @@ use super::timer::Timer;
 use crate::create::{CreateOptions, create_with};
 use crate::disk::lock::{DirLock, LockError};
 use crate::disk::plain::{PlainDisk, PlainOptions};
-use crate::disk::{Dir, Disk, DiskExt, FileId, Io, IoFault, OpId};
+use crate::disk::{Disk, DiskExt, FileId, IoFault, OpId};
 use crate::error::Error;
 use crate::format::{Block, EpochBegin, EpochEntry, Seal, SegmentHead};
 use crate::index::BlockIndex;
@@ -59,9 +59,7 @@ pub(super) fn recover_options(options: &WalOptions, cut: Option<Lsn>) -> Recover
 pub(super) fn start(opened: Opened, options: &WalOptions) -> Result<Arc<Shared>, Error> {
     let Opened { mut disk, lock, recovered } = opened;
     // ORDER: the mark says where the log ends; it goes before the first byte behind that is written.
-    let mut blocking = disk.blocking();
-    blocking.run(Io::Remove(FileId::CleanMark))?;
-    blocking.run(Io::SyncDir(Dir::Log))?;
+    disk.blocking().remove(FileId::CleanMark)?;
     let options_alone = LogOptions { alone: true, ..options.log.clone() };
     let mut log = Log::new(recovered, options_alone, OpId(0));
     log.reopen(options.instance)?;
@@ -129,7 +127,6 @@ fn found(disk: &mut dyn Disk, options: &WalOptions) -> Result<Recovered, Error> 
         commit: Lsn::ZERO,
         floor: end,
         segments: vec![0],
-        prepared: Vec::new(),
         index,
         torn: None,
         cut: None,
