@@ -48,6 +48,20 @@ const HEAVY_FOR_ALL: [&str; 14] = [
     "uuid",
 ];
 
+/// Test files that may sleep, and why.
+const SLEEPS: [(&str, &str); 2] = [
+    ("crates/net/tests/transport.rs", "its clock stands still: the runtime moves it on at once"),
+    ("crates/server/tests/support/mod.rs", "waits for real processes, between two looks"),
+];
+
+/// Where files may get names, because nothing else syncs the folder behind that, and why.
+const RENAMES: [(&str, &str); 4] = [
+    ("crates/wal/src/disk/", "the helper, and the disks below it"),
+    ("crates/wal/src/log/segments.rs", "steps that cannot wait: the next one is the folder's sync"),
+    ("crates/cluster/src/slots.rs", "files that lie in no instance's folders"),
+    ("crates/sim/", "a disk, and its tests"),
+];
+
 struct Source {
     /// From the root of the tree, with slashes.
     name: String,
@@ -57,6 +71,12 @@ struct Source {
 impl Source {
     fn lines(&self) -> usize {
         self.text.lines().count()
+    }
+
+    /// Whether it holds tests alone.
+    fn is_test(&self) -> bool {
+        let name = &self.name;
+        name.starts_with("tests/") || name.contains("/tests/") || name.ends_with("/tests.rs")
     }
 
     /// The crate's folder, if this is what the crate is made of, not its tests.
@@ -219,6 +239,98 @@ fn libraries_do_not_print() -> io::Result<()> {
         let library = file.shipped_in().is_some_and(|f| f != "crates/server" && f != "crates/sim");
         if library {
             found.extend(places(&file, code(&file), &macros));
+        }
+    }
+    none(&found);
+    Ok(())
+}
+
+/// The words of a name: of `SlotHelper` and of `slot_helper`, `slot` and `helper`.
+fn parts(name: &str) -> Vec<String> {
+    let mut parts = vec![String::new()];
+    let mut before = '_';
+    for letter in name.chars() {
+        let is_next = letter.is_uppercase() && !before.is_uppercase();
+        if letter == '_' || (is_next && before != '_') {
+            parts.push(String::new());
+        }
+        if let Some(part) = parts.last_mut().filter(|_| letter != '_') {
+            part.extend(letter.to_lowercase());
+        }
+        before = letter;
+    }
+    parts
+}
+
+/// The names that a line of code gives, of functions, types and modules, each with what it is.
+fn named(line: &str) -> Vec<(&'static str, &str)> {
+    let kinds = ["fn", "struct", "enum", "trait", "type", "mod"];
+    let words: Vec<_> = line.split(' ').collect();
+    let pairs = words.windows(2).filter_map(|pair| match pair {
+        [kind, name] => kinds.iter().find(|known| *known == kind).map(|kind| (*kind, *name)),
+        _ => None,
+    });
+    let ends = |c: char| !c.is_alphanumeric() && c != '_';
+    pairs.map(|(kind, name)| (kind, name.split(ends).next().unwrap_or_default())).collect()
+}
+
+#[test]
+fn names_say_what_a_thing_is_or_does() -> io::Result<()> {
+    // What could stand for anything: no name of a type or a module.
+    let empty = ["manager", "helper", "helpers", "util", "utils", "misc"];
+    let mut found = Vec::new();
+    for file in files(".rs")? {
+        for (at, line) in code(&file) {
+            for (kind, name) in named(line) {
+                let parts = parts(name);
+                let is_bad = if kind == "fn" {
+                    name.starts_with("get_")
+                } else {
+                    parts.iter().any(|part| empty.contains(&part.as_str()))
+                };
+                if is_bad {
+                    found.push(format!("{}:{at}: {kind} {name}", file.name));
+                }
+            }
+        }
+    }
+    none(&found);
+    Ok(())
+}
+
+#[test]
+fn tests_do_not_sleep() -> io::Result<()> {
+    let words = [concat!("sleep", "("), concat!("sleep", "_until("), concat!("park", "_timeout(")];
+    let mut found = Vec::new();
+    for file in files(".rs")? {
+        let may = SLEEPS.iter().any(|(name, _)| *name == file.name);
+        if !file.is_test() || may {
+            continue;
+        }
+        // A word that merely ends so is another one.
+        let whole = |line: &str, word: &str| {
+            line.match_indices(word)
+                .any(|(at, _)| !line[..at].ends_with(|c: char| c.is_alphanumeric() || c == '_'))
+        };
+        for (at, line) in code(&file) {
+            if words.iter().any(|word| whole(line, word)) {
+                found.push(format!("{}:{at}: {}", file.name, line.trim()));
+            }
+        }
+    }
+    none(&found);
+    Ok(())
+}
+
+#[test]
+fn files_get_their_names_through_one_helper() -> io::Result<()> {
+    let words =
+        [concat!("Io::", "Rename("), concat!("fs::", "rename("), concat!("fs::", "hard_link(")];
+    let mut found = Vec::new();
+    for file in files(".rs")?.iter().filter(|file| !file.is_test()) {
+        let may = RENAMES.iter().any(|(name, _)| file.name.starts_with(name));
+        if !may {
+            found.extend(places(file, code(file), &words));
         }
     }
     none(&found);

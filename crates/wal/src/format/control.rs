@@ -44,7 +44,7 @@ impl EpochEntry {
     #[must_use]
     pub fn take(from: &mut impl Buf) -> Option<Self> {
         (from.remaining() >= ENTRY_BYTES).then(|| Self {
-            epoch: get_epoch(from),
+            epoch: take_epoch(from),
             start: Lsn(from.get_u64_le()),
             instance: InstanceId(from.get_u128_le()),
         })
@@ -172,10 +172,10 @@ impl EpochBegin {
 
     pub(super) fn take(mut from: &[u8]) -> Option<Self> {
         (from.len() == EPOCH_BEGIN_BYTES).then(|| Self {
-            epoch: get_epoch(&mut from),
+            epoch: take_epoch(&mut from),
             instance: InstanceId(from.get_u128_le()),
             from: Lsn(from.get_u64_le()),
-            previous: get_epoch(&mut from),
+            previous: take_epoch(&mut from),
         })
     }
 }
@@ -196,8 +196,10 @@ impl Open {
     }
 
     pub(super) fn take(mut from: &[u8]) -> Option<Self> {
-        (from.len() == OPEN_BYTES)
-            .then(|| Self { epoch: get_epoch(&mut from), instance: InstanceId(from.get_u128_le()) })
+        (from.len() == OPEN_BYTES).then(|| Self {
+            epoch: take_epoch(&mut from),
+            instance: InstanceId(from.get_u128_le()),
+        })
     }
 }
 
@@ -224,7 +226,7 @@ fn put_epoch(out: &mut impl BufMut, epoch: Epoch) {
 }
 
 /// The caller has checked that `EPOCH_BYTES` are there.
-fn get_epoch(from: &mut impl Buf) -> Epoch {
+fn take_epoch(from: &mut impl Buf) -> Epoch {
     debug_assert!(from.remaining() >= EPOCH_BYTES, "an epoch is {EPOCH_BYTES} bytes");
     Epoch { number: from.get_u64_le(), nonce: from.get_u128_le() }
 }
