@@ -4,9 +4,12 @@
 
 mod support;
 
+use std::collections::BTreeSet;
+
+use outrigger_sim::disk::{SimDisk, SimDiskOptions};
 use outrigger_wal::disk::FileId;
 use outrigger_wal::disk::memory::MemoryDisk;
-use outrigger_wal::recover::{RecoverOptions, Recovered, recover};
+use outrigger_wal::recover::{Promises, RecoverOptions, Recovered, recover};
 use outrigger_wal::{Error, Lsn};
 use support::*;
 
@@ -174,4 +177,36 @@ fn a_cut_removes_the_clean_mark() {
     let found = recovered(&mut disk, &cut_at(&log, cut));
     assert_cut(&found, &log, cut);
     assert!(!snapshot(&mut disk).contains_key(&FileId::CleanMark));
+}
+
+// R31
+#[test]
+fn a_cut_that_nobody_remembers_is_whole_or_made_from_the_end_or_not_begun() {
+    // A lone log has no control file in which a cut is pending: after a power cut before any operation
+    // of it, recovery is not told. It finds the log up to some block at or behind the cut, never damage,
+    // and what is gone does not come back.
+    let (log, cut) = log_to_cut();
+    let lone = options(HERE, Promises::default());
+    let told = RecoverOptions { cut: Some(cut), ..lone.clone() };
+    let mut ends = BTreeSet::new();
+    for n in 0.. {
+        let mut disk = SimDisk::new(SimDiskOptions::immediate(n));
+        log.write(&mut disk);
+        disk.crash_after(n);
+        let outcome = recover(&mut disk.reopen(), &told);
+        disk.power_cut();
+        let found = recovered(&mut disk.reopen(), &lone);
+        assert!(found.end >= cut, "step {n}: cut too far");
+        let last = log.blocks.iter().rfind(|block| block.end() == found.end);
+        let last = last.unwrap_or_else(|| panic!("step {n}: {} is no boundary", found.end));
+        assert_eq!(found.hash, last.hash_after(), "step {n}");
+        disk.power_cut();
+        assert_eq!(recovered(&mut disk.reopen(), &lone).end, found.end, "step {n}");
+        ends.insert(found.end);
+        if outcome.is_ok() {
+            assert_eq!(found.end, cut);
+            break;
+        }
+    }
+    assert!(ends.contains(&log.at) && ends.len() > 2, "{ends:?}");
 }

@@ -26,6 +26,8 @@ mod tests;
 
 use files::Files;
 pub(super) use files::no_follow;
+#[cfg(test)]
+pub(crate) use pool::Fails;
 use pool::Pool;
 
 /// How a [`PlainDisk`] is opened.
@@ -86,6 +88,12 @@ impl PlainDisk {
     /// same thread, once the hook returns.
     pub fn set_on_done(&self, hook: Arc<dyn Fn() + Send + Sync>) {
         self.pool.set_on_done(Some(hook));
+    }
+
+    /// Lets operations fail, in a test.
+    #[cfg(test)]
+    pub(crate) fn fail_with(&self, fails: Fails) {
+        self.pool.fail_with(fails);
     }
 
     /// Ends the disk for all clones: what runs is finished, what is queued and what comes later is

@@ -17,6 +17,9 @@ use crate::disk::{Io, IoDone, IoFault, OpId};
 
 type Completion = (OpId, Result<IoDone, IoFault>);
 type Hook = Arc<dyn Fn() + Send + Sync>;
+/// What a test makes fail: asked before each operation, which is not carried out then.
+#[cfg(test)]
+pub(crate) type Fails = Box<dyn FnMut(&Io) -> Option<IoFault> + Send>;
 
 thread_local! {
     /// Set while this thread runs the hook of a pool.
@@ -40,6 +43,8 @@ pub(super) struct Pool {
     done: Mutex<Done>,
     reapable: Condvar,
     threads: Mutex<Vec<JoinHandle<()>>>,
+    #[cfg(test)]
+    fails: Mutex<Option<Fails>>,
 }
 
 #[derive(Default)]
@@ -63,6 +68,8 @@ impl Pool {
             done: Mutex::default(),
             reapable: Condvar::new(),
             threads: Mutex::default(),
+            #[cfg(test)]
+            fails: Mutex::default(),
         });
         for number in 0..threads {
             let shared = Arc::clone(&pool);
@@ -170,7 +177,7 @@ impl Pool {
     fn work(&self) {
         let _guard = StopOnPanic(self);
         while let Some((op, io)) = self.next() {
-            let result = self.files.carry_out(&io);
+            let result = self.carry_out(&io);
             drop(io);
             if let Some(hook) = self.complete(op, result) {
                 IN_HOOK.set(Some(InHook { pool: self.address(), has_next: false }));
@@ -178,6 +185,19 @@ impl Pool {
                 IN_HOOK.set(None);
             }
         }
+    }
+
+    fn carry_out(&self, io: &Io) -> Result<IoDone, IoFault> {
+        #[cfg(test)]
+        if let Some(fault) = self.fails.lock().as_mut().and_then(|fails| fails(io)) {
+            return Err(fault);
+        }
+        self.files.carry_out(io)
+    }
+
+    #[cfg(test)]
+    pub(super) fn fail_with(&self, fails: Fails) {
+        *self.fails.lock() = Some(fails);
     }
 
     /// The next operation; `None` when the pool is closed.
