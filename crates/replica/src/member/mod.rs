@@ -64,6 +64,8 @@ pub struct MemberOptions {
     pub silence_millis: u64,
     /// How often something is said on a quiet connection. Default 200.
     pub quiet_millis: u64,
+    /// How long a copy may not know of a higher commit LSN when no block brings it. Default 1,000 us.
+    pub tell_commit_micros: u64,
     /// How long to wait for the authority before asking again. Default 200.
     pub ask_again_millis: u64,
     /// How often promises are made durable and reported without another cause. Default 1,000.
@@ -85,6 +87,7 @@ impl Default for MemberOptions {
             copy_grace_millis: 500,
             silence_millis: 1_000,
             quiet_millis: 200,
+            tell_commit_micros: 10_000,
             ask_again_millis: 200,
             promise_millis: 1_000,
             near_bytes: 1 << 20,

@@ -630,7 +630,9 @@ impl Member {
                 Line::Dialling(_) => None,
                 Line::Up(up) => {
                     let silent = millis(up.sender.heard(), self.options.silence_millis);
-                    Some(silent.min(millis(self.now, self.options.quiet_millis)))
+                    let quiet = millis(self.now, self.options.quiet_millis);
+                    let owed = up.sender.owed().map(|at| at.plus(self.options.tell_commit_micros));
+                    [Some(silent), Some(quiet), owed].into_iter().flatten().min()
                 }
             };
             let waited = self.config.as_ref().is_some_and(|config| config.in_sync(*instance))

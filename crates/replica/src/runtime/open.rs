@@ -157,8 +157,8 @@ pub(super) fn open(
         }
     }));
     home.set(weak.clone()).ok();
+    shared.links.begin(weak.clone());
     told.attach(Told(weak));
-    shared.timer.notify_one();
     shared.drive();
     Ok(shared)
 }
