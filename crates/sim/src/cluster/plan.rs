@@ -153,7 +153,8 @@ impl Plan {
     }
 
     /// Lines stall, and the operator promotes because of it, back and forth: a copy acknowledges what the next
-    /// reign cuts, the word of it comes in a later one, and little is written meanwhile.
+    /// reign cuts, the word of it comes in a later one, and little is written meanwhile. Some do not hear that
+    /// they are deposed.
     fn stalls(&mut self, rng: &mut Rng) {
         let mut rate = |range: Range<u64>| u32::try_from(rng.range(range)).unwrap_or(0);
         self.copies = 3;
@@ -163,6 +164,8 @@ impl Plan {
             stall: rate(150..300),
             promote_stalled: rate(700..1001),
             disk_slow: rate(10..80),
+            partition: rate(0..30),
+            pause: rate(0..10),
             ..Faults::default()
         };
         self.think_micros = 500..rng.range(60_000..300_000);
