@@ -134,6 +134,7 @@ fn report(out: &mut impl Write, summary: &Summary) -> io::Result<()> {
         ("restarts with a new epoch", stats.restarts),
         ("connections cut", stats.cuts),
         ("partitions", stats.partitions),
+        ("directions stalled", stats.stalls),
         ("pauses", stats.pauses),
         ("writes in doubt", stats.in_doubt),
         ("writes refused", stats.refused),

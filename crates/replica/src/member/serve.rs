@@ -115,7 +115,13 @@ impl Member {
         {
             let next = self.applying.next;
             match self.log.fetch(next, APPLY_BYTES) {
-                Ok(Fetch::Blocks(blocks)) => self.apply(next, blocks, out),
+                Ok(Fetch::Blocks(blocks)) => {
+                    self.apply(next, blocks, out);
+                    // No whole block more is committed.
+                    if self.applying.next == next {
+                        break;
+                    }
+                }
                 Ok(Fetch::Read { file, at, len }) => {
                     self.applying.reading = true;
                     self.read(Reading::Apply(next), file, at, len, out);

@@ -95,7 +95,7 @@ impl Cluster {
                     End { node: from, life, link, closed: false },
                     End { node: to, life: other, link: incoming, closed: false },
                 ];
-                self.net.join(self.now, ends);
+                self.net.join(self.now, ends, &mut self.queue);
                 self.give(from, In::Connected(link));
             }
             None => self.give(from, In::Closed(link)),

@@ -44,6 +44,9 @@ impl Cluster {
         if self.faults.chance(faults.cut) {
             self.cut_one();
         }
+        if self.faults.chance(faults.stall) {
+            self.stall_some();
+        }
         if self.faults.chance(faults.disk_error) {
             let rate = u32::try_from(self.faults.range(1..40)).unwrap_or(1);
             let read_per_mille = if self.faults.chance(500) { 0 } else { rate };
@@ -230,6 +233,20 @@ impl Cluster {
         }
     }
 
+    /// Some directions of connections are not read for a while, others go on.
+    fn stall_some(&mut self) {
+        for conn in self.net.open() {
+            for side in 0..2 {
+                if self.faults.chance(500) {
+                    self.stats.stalls += 1;
+                    let micros = self.faults.range(5_000..900_000);
+                    self.note(|| format!("connection {conn} stalls from side {side} for {micros}"));
+                    self.net.stall(conn, side, self.now.plus(micros));
+                }
+            }
+        }
+    }
+
     /// Flips a bit that was promised to be durable, on one node in a run.
     fn flip(&mut self, node: usize) {
         let promised = self.nodes[node].promised().lsn;
@@ -317,6 +334,10 @@ impl Cluster {
         };
         let reached =
             !self.net.is_blocked(node, authority) && !self.net.is_blocked(authority, node);
+        let stalled = self.net.is_stalled(node, self.now);
+        if stalled && !self.healed && self.faults.chance(self.plan.faults.promote_stalled) {
+            self.promote();
+        }
         if reached && self.nodes[node].is_serving() {
             self.served = self.now;
             return;
