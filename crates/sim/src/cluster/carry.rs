@@ -57,6 +57,10 @@ impl Cluster {
         body: &[Bytes],
     ) {
         let Some((conn, side)) = self.net.find(node, life, link) else { return };
+        if matches!(message, Message::Welcome { .. }) {
+            let fenced = &mut self.nodes[node].shadow.fenced;
+            *fenced = envelope.epoch.number.max(*fenced);
+        }
         let per_mille = self.net.weather.encode_per_mille;
         let parcel = Parcel::pack(envelope, message, body, &mut self.net.rng, per_mille);
         match parcel {

@@ -41,6 +41,8 @@ pub struct Faults {
     pub flip: u32,
     /// A disk comes back older than it was, once in a run.
     pub rollback: u32,
+    /// How often, in a thousand crashes, a bit of one slot of the control file flips while the copy is down.
+    pub rot: u32,
 }
 
 /// One run.
@@ -129,6 +131,7 @@ impl Plan {
             promote_alive: some(400, 3..25),
             flip: some(60, 5..15),
             rollback: some(150, 5..30),
+            rot: 0,
         };
         plan.crash_open_per_mille = some(300, 20..200);
         plan.authority_loss_per_mille = some(500, 10..200);
@@ -138,6 +141,9 @@ impl Plan {
         plan.quick_restart_per_mille = 200 + some(700, 0..800);
         if rng.chance(300) {
             plan.authority_delay_micros = 500..rng.range(5_000..400_000);
+        }
+        if rng.chance(400) {
+            plan.faults.rot = u32::try_from(rng.range(100..700)).unwrap_or(0);
         }
         plan
     }
