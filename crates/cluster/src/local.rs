@@ -15,6 +15,7 @@ use outrigger_replica::rules::Rules;
 use outrigger_replica::runtime::{Authority, Replica, ReplicaError, ReplicaOptions, Told};
 use outrigger_replica::store::StateStore;
 use outrigger_wal::format::DEFAULT_SEGMENT_BYTES;
+use outrigger_wal::recover::Promise;
 use outrigger_wal::{ClusterId, ContentId, Epoch, InstanceId, LogId, Lsn};
 use parking_lot::Mutex;
 
@@ -128,7 +129,7 @@ impl LocalCluster {
                         instance,
                         addresses: vec![address],
                         in_sync: false,
-                        durable: Lsn::ZERO,
+                        durable: Promise::NONE,
                     }),
                 }
                 inner.register.swap(config.version, &new, Proposer::Operator, Rules::all())?;

@@ -96,7 +96,7 @@ fn a_refused_swap_still_counts_the_reports_it_carries() {
     catalog.apply(&log.records).unwrap();
     assert_eq!(recorded(&catalog), pair());
     let heard = catalog.read(|state| state.contents[&CONTENT].register.heard(B));
-    assert_eq!(heard.durable, Lsn(222));
+    assert_eq!(heard.lsn, Lsn(222));
 }
 
 #[test]

@@ -143,7 +143,7 @@ fn the_memory_authority_decides_as_the_catalog_does() {
     authority.report(CONTENT, &report).unwrap();
     authority.promote(CONTENT, B, 5).unwrap();
     let config = authority.config(CONTENT).unwrap().clone();
-    assert_eq!((config.primary, config.copy(B).unwrap().durable), (B, Lsn(700)));
+    assert_eq!((config.primary, config.copy(B).unwrap().durable.lsn), (B, Lsn(700)));
     let back = next(&pair(), |new| new.epoch = epoch(2));
     let late = authority.compare_and_swap(CONTENT, Version(5), &back, A);
     assert!(matches!(late, Err(Conflict::VersionMoved { .. })));

@@ -9,7 +9,7 @@ use outrigger_net::message::{Abilities, Envelope, Message, Reason, Role as Calle
 use outrigger_net::receiver::{Receiver, Stage};
 use outrigger_wal::disk::OpId;
 use outrigger_wal::format::Block;
-use outrigger_wal::recover::Recovered;
+use outrigger_wal::recover::{Promise, Recovered};
 use outrigger_wal::{Error, Fetch, Log, Lsn, RunningHash};
 
 use super::event::{Event, LinkId, Out};
@@ -380,6 +380,7 @@ impl Member {
         }
         // The authority is told also where the connection is gone (S6).
         self.history_epoch = epoch;
+        self.cut = Promise { epoch: epoch.number, lsn: fork };
         self.report(Some(fork), out);
     }
 

@@ -34,7 +34,7 @@ use outrigger_net::config::Config;
 use outrigger_net::message::{Envelope, History, Message, Reason, Session};
 use outrigger_wal::disk::{IoDone, IoFault, OpId};
 use outrigger_wal::format::Block;
-use outrigger_wal::recover::Recovered;
+use outrigger_wal::recover::{Promise, Recovered};
 use outrigger_wal::{Appender, Epoch, InstanceId, Log, LogOptions, Lsn, Micros};
 use xxhash_rust::xxh3::xxh3_128_with_seed;
 
@@ -134,6 +134,8 @@ pub struct Member {
     reported: (Micros, Lsn, Lsn),
     /// The reign that the log's history belongs to, as reported to the authority.
     history_epoch: Epoch,
+    /// The last cut since the log was opened: the number of the epoch it was made for, and the fork.
+    cut: Promise,
 
     next_link: u64,
     next_op: u64,
@@ -206,6 +208,7 @@ impl Member {
             asked_at: None,
             reported: (now, Lsn::ZERO, Lsn::ZERO),
             history_epoch,
+            cut: Promise::NONE,
             next_link: 1,
             next_op: OWN_OPS,
             reads: BTreeMap::new(),
@@ -378,6 +381,18 @@ impl Member {
     fn floor(&self) -> Lsn {
         let end = self.log.end();
         self.commit.max(self.control.durable.lsn.min(end))
+    }
+
+    /// Up to where a promise of this copy's that was made elsewhere counts (S6): at most up to the start of
+    /// the next epoch here, and up to the fork where the log was cut for a later one that has no block here yet.
+    fn counts(&self, promise: Promise) -> Lsn {
+        let counts = promise.counts(self.log.epochs());
+        if promise.epoch < self.cut.epoch { counts.min(self.cut.lsn) } else { counts }
+    }
+
+    /// What the recorded configuration says that this copy has held (S6).
+    fn recorded_floor(&self, config: &Config) -> Lsn {
+        config.copy(self.me()).map_or(Lsn::ZERO, |copy| self.counts(copy.durable))
     }
 
     fn send(&self, link: LinkId, session: Session, message: Message, out: &mut Vec<Out>) {

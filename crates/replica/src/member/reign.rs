@@ -13,6 +13,7 @@ use outrigger_wal::{Fetch, InstanceId, Lsn, Micros};
 
 use super::event::{Event, LinkId, Out};
 use super::phase::{Awaited, Following, Line, Peer, Phase, Swap, Up};
+use super::restart::reaches_its_floor;
 use super::{BTreeMap, Member, Reading};
 use crate::rules::Rule;
 
@@ -502,10 +503,8 @@ impl Member {
             let alive = match &peer.line {
                 Line::Up(up) if gathering => {
                     // One whose log ends below its floor is not counted (S6).
-                    let floor = config.copy(*instance).map_or(Lsn::ZERO, |copy| copy.durable);
-                    up.history
-                        .as_ref()
-                        .is_none_or(|told| !floors || told.end >= floor.max(told.floor))
+                    let told = up.history.as_ref();
+                    told.is_none_or(|told| !floors || reaches_its_floor(&config, *instance, told))
                 }
                 Line::Up(up) => up.sender.stage() != Stage::NeedsCopy,
                 _ => false,

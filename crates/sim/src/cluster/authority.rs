@@ -6,6 +6,7 @@
 use std::collections::BTreeMap;
 
 use outrigger_net::config::{Config, Version};
+use outrigger_wal::recover::Promise;
 use outrigger_wal::{Epoch, InstanceId, Lsn};
 
 /// What a member asks of the authority.
@@ -37,8 +38,8 @@ pub(crate) struct Authority {
     config: Config,
     /// All that was ever recorded.
     past: Vec<Config>,
-    /// What was heard of each copy: (number of the epoch, durable).
-    heard: BTreeMap<InstanceId, (u64, Lsn)>,
+    /// What was heard of each copy.
+    heard: BTreeMap<InstanceId, Promise>,
 }
 
 impl Authority {
@@ -55,7 +56,7 @@ impl Authority {
         &self.past
     }
 
-    pub(crate) fn heard(&self, instance: InstanceId) -> (u64, Lsn) {
+    pub(crate) fn heard(&self, instance: InstanceId) -> Promise {
         self.heard.get(&instance).copied().unwrap_or_default()
     }
 
@@ -83,19 +84,13 @@ impl Authority {
 
     fn record(&mut self, mut new: Config) {
         for copy in &mut new.copies {
-            let (_, heard) = self.heard(copy.instance);
+            let mut heard = self.heard(copy.instance);
             if copy.in_sync && !self.config.in_sync(copy.instance) {
-                // What the proposer saw of it in this epoch is newer than any report.
-                let epoch = new.epoch.number;
-                let entry = self.heard.entry(copy.instance).or_default();
-                if epoch > entry.0 {
-                    *entry = (epoch, copy.durable);
-                } else {
-                    entry.1 = entry.1.max(copy.durable);
-                }
-            } else {
-                copy.durable = heard;
+                // What the proposer saw of it in this epoch is newer than any report of an earlier one.
+                heard = heard.max(Promise { epoch: new.epoch.number, lsn: copy.durable.lsn });
+                self.heard.insert(copy.instance, heard);
             }
+            copy.durable = heard;
         }
         self.past.push(new.clone());
         self.config = new;
@@ -110,11 +105,11 @@ impl Authority {
         cut: Option<Lsn>,
     ) {
         let entry = self.heard.entry(from).or_default();
-        match epoch.number.cmp(&entry.0) {
+        match epoch.number.cmp(&entry.epoch) {
             std::cmp::Ordering::Less => {}
-            std::cmp::Ordering::Greater => *entry = (epoch.number, durable),
-            std::cmp::Ordering::Equal if cut.is_some() => entry.1 = durable,
-            std::cmp::Ordering::Equal => entry.1 = entry.1.max(durable),
+            std::cmp::Ordering::Greater => *entry = Promise { epoch: epoch.number, lsn: durable },
+            std::cmp::Ordering::Equal if cut.is_some() => entry.lsn = durable,
+            std::cmp::Ordering::Equal => entry.lsn = entry.lsn.max(durable),
         }
     }
 }

@@ -293,11 +293,12 @@ impl Cluster {
     /// A disk comes back as it once was, but only where the authority knows of everything it had
     /// promised since: beyond that no rule can help.
     fn maybe_roll_back(&mut self, node: usize) {
-        let heard = self.authority.heard(instance(node)).1;
+        let heard = self.authority.heard(instance(node));
         let slot = &mut self.nodes[node];
         let durable = slot.shadow.durable;
         let worth = slot.snapshot.as_ref().is_some_and(|(_, _, then)| then.durable < durable);
-        if !worth || heard < durable || self.rolled_back || self.healed {
+        let known = heard.epoch >= slot.shadow.epoch && heard.lsn >= durable;
+        if !worth || !known || self.rolled_back || self.healed {
             return;
         }
         if let Some((disk, store, mut shadow)) = slot.snapshot.take() {

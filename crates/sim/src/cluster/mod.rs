@@ -29,6 +29,7 @@ use std::io::Write as _;
 
 use outrigger_net::config::{Config, Copy, Rule, Version};
 use outrigger_replica::member::{Event as Said, In, Out};
+use outrigger_wal::recover::Promise;
 use outrigger_wal::{Epoch, Lsn, Micros};
 
 pub(crate) use authority::Ask;
@@ -159,7 +160,7 @@ impl Cluster {
             instance: instance(node),
             addresses: vec![format!("node-{node}:1")],
             in_sync: true,
-            durable: Lsn::ZERO,
+            durable: Promise::NONE,
         });
         let config = Config {
             version: Version(1),
@@ -522,6 +523,7 @@ impl Cluster {
         let shadow = &mut self.nodes[node].shadow;
         shadow.bound(durable, hash);
         shadow.durable = durable;
+        shadow.epoch = epoch.number;
         let before = std::mem::replace(&mut shadow.commit, commit);
         if commit < before {
             self.violate(format!(
@@ -730,7 +732,8 @@ fn brief_config(config: &Config) -> String {
         .iter()
         .map(|copy| {
             let mark = if copy.in_sync { "+" } else { "-" };
-            format!("n{}{mark}@{}", copy.instance.0.wrapping_sub(1), copy.durable)
+            let held = copy.durable;
+            format!("n{}{mark}@{}:{}", copy.instance.0.wrapping_sub(1), held.epoch, held.lsn)
         })
         .collect();
     format!(
