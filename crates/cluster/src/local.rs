@@ -178,8 +178,8 @@ impl Authority for One {
         self.shared.tell();
     }
 
-    fn report(&self, epoch: Epoch, durable: Lsn, _commit: Lsn, _applied: Lsn, cut: Option<Lsn>) {
-        let report = Report { instance: self.instance, epoch: epoch.number, durable, cut };
+    fn report(&self, epoch: Epoch, durable: Lsn, _commit: Lsn, _applied: Lsn, _cut: Option<Lsn>) {
+        let report = Report { instance: self.instance, epoch: epoch.number, durable };
         if let Err(refused) = self.shared.inner.lock().register.report(&report) {
             tracing::debug!(%refused, "a report is refused");
         }

@@ -36,20 +36,13 @@ pub struct Report {
     pub epoch: u64,
     /// Its durable LSN.
     pub durable: Lsn,
-    /// Where its log was just cut: its floor falls to there.
-    pub cut: Option<Lsn>,
 }
 
 impl Report {
     /// One report that says what this one and a `later` one of the same copy say one after the other.
     #[must_use]
     pub fn then(self, later: Self) -> Self {
-        if later.epoch != self.epoch {
-            return if later.epoch > self.epoch { later } else { self };
-        }
-        let held = later.cut.map_or(self.durable, |fork| self.durable.min(fork));
-        let cut = [self.cut, later.cut].into_iter().flatten().min();
-        Self { durable: held.max(later.durable), cut, ..later }
+        if (later.epoch, later.durable) > (self.epoch, self.durable) { later } else { self }
     }
 }
 
@@ -312,7 +305,11 @@ impl Register {
     }
 
     /// Takes a report (S6): a higher epoch's replaces what was heard, of the same epoch the higher
-    /// durable LSN counts, and a cut lowers it to the fork.
+    /// durable LSN counts.
+    ///
+    /// A log is cut at most once for an epoch, before anything is said of its history in that epoch. So the first
+    /// report in an epoch lowers the floor to the fork, whichever it is, and one that comes late, or twice,
+    /// cannot lower it again.
     ///
     /// # Errors
     /// Reports of lower epochs than heard, of epochs never recorded, and of strangers change nothing.
@@ -327,12 +324,8 @@ impl Register {
         if reported < heard.epoch {
             return Err(ReportRefused::Stale { reported, heard: heard.epoch });
         }
-        let lsn = match report.cut {
-            _ if reported > heard.epoch => report.durable,
-            Some(fork) => heard.lsn.min(fork).max(report.durable),
-            None => heard.lsn.max(report.durable),
-        };
-        self.heard.insert(report.instance, Promise { epoch: reported, lsn });
+        let promise = Promise { epoch: reported, lsn: report.durable };
+        self.heard.insert(report.instance, heard.max(promise));
         Ok(())
     }
 

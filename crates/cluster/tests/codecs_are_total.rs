@@ -16,7 +16,6 @@ use outrigger_replica::rules::Rules;
 use outrigger_wal::recover::Promise;
 use outrigger_wal::{ClusterId, ContentId, Epoch, InstanceId, LogId, Lsn};
 use proptest::collection::vec;
-use proptest::option;
 use proptest::prelude::*;
 
 fn an_instance() -> impl Strategy<Value = InstanceId> {
@@ -55,8 +54,8 @@ fn a_config() -> impl Strategy<Value = Config> {
 }
 
 fn a_record() -> impl Strategy<Value = Record> {
-    let report = (an_instance(), any::<u64>(), an_lsn(), option::of(an_lsn()))
-        .prop_map(|(instance, epoch, durable, cut)| Report { instance, epoch, durable, cut });
+    let report = (an_instance(), any::<u64>(), an_lsn())
+        .prop_map(|(instance, epoch, durable)| Report { instance, epoch, durable });
     let proposer = prop_oneof![
         an_instance().prop_map(Proposer::Instance),
         Just(Proposer::Coordinator),

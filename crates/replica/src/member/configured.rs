@@ -105,7 +105,7 @@ impl Member {
     }
 
     /// S5: a restarted primary takes a new epoch by compare-and-swap before anything else.
-    fn elect(&mut self, config: &Config, out: &mut Vec<Out>) {
+    pub(super) fn elect(&mut self, config: &Config, out: &mut Vec<Out>) {
         let number = config
             .epoch
             .number

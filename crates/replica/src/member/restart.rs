@@ -145,6 +145,15 @@ impl Member {
                 return;
             }
         };
+        if cut.is_some() && self.cut.epoch == self.control.epoch.number {
+            // A log is cut once for an epoch: what was said of it since then in this one would be taken back,
+            // and nobody could tell that from a report that comes late (S6).
+            self.step_down("its log was cut for this epoch already", out);
+            if let Some(config) = self.config.clone() {
+                self.elect(&config, out);
+            }
+            return;
+        }
         // The bytes up to the fork are common history; the first block that is lent proves it by
         // its running hash, and so no hash is asked for here.
         let cut = cut.map(|to| {

@@ -40,12 +40,14 @@ pub(crate) struct Authority {
     past: Vec<Config>,
     /// What was heard of each copy.
     heard: BTreeMap<InstanceId, Promise>,
+    /// Where each copy was cut for which epoch.
+    cuts: BTreeMap<(InstanceId, u64), Lsn>,
 }
 
 impl Authority {
     pub(crate) fn new(config: Config) -> Self {
         let past = vec![config.clone()];
-        Self { config, past, heard: BTreeMap::new() }
+        Self { config, past, heard: BTreeMap::new(), cuts: BTreeMap::new() }
     }
 
     pub(crate) const fn config(&self) -> &Config {
@@ -96,20 +98,17 @@ impl Authority {
         self.config = new;
     }
 
-    /// Notes a report: a higher epoch replaces, the same takes the higher LSN, a cut lowers.
+    /// Notes a report: a higher epoch replaces, the same takes the higher LSN. That holds only while a copy is
+    /// cut once for an epoch: `false` when it was cut twice.
     pub(crate) fn report(
         &mut self,
         from: InstanceId,
         epoch: Epoch,
         durable: Lsn,
         cut: Option<Lsn>,
-    ) {
+    ) -> bool {
         let entry = self.heard.entry(from).or_default();
-        match epoch.number.cmp(&entry.epoch) {
-            std::cmp::Ordering::Less => {}
-            std::cmp::Ordering::Greater => *entry = Promise { epoch: epoch.number, lsn: durable },
-            std::cmp::Ordering::Equal if cut.is_some() => entry.lsn = durable,
-            std::cmp::Ordering::Equal => entry.lsn = entry.lsn.max(durable),
-        }
+        *entry = (*entry).max(Promise { epoch: epoch.number, lsn: durable });
+        cut.is_none_or(|cut| *self.cuts.entry((from, epoch.number)).or_insert(cut) == cut)
     }
 }

@@ -215,7 +215,11 @@ impl Cluster {
                 self.tell(from, None);
             }
             Ask::Report { epoch, durable, cut } => {
-                self.authority.report(instance(from), epoch, durable, cut);
+                let once = self.authority.report(instance(from), epoch, durable, cut);
+                // A disk that was rolled back has forgotten the first.
+                if !once && self.nodes[from].shadow.forgiven == Lsn::ZERO {
+                    self.violate(format!("node {from} was cut twice for epoch {epoch}"));
+                }
             }
         }
     }
