@@ -241,6 +241,7 @@ impl Member {
             }
             In::Applied(to) => self.applying.applied(to),
             In::Checkpointed(to) => self.checkpointed = self.checkpointed.max(to),
+            In::StoreFailed(text) => self.fail(text, out),
             In::Reopened(result) => self.reopened(*result, out),
             In::Close => self.close(out),
         }
