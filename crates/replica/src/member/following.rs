@@ -284,7 +284,7 @@ impl Member {
                 return;
             }
         }
-        if self.log.undurable_bytes() > MAX_UNWRITTEN_BYTES
+        if self.log.unwritten_bytes() > MAX_UNWRITTEN_BYTES
             && let Some(stream) = self.stream()
         {
             let (link, session) = (stream.link, stream.receiver.session());
