@@ -189,7 +189,7 @@ impl Member {
                     self.start(from, theirs, in_sync);
                 }
             }
-            (Stage::Told, Message::Fetch { from, to }) => {
+            (Stage::Told, Message::Fetch { from, to }) if from < to.min(end) => {
                 stream.lending = Some((from, to.min(end)));
             }
             (Stage::Streaming, Message::Data { start, commit, keep, lens }) => {
@@ -441,12 +441,20 @@ impl Member {
                 }
                 Ok(Fetch::AtEnd) => return,
                 Err(error) => {
-                    let Some(stream) = self.stream() else { return };
-                    let session = stream.receiver.session();
-                    self.needs_copy(link, session, error.to_string(), out);
+                    self.cannot_lend(link, &error, out);
+                    return;
                 }
             }
         }
+    }
+
+    /// What a restarted primary asked for cannot be had here.
+    pub(super) fn cannot_lend(&mut self, link: LinkId, error: &Error, out: &mut Vec<Out>) {
+        let Some(stream) = self.stream().filter(|stream| stream.link == link) else { return };
+        let session = stream.receiver.session();
+        let text = format!("what is asked for cannot be lent: {error}");
+        self.refuse(link, session, Reason::OutOfTurn, text, out);
+        self.lose_stream();
     }
 
     pub(super) fn lend(

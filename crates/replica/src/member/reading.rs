@@ -1,6 +1,7 @@
 //! What is read back from the log: for copies, and for the store.
 //!
-//! Guarantees: what a copy asked for, and cannot be had, ends its line and nothing else. Not here: what is in
+//! Guarantees: what a peer asked for and cannot be had, be it gone or at no block boundary, is refused to that peer
+//! and does nothing else. Not here: what is in
 //! memory (the log).
 
 use bytes::Bytes;
@@ -61,7 +62,12 @@ impl Member {
             }
             Ok(None) => {}
             Err(error) => {
-                self.fail(error.to_string(), out);
+                match reading {
+                    // Where it begins is a peer's claim: no block boundary here, as it seems.
+                    Reading::Start(link, _) => self.cannot_start(link, &error, out),
+                    Reading::Lend(link, _) => self.cannot_lend(link, &error, out),
+                    Reading::Ship(..) | Reading::Apply(_) => self.fail(error.to_string(), out),
+                }
                 return;
             }
         }

@@ -9,7 +9,7 @@ use outrigger_net::message::{Abilities, Envelope, Message, Reason, Role as Calle
 use outrigger_net::sender::{Next, Sender, Stage};
 use outrigger_net::transport::backoff_micros;
 use outrigger_wal::format::Block;
-use outrigger_wal::{Fetch, InstanceId, Lsn, Micros};
+use outrigger_wal::{Error, Fetch, InstanceId, Lsn, Micros};
 
 use super::event::{Event, LinkId, Out};
 use super::phase::{Awaited, Following, Line, Peer, Phase, Swap, Up};
@@ -350,11 +350,19 @@ impl Member {
                     self.read(Reading::Start(link, at), file, offset, len, out);
                 }
                 Ok(_) => self.drop_line(link, "its end is no block boundary here", out),
-                Err(error) => {
-                    out.push(Out::Event(Event::NeedsCopy { text: error.to_string() }));
-                }
+                Err(error) => self.cannot_start(link, &error, out),
             },
         }
+    }
+
+    /// A copy cannot be continued where our histories part.
+    pub(super) fn cannot_start(&mut self, link: LinkId, error: &Error, out: &mut Vec<Out>) {
+        let Some((instance, peer)) = self.peer_of(link) else { return };
+        if let Some(up) = peer.up() {
+            up.sender.give_up();
+        }
+        let text = format!("copy {instance} cannot be continued where its log ends: {error}");
+        out.push(Out::Event(Event::NeedsCopy { text }));
     }
 
     /// The block at a fork was read: its header has the running hash.
