@@ -250,3 +250,23 @@ fn a_copy_that_was_cut_is_promoted_before_the_authority_hears_of_the_cut() {
     }
     assert!(promised > 4, "the authority hardly knew of the longer tail: {promised}");
 }
+
+/// A deposed primary that cannot be reached is not waited for: it leaves at once. This one could be reached, and
+/// streams; when its line is lost later, it has the grace that every copy has (S2).
+#[test]
+fn a_deposed_primary_that_streams_again_has_the_grace_of_any_copy() {
+    for seed in 0..10 {
+        let mut cluster = serving(seed);
+        write_some(&mut cluster, 0, 3);
+        cluster.promote_to(1);
+        assert!(cluster.run_while(5_000, |c| !c.is_serving(1)), "{:?}", cluster.violation());
+        write_some(&mut cluster, 1, 3);
+        assert!(cluster.in_sync(0), "it never left");
+        cluster.kill(0);
+        cluster.run_millis(400);
+        assert!(cluster.in_sync(0), "seed {seed}: it was given no time");
+        assert!(cluster.run_while(2_000, |c| c.in_sync(0)), "{:?}", cluster.violation());
+        cluster.restart(0);
+        comes_together(cluster);
+    }
+}

@@ -209,7 +209,11 @@ impl Member {
                 self.bad_ack(link, text, out);
             }
             Message::Ready { at } => match up.sender.ready(at) {
-                Ok(()) => peer.observed = peer.observed.max(at),
+                Ok(()) => {
+                    peer.observed = peer.observed.max(at);
+                    // It can be reached again: if it is lost once more, it has the grace of any other copy.
+                    peer.deposed = false;
+                }
                 Err(error) => self.bad_ack(link, error.to_string(), out),
             },
             Message::Ack { received, durable, hash, applied } => {
