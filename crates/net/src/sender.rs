@@ -199,6 +199,11 @@ impl Sender {
         Next::Start(at)
     }
 
+    /// The copy cannot be continued after all.
+    pub const fn give_up(&mut self) {
+        self.stage = Stage::NeedsCopy;
+    }
+
     /// The copy is ready at `at`, where it was told to start. `hash` is ours there.
     ///
     /// # Errors

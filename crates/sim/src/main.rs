@@ -141,6 +141,7 @@ fn report(out: &mut impl Write, summary: &Summary) -> io::Result<()> {
         ("copies stopped by a disk error", stats.failures),
         ("copies that found damage", stats.damaged),
         ("disks rolled back", stats.rollbacks),
+        ("control file slots that rotted", stats.rotten_slots),
         ("frames refused", stats.refusals),
         ("events", stats.events),
     ];

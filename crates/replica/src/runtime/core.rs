@@ -392,11 +392,14 @@ impl Shared {
         result.and(applied)
     }
 
+    /// The store failed.
     pub(super) fn fail(self: &Arc<Self>, text: String) {
-        self.end_reign(&text);
-        self.status.lock().failed = Some(text);
-        self.applied.fail(Error::Closed);
-        self.changed.notify_all();
+        self.push(In::StoreFailed(text.clone()));
+        // A member that was closed already does not hear it.
+        if self.core.lock().closed {
+            self.status.lock().failed.get_or_insert(text);
+            self.changed.notify_all();
+        }
     }
 
     /// Somebody is about to wait for the store.

@@ -1,6 +1,6 @@
 //! Making and opening an instance's folder.
 //!
-//! ORDER: the lock, the control file, the log (a truncation that had begun is finished here), the clean mark
+//! ORDER: the lock, the control file (written again), the log (a truncation that had begun is finished here), the clean mark
 //! taken away, then everything else. Not here: what runs afterwards.
 
 use std::path::{Path, PathBuf};
@@ -85,7 +85,8 @@ pub(super) fn open(
 ) -> Result<Arc<Shared>, ReplicaError> {
     let data_dir = options.data_dir.clone();
     let mut disk = disk(&data_dir, options.disk_threads, false)?;
-    let (generation, control) = Control::read(&mut disk.blocking()).map_err(at(&data_dir))?;
+    // ORDER: durable in both slots before anything is acted upon.
+    let (generation, control) = Control::open(&mut disk.blocking()).map_err(at(&data_dir))?;
     let identity = control.identity;
     let recovered = recover(
         &mut disk,

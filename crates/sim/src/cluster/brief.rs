@@ -43,7 +43,8 @@ pub(super) fn brief_config(config: &Config) -> String {
         .iter()
         .map(|copy| {
             let mark = if copy.in_sync { "+" } else { "-" };
-            format!("n{}{mark}@{}", copy.instance.0.wrapping_sub(1), copy.durable)
+            let held = copy.durable;
+            format!("n{}{mark}@{}:{}", copy.instance.0.wrapping_sub(1), held.epoch, held.lsn)
         })
         .collect();
     format!(

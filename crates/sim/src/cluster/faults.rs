@@ -1,5 +1,7 @@
 //! What goes wrong, and the operator who promotes.
 
+use bytes::Bytes;
+use outrigger_replica::control::Control;
 use outrigger_replica::rules::Rule;
 use outrigger_wal::Lsn;
 use outrigger_wal::disk::FileId;
@@ -172,6 +174,10 @@ impl Cluster {
             self.net.cut(now, conn, notice.clone(), &mut self.queue);
         }
         self.maybe_roll_back(node);
+        if self.faults.chance(self.plan.faults.rot) && !self.healed {
+            let slot = u8::try_from(self.faults.below(2)).unwrap_or(0);
+            self.rot_control(node, slot);
+        }
         if !self.plan_is_scripted() {
             self.restart_later(node);
         }
@@ -262,6 +268,27 @@ impl Cluster {
         }
     }
 
+    /// Flips a bit in one slot of the control file of a copy that is down; `false` when the other slot
+    /// alone would not be enough: one that was torn or is not durable is a fault of its own.
+    pub fn rot_control(&mut self, node: usize, slot: u8) -> bool {
+        let disk = &self.nodes[node].disk;
+        let other = disk.durable_bytes(FileId::Control(1 - slot.min(1)));
+        let whole =
+            |bytes: Option<&Bytes>| bytes.is_some_and(|bytes| Control::decode(bytes).is_ok());
+        let file = FileId::Control(slot);
+        let (Some(bytes), true) = (disk.file_bytes(file), whole(other.as_ref())) else {
+            return false;
+        };
+        if self.nodes[node].process.is_some() || !whole(Some(&bytes)) {
+            return false;
+        }
+        let at = self.faults.below(bytes.len() as u64);
+        let bit = u8::try_from(self.faults.below(8)).unwrap_or(0);
+        self.note(|| format!("a bit flips in slot {slot} of the control file of n{node} at {at}"));
+        self.stats.rotten_slots += 1;
+        self.nodes[node].disk.flip_bit(file, at, bit)
+    }
+
     /// Remembers a disk, to come back with it once; not while another copy is damaged.
     pub fn snapshot(&mut self, node: usize) {
         if self.rolled_back || self.nodes[node].process.is_none() {
@@ -283,11 +310,12 @@ impl Cluster {
     /// A disk comes back as it once was, but only where the authority knows of everything it had
     /// promised since: beyond that no rule can help.
     fn maybe_roll_back(&mut self, node: usize) {
-        let heard = self.authority.heard(instance(node)).1;
+        let heard = self.authority.heard(instance(node));
         let slot = &mut self.nodes[node];
         let durable = slot.shadow.durable;
         let worth = slot.snapshot.as_ref().is_some_and(|(_, _, then)| then.durable < durable);
-        if !worth || heard < durable || self.rolled_back || self.healed {
+        let known = heard.epoch >= slot.shadow.epoch && heard.lsn >= durable;
+        if !worth || !known || self.rolled_back || self.healed {
             return;
         }
         if let Some((disk, store, mut shadow)) = slot.snapshot.take() {

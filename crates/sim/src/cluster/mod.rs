@@ -34,6 +34,7 @@ use std::io::Write as _;
 
 use outrigger_net::config::{Config, Copy, Rule, Version};
 use outrigger_replica::member::{Event as Said, In, Out};
+use outrigger_wal::recover::Promise;
 use outrigger_wal::{Epoch, Lsn, Micros};
 
 pub(crate) use authority::Ask;
@@ -95,7 +96,7 @@ impl Cluster {
             instance: instance(node),
             addresses: vec![format!("node-{node}:1")],
             in_sync: true,
-            durable: Lsn::ZERO,
+            durable: Promise::NONE,
         });
         let config = Config {
             version: Version(1),
@@ -463,6 +464,7 @@ impl Cluster {
         let shadow = &mut self.nodes[node].shadow;
         shadow.bound(durable, hash);
         shadow.durable = durable;
+        shadow.epoch = epoch.number;
         let before = std::mem::replace(&mut shadow.commit, commit);
         if commit < before {
             self.violate(format!(

@@ -45,6 +45,8 @@ pub struct Faults {
     pub flip: u32,
     /// A disk comes back older than it was, once in a run.
     pub rollback: u32,
+    /// How often, in a thousand crashes, a bit of one slot of the control file flips while the copy is down.
+    pub rot: u32,
 }
 
 /// One run.
@@ -135,6 +137,7 @@ impl Plan {
             promote_stalled: 0,
             flip: some(60, 5..15),
             rollback: some(150, 5..30),
+            rot: 0,
         };
         plan.crash_open_per_mille = some(300, 20..200);
         plan.authority_loss_per_mille = some(500, 10..200);
@@ -148,6 +151,9 @@ impl Plan {
         // In runs of their own: a reign that other faults end, or a copy that they shut out, would hide it.
         if rng.chance(80) {
             plan.stalls(rng);
+        }
+        if rng.chance(400) {
+            plan.faults.rot = u32::try_from(rng.range(100..700)).unwrap_or(0);
         }
         plan
     }

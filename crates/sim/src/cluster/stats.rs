@@ -41,6 +41,8 @@ pub struct Stats {
     pub damaged: u64,
     /// Disks rolled back.
     pub rollbacks: u64,
+    /// Slots of control files that rotted.
+    pub rotten_slots: u64,
     /// Frames, acknowledgements and configurations that were refused.
     pub refusals: u64,
     /// Events.
@@ -69,6 +71,7 @@ impl Stats {
         self.failures += other.failures;
         self.damaged += other.damaged;
         self.rollbacks += other.rollbacks;
+        self.rotten_slots += other.rotten_slots;
         self.refusals += other.refusals;
         self.events += other.events;
     }
