@@ -8,7 +8,8 @@ use std::collections::BTreeMap;
 use bytes::Bytes;
 use outrigger_net::config::{Config, Copy, Rule, Version};
 use outrigger_replica::rules::Rules;
-use outrigger_wal::{ContentId, Epoch, InstanceId, Lsn};
+use outrigger_wal::recover::Promise;
+use outrigger_wal::{ContentId, Epoch, InstanceId};
 
 use crate::codec::{Put, Take};
 use crate::error::{CodecError, Error};
@@ -24,7 +25,7 @@ pub fn first_config(instance: InstanceId, addresses: Vec<String>) -> Config {
         version: Version(1),
         epoch: Epoch::NONE,
         primary: instance,
-        copies: vec![Copy { instance, addresses, in_sync: true, durable: Lsn::ZERO }],
+        copies: vec![Copy { instance, addresses, in_sync: true, durable: Promise::NONE }],
         rule: Rule::All,
     }
 }

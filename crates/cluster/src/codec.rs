@@ -6,12 +6,13 @@
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 use outrigger_net::config::{Config, Copy, Rule, Version};
 use outrigger_net::frame::{MAX_ADDRESS_BYTES, MAX_ADDRESSES, MAX_COPIES};
+use outrigger_wal::recover::Promise;
 use outrigger_wal::{ClusterId, ContentId, Epoch, InstanceId, LogId, Lsn};
 
 use crate::error::CodecError;
 
 /// The bytes of a copy without addresses.
-const COPY_BYTES: usize = 27;
+const COPY_BYTES: usize = 35;
 
 /// Takes fields off the front.
 pub(crate) struct Take<'a> {
@@ -76,6 +77,10 @@ impl<'a> Take<'a> {
 
     pub(crate) fn epoch(&mut self) -> Result<Epoch, CodecError> {
         Ok(Epoch { number: self.u64()?, nonce: self.u128()? })
+    }
+
+    pub(crate) fn promise(&mut self) -> Result<Promise, CodecError> {
+        Ok(Promise { epoch: self.u64()?, lsn: self.lsn()? })
     }
 
     pub(crate) fn flag(&mut self) -> Result<bool, CodecError> {
@@ -143,7 +148,7 @@ impl<'a> Take<'a> {
             Ok(Copy {
                 instance: take.instance()?,
                 in_sync: take.flag()?,
-                durable: take.lsn()?,
+                durable: take.promise()?,
                 addresses: take.addresses()?,
             })
         })?;
@@ -199,6 +204,11 @@ impl Put {
         self.u128(epoch.nonce);
     }
 
+    pub(crate) fn promise(&mut self, promise: Promise) {
+        self.u64(promise.epoch);
+        self.u64(promise.lsn.0);
+    }
+
     pub(crate) fn flag(&mut self, flag: bool) {
         self.u8(u8::from(flag));
     }
@@ -245,7 +255,7 @@ impl Put {
         self.list(COPIES, MAX_COPIES, &config.copies, |put, copy| {
             put.u128(copy.instance.0);
             put.flag(copy.in_sync);
-            put.u64(copy.durable.0);
+            put.promise(copy.durable);
             put.addresses(&copy.addresses);
         });
     }

@@ -15,6 +15,7 @@ use outrigger_replica::rules::Rules;
 use outrigger_replica::runtime::{Authority, Replica, ReplicaError, ReplicaOptions, Told};
 use outrigger_replica::store::StateStore;
 use outrigger_wal::format::DEFAULT_SEGMENT_BYTES;
+use outrigger_wal::recover::Promise;
 use outrigger_wal::{ClusterId, ContentId, Epoch, InstanceId, LogId, Lsn};
 use parking_lot::Mutex;
 
@@ -128,7 +129,7 @@ impl LocalCluster {
                         instance,
                         addresses: vec![address],
                         in_sync: false,
-                        durable: Lsn::ZERO,
+                        durable: Promise::NONE,
                     }),
                 }
                 inner.register.swap(config.version, &new, Proposer::Operator, Rules::all())?;
@@ -177,8 +178,8 @@ impl Authority for One {
         self.shared.tell();
     }
 
-    fn report(&self, epoch: Epoch, durable: Lsn, _commit: Lsn, _applied: Lsn, cut: Option<Lsn>) {
-        let report = Report { instance: self.instance, epoch: epoch.number, durable, cut };
+    fn report(&self, epoch: Epoch, durable: Lsn, _commit: Lsn, _applied: Lsn, _cut: Option<Lsn>) {
+        let report = Report { instance: self.instance, epoch: epoch.number, durable };
         if let Err(refused) = self.shared.inner.lock().register.report(&report) {
             tracing::debug!(%refused, "a report is refused");
         }

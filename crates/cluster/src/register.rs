@@ -12,6 +12,7 @@ use std::collections::BTreeMap;
 
 use outrigger_net::config::{Config, Version};
 use outrigger_replica::rules::{Rule, Rules};
+use outrigger_wal::recover::Promise;
 use outrigger_wal::{Epoch, InstanceId, Lsn};
 
 /// Who asks for a change.
@@ -26,15 +27,6 @@ pub enum Proposer {
     Operator,
 }
 
-/// What a copy was heard to hold durably.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Default, Debug)]
-pub struct Heard {
-    /// The number of the reign whose history it holds.
-    pub epoch: u64,
-    /// The highest durable LSN heard in that reign.
-    pub durable: Lsn,
-}
-
 /// A copy says what it holds.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub struct Report {
@@ -44,20 +36,13 @@ pub struct Report {
     pub epoch: u64,
     /// Its durable LSN.
     pub durable: Lsn,
-    /// Where its log was just cut: its floor falls to there.
-    pub cut: Option<Lsn>,
 }
 
 impl Report {
     /// One report that says what this one and a `later` one of the same copy say one after the other.
     #[must_use]
     pub fn then(self, later: Self) -> Self {
-        if later.epoch != self.epoch {
-            return if later.epoch > self.epoch { later } else { self };
-        }
-        let held = later.cut.map_or(self.durable, |fork| self.durable.min(fork));
-        let cut = [self.cut, later.cut].into_iter().flatten().min();
-        Self { durable: held.max(later.durable), cut, ..later }
+        if (later.epoch, later.durable) > (self.epoch, self.durable) { later } else { self }
     }
 }
 
@@ -179,13 +164,14 @@ pub enum ReportRefused {
 #[derive(Clone, PartialEq, Eq, Default, Debug)]
 pub struct Register {
     config: Option<Config>,
-    heard: BTreeMap<InstanceId, Heard>,
+    /// The highest durable LSN heard of each copy, and of which reign's history.
+    heard: BTreeMap<InstanceId, Promise>,
 }
 
 impl Register {
     /// A register with this content: of a checkpoint, or of a file.
     #[must_use]
-    pub const fn from_parts(config: Option<Config>, heard: BTreeMap<InstanceId, Heard>) -> Self {
+    pub const fn from_parts(config: Option<Config>, heard: BTreeMap<InstanceId, Promise>) -> Self {
         Self { config, heard }
     }
 
@@ -197,16 +183,16 @@ impl Register {
 
     /// What was heard of each copy.
     #[must_use]
-    pub const fn all_heard(&self) -> &BTreeMap<InstanceId, Heard> {
+    pub const fn all_heard(&self) -> &BTreeMap<InstanceId, Promise> {
         &self.heard
     }
 
     /// What was heard of a copy: at least what is recorded.
     #[must_use]
-    pub fn heard(&self, instance: InstanceId) -> Heard {
+    pub fn heard(&self, instance: InstanceId) -> Promise {
         self.heard.get(&instance).copied().unwrap_or_else(|| {
             let copy = self.config.as_ref().and_then(|config| config.copy(instance));
-            Heard { epoch: 0, durable: copy.map_or(Lsn::ZERO, |copy| copy.durable) }
+            copy.map_or(Promise::NONE, |copy| copy.durable)
         })
     }
 
@@ -292,8 +278,7 @@ impl Register {
         for copy in &recorded.copies {
             let joined = copy.in_sync && !self.is_in_sync(copy.instance);
             if joined {
-                let heard = Heard { epoch: recorded.epoch.number, durable: copy.durable };
-                self.heard.insert(copy.instance, heard);
+                self.heard.insert(copy.instance, copy.durable);
             }
         }
         self.config = Some(recorded);
@@ -316,14 +301,15 @@ impl Register {
     pub fn candidate(&self, in_touch: impl Fn(InstanceId) -> bool) -> Option<InstanceId> {
         let config = self.config.as_ref()?;
         let others = config.in_sync_set().filter(|at| *at != config.primary && in_touch(*at));
-        others.max_by_key(|at| {
-            let heard = self.heard(*at);
-            (heard.epoch, heard.durable, std::cmp::Reverse(*at))
-        })
+        others.max_by_key(|at| (self.heard(*at), std::cmp::Reverse(*at)))
     }
 
     /// Takes a report (S6): a higher epoch's replaces what was heard, of the same epoch the higher
-    /// durable LSN counts, and a cut lowers it to the fork.
+    /// durable LSN counts.
+    ///
+    /// A log is cut at most once for an epoch, before anything is said of its history in that epoch. So the first
+    /// report in an epoch lowers the floor to the fork, whichever it is, and one that comes late, or twice,
+    /// cannot lower it again.
     ///
     /// # Errors
     /// Reports of lower epochs than heard, of epochs never recorded, and of strangers change nothing.
@@ -338,12 +324,8 @@ impl Register {
         if reported < heard.epoch {
             return Err(ReportRefused::Stale { reported, heard: heard.epoch });
         }
-        let durable = match report.cut {
-            _ if reported > heard.epoch => report.durable,
-            Some(fork) => heard.durable.min(fork).max(report.durable),
-            None => heard.durable.max(report.durable),
-        };
-        self.heard.insert(report.instance, Heard { epoch: reported, durable });
+        let promise = Promise { epoch: reported, lsn: report.durable };
+        self.heard.insert(report.instance, heard.max(promise));
         Ok(())
     }
 
@@ -351,14 +333,16 @@ impl Register {
         self.config.as_ref().is_some_and(|config| config.in_sync(instance))
     }
 
-    /// S6: the recorded configuration carries what was heard of each copy. One that is new in the
-    /// in-sync set takes what its primary observed in this epoch: what it held before is past.
+    /// S6: the recorded configuration carries what was heard of each copy. Of one that is new in the
+    /// in-sync set that is also what its primary observed in this epoch: what it held in earlier ones is past.
     fn stamped(&self, current: &Config, new: &Config) -> Config {
         let mut stamped = new.clone();
         for copy in &mut stamped.copies {
             let joins = copy.in_sync && !current.in_sync(copy.instance);
-            if !joins {
-                copy.durable = self.heard(copy.instance).durable;
+            let observed = Promise { epoch: new.epoch.number, lsn: copy.durable.lsn };
+            copy.durable = self.heard(copy.instance);
+            if joins {
+                copy.durable = copy.durable.max(observed);
             }
         }
         stamped

@@ -88,15 +88,15 @@ fn a_refused_swap_still_counts_the_reports_it_carries() {
     let catalog = catalog(&MemorySlots::default());
     let mut log = Log::default();
     log.change(1, create(pair()));
-    let stale = Report { instance: C, epoch: 1, durable: Lsn(5), cut: None };
-    let report = Report { instance: B, epoch: 1, durable: Lsn(222), cut: None };
+    let stale = Report { instance: C, epoch: 1, durable: Lsn(5) };
+    let report = Report { instance: B, epoch: 1, durable: Lsn(222) };
     let reports = vec![stale, report];
     let (seen, new, proposer) = (Version(1), new_epoch(11), Proposer::Instance(A));
     log.change(2, Change::Swap { content: CONTENT, seen, new, proposer, reports });
     catalog.apply(&log.records).unwrap();
     assert_eq!(recorded(&catalog), pair());
     let heard = catalog.read(|state| state.contents[&CONTENT].register.heard(B));
-    assert_eq!(heard.durable, Lsn(222));
+    assert_eq!(heard.lsn, Lsn(222));
 }
 
 #[test]

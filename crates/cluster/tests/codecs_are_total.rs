@@ -13,9 +13,9 @@ use outrigger_cluster::register::{Proposer, Report};
 use outrigger_cluster::slots::{Kind, MemorySlots, Saved};
 use outrigger_net::config::{Config, Copy, Rule, Version};
 use outrigger_replica::rules::Rules;
+use outrigger_wal::recover::Promise;
 use outrigger_wal::{ClusterId, ContentId, Epoch, InstanceId, LogId, Lsn};
 use proptest::collection::vec;
-use proptest::option;
 use proptest::prelude::*;
 
 fn an_instance() -> impl Strategy<Value = InstanceId> {
@@ -24,6 +24,10 @@ fn an_instance() -> impl Strategy<Value = InstanceId> {
 
 fn an_lsn() -> impl Strategy<Value = Lsn> {
     any::<u64>().prop_map(Lsn)
+}
+
+fn a_promise() -> impl Strategy<Value = Promise> {
+    (any::<u64>(), an_lsn()).prop_map(|(epoch, lsn)| Promise { epoch, lsn })
 }
 
 fn an_epoch() -> impl Strategy<Value = Epoch> {
@@ -35,7 +39,7 @@ fn addresses() -> impl Strategy<Value = Vec<String>> {
 }
 
 fn a_config() -> impl Strategy<Value = Config> {
-    let copy = (an_instance(), addresses(), any::<bool>(), an_lsn()).prop_map(
+    let copy = (an_instance(), addresses(), any::<bool>(), a_promise()).prop_map(
         |(instance, addresses, in_sync, durable)| Copy { instance, addresses, in_sync, durable },
     );
     (any::<u64>(), an_epoch(), an_instance(), vec(copy, 0..5)).prop_map(
@@ -50,8 +54,8 @@ fn a_config() -> impl Strategy<Value = Config> {
 }
 
 fn a_record() -> impl Strategy<Value = Record> {
-    let report = (an_instance(), any::<u64>(), an_lsn(), option::of(an_lsn()))
-        .prop_map(|(instance, epoch, durable, cut)| Report { instance, epoch, durable, cut });
+    let report = (an_instance(), any::<u64>(), an_lsn())
+        .prop_map(|(instance, epoch, durable)| Report { instance, epoch, durable });
     let proposer = prop_oneof![
         an_instance().prop_map(Proposer::Instance),
         Just(Proposer::Coordinator),

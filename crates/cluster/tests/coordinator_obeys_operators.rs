@@ -27,7 +27,7 @@ fn a_content_whose_primary_is_gone_is_failed_over_to_its_in_sync_copy() {
     assert_eq!((primary, reign.number, version), (B, 2, Version(6)));
     assert_eq!((config.primary, config.epoch), (B, reign));
     assert!(config.in_sync(A), "the old primary leaves later, by S2");
-    assert_eq!(config.copy(B).unwrap().durable, Lsn(4_000), "it carries the floor");
+    assert_eq!(config.copy(B).unwrap().durable.lsn, Lsn(4_000), "it carries the floor");
     assert_ne!(reign.nonce, epoch(1).nonce);
     assert_eq!(world.pushed(b), [5, 6]);
     assert_eq!(world.coordinator.counters().promotions, 1);

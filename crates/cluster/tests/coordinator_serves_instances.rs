@@ -6,6 +6,7 @@ use outrigger_cluster::coordinator::{Event, In, Out};
 use outrigger_net::config::Config;
 use outrigger_net::message::{Envelope, Message, Reason, Role, Session};
 use outrigger_replica::member::LinkId;
+use outrigger_wal::recover::Promise;
 use outrigger_wal::{ClusterId, ContentId, Epoch, LogId, Lsn};
 use support::{A, B, C, CONTENT, World, create, epoch, hello, next, pair};
 
@@ -116,18 +117,55 @@ fn reports_are_recorded_with_the_next_change() {
     assert!(world.waiting.is_empty(), "a report alone is not logged");
     world.say(a, ask(1, &pair(), next(&pair(), |new| new.epoch = epoch(2))));
     world.apply();
-    assert_eq!(world.config().copy(B).unwrap().durable, Lsn(500));
+    assert_eq!(world.config().copy(B).unwrap().durable.lsn, Lsn(500));
     world.report(B, epoch(0), 900, None);
     let config = world.config();
     world.say(a, ask(2, &config, next(&config, |_| {})));
     world.apply();
-    assert_eq!(world.config().copy(B).unwrap().durable, Lsn(500), "a lower epoch says nothing");
+    assert_eq!(world.config().copy(B).unwrap().durable.lsn, Lsn(500), "a lower epoch says nothing");
     world.report(B, epoch(2), 300, Some(300));
     let config = world.config();
     world.say(a, ask(3, &config, next(&config, |_| {})));
     world.apply();
-    assert_eq!(world.config().copy(B).unwrap().durable, Lsn(300), "a cut lowers the floor");
+    assert_eq!(world.config().copy(B).unwrap().durable.lsn, Lsn(300), "a cut lowers the floor");
     assert_eq!(world.coordinator.counters().stale_reports, 1);
+}
+
+/// A held 900, is cut to 300 for epoch 2 and is durable up to 700 in that, which commits rely on. Then the
+/// report of the cut comes again, or only now: A tells it to each coordinator anew. The floor of A stays where its promise is (S6), also for the
+/// coordinator that reads the catalog after a restart.
+#[test]
+fn a_report_of_a_cut_that_comes_late_or_twice_lowers_no_floor() {
+    for first in [true, false] {
+        let mut world = World::with_pair();
+        let a = world.connect(A);
+        world.report(A, epoch(1), 900, None);
+        world.say(a, ask(1, &pair(), next(&pair(), |new| new.epoch = epoch(2))));
+        world.apply();
+        if first {
+            world.report(A, epoch(2), 300, Some(300));
+        }
+        world.report(A, epoch(2), 700, None);
+        world.report(A, epoch(2), 300, Some(300));
+        let mut asked = 2;
+        let mut record = |world: &mut World| {
+            let config = world.config();
+            world.say(a, ask(asked, &config, next(&config, |_| {})));
+            world.apply();
+            asked += 1;
+            world.config().copy(A).unwrap().durable
+        };
+        let promise = Promise { epoch: 2, lsn: Lsn(700) };
+        assert_eq!(record(&mut world), promise, "{first}");
+        // Another reign of the coordinator: what was heard is in the catalog alone.
+        world.step(In::Serving(None));
+        world.step(In::Serving(Some(epoch(7))));
+        world.connect(A);
+        world.report(A, epoch(2), 300, Some(300));
+        assert_eq!(record(&mut world), promise, "{first}, after a restart");
+        world.report(A, epoch(2), 800, None);
+        assert_eq!(record(&mut world).lsn, Lsn(800));
+    }
 }
 
 #[test]

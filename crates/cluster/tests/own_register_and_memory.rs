@@ -139,11 +139,11 @@ fn slots_in_files_keep_the_last_saved_value_and_say_what_they_are() {
 fn the_memory_authority_decides_as_the_catalog_does() {
     let mut authority = MemoryAuthority::new(Rules::all());
     authority.create(CONTENT, pair()).unwrap();
-    let report = Report { instance: B, epoch: 1, durable: Lsn(700), cut: None };
+    let report = Report { instance: B, epoch: 1, durable: Lsn(700) };
     authority.report(CONTENT, &report).unwrap();
     authority.promote(CONTENT, B, 5).unwrap();
     let config = authority.config(CONTENT).unwrap().clone();
-    assert_eq!((config.primary, config.copy(B).unwrap().durable), (B, Lsn(700)));
+    assert_eq!((config.primary, config.copy(B).unwrap().durable.lsn), (B, Lsn(700)));
     let back = next(&pair(), |new| new.epoch = epoch(2));
     let late = authority.compare_and_swap(CONTENT, Version(5), &back, A);
     assert!(matches!(late, Err(Conflict::VersionMoved { .. })));

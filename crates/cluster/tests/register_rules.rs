@@ -7,6 +7,7 @@ mod support;
 use outrigger_cluster::register::{Conflict, Proposer, Register, Report, ReportRefused};
 use outrigger_net::config::{Config, Version};
 use outrigger_replica::rules::Rules;
+use outrigger_wal::recover::Promise;
 use outrigger_wal::{Epoch, Lsn};
 use proptest::prelude::*;
 use support::{A, B, C, copy, epoch, next, pair};
@@ -28,13 +29,8 @@ fn changed(change: impl FnOnce(&mut Config)) -> Config {
     next(&pair(), change)
 }
 
-fn report(
-    instance: outrigger_wal::InstanceId,
-    epoch: u64,
-    durable: u64,
-    cut: Option<u64>,
-) -> Report {
-    Report { instance, epoch, durable: Lsn(durable), cut: cut.map(Lsn) }
+fn report(instance: outrigger_wal::InstanceId, epoch: u64, durable: u64) -> Report {
+    Report { instance, epoch, durable: Lsn(durable) }
 }
 
 #[test]
@@ -72,7 +68,7 @@ fn an_operator_adds_copies_and_moves_them() {
     });
     let recorded = decide(&new, Proposer::Operator).unwrap();
     assert_eq!(recorded.copies[1].addresses, ["elsewhere:1"]);
-    assert_eq!(recorded.copy(C).unwrap().durable, Lsn::ZERO, "nothing was heard of it");
+    assert_eq!(recorded.copy(C).unwrap().durable.lsn, Lsn::ZERO, "nothing was heard of it");
 }
 
 #[test]
@@ -188,13 +184,13 @@ fn a_proposal_that_won_wins_again_and_another_of_its_version_does_not() {
 #[test]
 fn a_recorded_configuration_carries_what_was_heard_of_each_copy() {
     let mut register = register();
-    register.report(&report(B, 1, 300, None)).unwrap();
-    register.report(&report(A, 1, 400, None)).unwrap();
+    register.report(&report(B, 1, 300)).unwrap();
+    register.report(&report(A, 1, 400)).unwrap();
     let promotion = register.promotion(B, 3).unwrap();
     register.swap(Version(5), &promotion, Proposer::Coordinator, Rules::all()).unwrap();
     let config = register.config().unwrap();
-    assert_eq!(config.copy(B).unwrap().durable, Lsn(300), "the floor of the promoted copy");
-    assert_eq!(config.copy(A).unwrap().durable, Lsn(400));
+    assert_eq!(config.copy(B).unwrap().durable.lsn, Lsn(300), "the floor of the promoted copy");
+    assert_eq!(config.copy(A).unwrap().durable.lsn, Lsn(400));
 }
 
 #[test]
@@ -202,29 +198,49 @@ fn a_copy_new_in_the_in_sync_set_takes_what_its_primary_observed_in_this_epoch()
     let mut register = register();
     let alone = changed(|new| new.copies[1].in_sync = false);
     register.swap(Version(5), &alone, BY_A, Rules::all()).unwrap();
-    register.report(&report(B, 0, 500, None)).unwrap();
+    register.report(&report(B, 0, 500)).unwrap();
+    // Whatever epoch the proposal writes there.
     let grown = next(&alone, |new| new.copies[1] = copy(B, true, 120));
     register.swap(Version(6), &grown, BY_A, Rules::all()).unwrap();
-    assert_eq!(register.config().unwrap().copy(B).unwrap().durable, Lsn(120));
+    assert_eq!(register.config().unwrap().copy(B).unwrap().durable.lsn, Lsn(120));
     let again = next(&grown, |_| {});
     register.swap(Version(7), &again, BY_A, Rules::all()).unwrap();
-    assert_eq!(register.config().unwrap().copy(B).unwrap().durable, Lsn(120), "it stays");
+    assert_eq!(register.config().unwrap().copy(B).unwrap().durable.lsn, Lsn(120), "it stays");
+}
+
+#[test]
+fn what_is_recorded_of_a_copy_names_the_reign_whose_history_it_held() {
+    // A held 400 in epoch 1; B reigns in epoch 2, from wherever. A promise of epoch 1 counts up to there.
+    let mut register = register();
+    register.report(&report(A, 1, 400)).unwrap();
+    let promotion = register.promotion(B, 3).unwrap();
+    register.swap(Version(5), &promotion, Proposer::Coordinator, Rules::all()).unwrap();
+    let held = |register: &Register, of| register.config().unwrap().copy(of).unwrap().durable;
+    assert_eq!(held(&register, A), Promise { epoch: 1, lsn: Lsn(400) });
+    let alone = next(register.config().unwrap(), |new| new.copies[0].in_sync = false);
+    register.swap(Version(6), &alone, Proposer::Instance(B), Rules::all()).unwrap();
+    // It joins again: what B observed of it is of B's own epoch, and takes back nothing heard in that.
+    register.report(&report(A, 2, 130)).unwrap();
+    let grown = next(&alone, |new| new.copies[0] = copy(A, true, 120));
+    register.swap(Version(7), &grown, Proposer::Instance(B), Rules::all()).unwrap();
+    assert_eq!(held(&register, A), Promise { epoch: 2, lsn: Lsn(130) });
+    assert_eq!(register.heard(A), Promise { epoch: 2, lsn: Lsn(130) });
 }
 
 #[test]
 fn a_truncation_lowers_the_floor_and_what_came_before_does_not_raise_it_again() {
     // Counterexample 6: failover to B with a fork at 50, A truncates, and could not be promoted again.
     let mut register = register();
-    register.report(&report(A, 1, 100, None)).unwrap();
+    register.report(&report(A, 1, 100)).unwrap();
     let promotion = register.promotion(B, 3).unwrap();
     register.swap(Version(5), &promotion, Proposer::Coordinator, Rules::all()).unwrap();
-    register.report(&report(A, 2, 50, Some(50))).unwrap();
-    assert_eq!(register.heard(A).durable, Lsn(50));
-    let late = register.report(&report(A, 1, 100, None));
+    register.report(&report(A, 2, 50)).unwrap();
+    assert_eq!(register.heard(A).lsn, Lsn(50));
+    let late = register.report(&report(A, 1, 100));
     assert_eq!(late, Err(ReportRefused::Stale { reported: 1, heard: 2 }));
     let back = register.promotion(A, 4).unwrap();
     register.swap(Version(6), &back, Proposer::Coordinator, Rules::all()).unwrap();
-    assert_eq!(register.config().unwrap().copy(A).unwrap().durable, Lsn(50));
+    assert_eq!(register.config().unwrap().copy(A).unwrap().durable.lsn, Lsn(50));
 }
 
 #[test]
@@ -232,21 +248,15 @@ fn reports_take_the_most_of_one_epoch_and_the_newest_of_several() {
     let mut register = register();
     let promotion = register.promotion(B, 3).unwrap();
     register.swap(Version(5), &promotion, Proposer::Coordinator, Rules::all()).unwrap();
-    for (epoch, durable, cut, expected) in [
-        (0, 50, None, 90),
-        (0, 95, None, 95),
-        (1, 80, None, 80),
-        (1, 70, None, 80),
-        (1, 60, Some(60), 60),
-        (1, 70, Some(65), 70),
-        (2, 10, None, 10),
-    ] {
-        register.report(&report(B, epoch, durable, cut)).unwrap();
-        assert_eq!(register.heard(B).durable, Lsn(expected), "{epoch} {durable} {cut:?}");
+    for (epoch, durable, expected) in
+        [(0, 50, 90), (0, 95, 95), (1, 80, 80), (1, 70, 80), (1, 85, 85), (2, 10, 10)]
+    {
+        register.report(&report(B, epoch, durable)).unwrap();
+        assert_eq!(register.heard(B).lsn, Lsn(expected), "{epoch} {durable}");
     }
-    let ahead = register.report(&report(B, 3, 10, None));
+    let ahead = register.report(&report(B, 3, 10));
     assert_eq!(ahead, Err(ReportRefused::Ahead { reported: 3, recorded: 2 }));
-    assert_eq!(register.report(&report(C, 1, 1, None)), Err(ReportRefused::NotACopy));
+    assert_eq!(register.report(&report(C, 1, 1)), Err(ReportRefused::NotACopy));
 }
 
 #[test]
@@ -256,7 +266,7 @@ fn of_several_candidates_the_one_that_holds_most_is_promoted() {
     let mut register = Register::default();
     register.create(config).unwrap();
     assert_eq!(register.candidate(|_| true), Some(C));
-    register.report(&report(B, 1, 20, None)).unwrap();
+    register.report(&report(B, 1, 20)).unwrap();
     assert_eq!(register.candidate(|_| true), Some(B), "a later history counts more than a longer");
     assert_eq!(register.candidate(|at| at == C), Some(C));
     assert_eq!(register.candidate(|at| at == A), None, "the primary itself is none");
@@ -276,8 +286,7 @@ fn with_s3_left_out_a_copy_that_lacks_commits_is_promoted() {
 }
 
 fn a_report() -> impl Strategy<Value = Report> {
-    (0..3_u64, 0..200_u64, proptest::option::of(0..200_u64))
-        .prop_map(|(epoch, durable, cut)| report(B, epoch, durable, cut))
+    (0..3_u64, 0..200_u64).prop_map(|(epoch, durable)| report(B, epoch, durable))
 }
 
 proptest! {

@@ -3,7 +3,8 @@
 //! Guarantees: none by itself; the authority that owns it gives each version one value for good.
 //! Not here: who may change it, and when (replica, cluster).
 
-use outrigger_wal::{Epoch, InstanceId, Lsn};
+use outrigger_wal::recover::Promise;
+use outrigger_wal::{Epoch, InstanceId};
 
 /// The version of a configuration; each change adds one.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Debug)]
@@ -35,9 +36,9 @@ pub struct Copy {
     pub addresses: Vec<String>,
     /// Whether a commit waits for it.
     pub in_sync: bool,
-    /// The highest durable LSN the authority had heard from it at the last change: a part of the
-    /// copy's floor (S6).
-    pub durable: Lsn,
+    /// The highest durable LSN the authority had heard from it at the last change, and of which reign's
+    /// history: a part of the copy's floor, up to the start of the next epoch (S6).
+    pub durable: Promise,
 }
 
 /// (version, epoch, primary, in-sync set) of one content.

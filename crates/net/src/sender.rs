@@ -84,6 +84,8 @@ pub struct Sender {
     unacked_bytes: u64,
     window_bytes: u64,
     told_commit: Lsn,
+    /// Since when the copy does not know of a higher commit LSN.
+    owed: Option<Micros>,
     heard: Micros,
     said: Micros,
     reading: bool,
@@ -108,6 +110,7 @@ impl Sender {
             unacked_bytes: 0,
             window_bytes,
             told_commit: Lsn::ZERO,
+            owed: None,
             heard: now,
             said: now,
             reading: false,
@@ -196,6 +199,11 @@ impl Sender {
         Next::Start(at)
     }
 
+    /// The copy cannot be continued after all.
+    pub const fn give_up(&mut self) {
+        self.stage = Stage::NeedsCopy;
+    }
+
     /// The copy is ready at `at`, where it was told to start. `hash` is ours there.
     ///
     /// # Errors
@@ -242,26 +250,44 @@ impl Sender {
             self.shipped_bytes = self.shipped_bytes.saturating_add(stored);
             self.next = block.end();
         }
-        self.told_commit = commit;
-        self.said = now;
+        self.told(now, commit);
         Message::Data { start, commit, keep, lens }
     }
 
-    /// The commit LSN when it is news to the copy, or when nothing was said for `quiet_micros`.
+    const fn told(&mut self, now: Micros, commit: Lsn) {
+        self.told_commit = commit;
+        self.said = now;
+        self.owed = None;
+    }
+
+    /// The commit LSN, when the copy does not know of it for `delay_micros` (the next block says it
+    /// too, and mostly comes first), or when nothing was said for `quiet_micros`.
     pub fn tell_commit(
         &mut self,
         now: Micros,
         commit: Lsn,
         keep: Lsn,
+        delay_micros: u64,
         quiet_micros: u64,
     ) -> Option<Message> {
-        let news = commit > self.told_commit || now.since(self.said) >= quiet_micros;
-        if !matches!(self.stage, Stage::Streaming) || !news {
+        if !matches!(self.stage, Stage::Streaming) {
             return None;
         }
-        self.told_commit = commit;
-        self.said = now;
+        if commit > self.told_commit && self.owed.is_none() {
+            self.owed = Some(now);
+        }
+        let owed = self.owed.is_some_and(|since| now.since(since) >= delay_micros);
+        if !owed && now.since(self.said) < quiet_micros {
+            return None;
+        }
+        self.told(now, commit);
         Some(Message::Commit { commit, keep })
+    }
+
+    /// Since when the copy does not know of a higher commit LSN.
+    #[must_use]
+    pub const fn owed(&self) -> Option<Micros> {
+        self.owed
     }
 
     /// Takes an acknowledgement. `checked`: whether S1 is held to (only seeded bugs say no).

@@ -1,16 +1,21 @@
 //! The control file of an instance: its identity, what it accepted, what it promised, and how far a
 //! long operation has come.
 //!
-//! Two slots, written in turn, each with a generation and a checksum: a torn write leaves the other
-//! one. Guarantees: what is answered to a peer was in here first; an unreadable pair is refused,
+//! Two slots, each with a generation and a checksum, written one after the other with the same
+//! generation; a change counts, and is acted upon, only when it is durable in both. So a torn write leaves
+//! the other slot, and one slot that rots takes nothing back: the other says the same, or something newer
+//! that nobody has acted upon. Whoever opens it writes both again first: bytes that are read back after a kill
+//! may be in the page cache alone.
+//!
+//! Guarantees: what is answered to a peer was in both slots first; an unreadable pair is refused,
 //! never made anew. Not here: the log's own bytes, and when to write (member).
 //!
 //! Layout, little-endian: magic 8, version u16 (1), body length u32, generation u64, checksum u32 (CRC-32
-//! over generation and body), body.
+//! over everything before it and the body), body.
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 use outrigger_net::config::Version;
-use outrigger_wal::disk::{Blocking, FileId, IoFault};
+use outrigger_wal::disk::{Blocking, FileId, Io, IoFault};
 use outrigger_wal::format::EpochEntry;
 use outrigger_wal::recover::{Promise, Promises, RecoverOptions};
 use outrigger_wal::{ClusterId, ContentId, Epoch, InstanceId, LogId, Lsn};
@@ -18,8 +23,12 @@ use outrigger_wal::{ClusterId, ContentId, Epoch, InstanceId, LogId, Lsn};
 const MAGIC: [u8; 8] = *b"\x89ORC\r\n\x1a\n";
 const VERSION: u16 = 1;
 const HEAD_BYTES: usize = 26;
+/// The bytes before the checksum.
+const CHECKED_BYTES: usize = 22;
 /// The largest control file, in bytes.
 const MAX_BYTES: u32 = 1 << 20;
+/// The two slots, in the order in which a change is written.
+pub(crate) const SLOTS: [FileId; 2] = [FileId::Control(0), FileId::Control(1)];
 /// How many reigns are kept (fate answers from them).
 pub const MAX_EPOCHS: usize = 4096;
 
@@ -65,6 +74,15 @@ pub struct Control {
     pub epochs: Vec<EpochEntry>,
 }
 
+/// The slot that is taken.
+struct Chosen {
+    generation: u64,
+    content: Control,
+    slot: FileId,
+    /// Which slots there are.
+    present: [bool; 2],
+}
+
 /// Why a control file cannot be used.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -72,12 +90,21 @@ pub enum ControlError {
     /// The disk refused.
     #[error("{0}")]
     Io(#[from] IoFault),
+    /// A slot that holds no whole content.
+    #[error("not a whole slot: {0}")]
+    Damaged(&'static str),
     /// Neither slot can be read.
     #[error(
-        "the control file is damaged in both slots ({0}): this copy cannot tell what it promised; \
-         rebuild it from another one"
+        "the control file is damaged in both slots ({}: {first}; {}: {second}): this copy cannot tell what it \
+         promised; rebuild it from another one",
+        SLOTS[0], SLOTS[1]
     )]
-    Damaged(&'static str),
+    BothDamaged {
+        /// What is wrong with the first.
+        first: String,
+        /// What is wrong with the second.
+        second: String,
+    },
     /// There is none.
     #[error("there is no control file: this is not an initialised instance (or its disk was lost)")]
     Missing,
@@ -152,7 +179,7 @@ impl Control {
         slot.put_u16_le(VERSION);
         slot.put_u32_le(u32::try_from(body.len()).unwrap_or(0));
         slot.put_u64_le(generation);
-        slot.put_u32_le(checksum(generation, &body));
+        slot.put_u32_le(checksum(&slot, &body));
         slot.put_slice(&body);
         slot.freeze()
     }
@@ -166,6 +193,7 @@ impl Control {
         if head.remaining() < HEAD_BYTES {
             return Err(ControlError::Damaged("too short"));
         }
+        let checked = slot.slice(..CHECKED_BYTES);
         let mut magic = [0; 8];
         head.copy_to_slice(&mut magic);
         if magic != MAGIC {
@@ -179,7 +207,7 @@ impl Control {
             return Err(ControlError::Damaged("cut short"));
         }
         let body = head.split_to(length);
-        if checksum(generation, &body) != sum {
+        if checksum(&checked, &body) != sum {
             return Err(ControlError::Damaged("checksum"));
         }
         if version != VERSION {
@@ -237,49 +265,106 @@ impl Control {
     /// Reads the newer of the two slots that is whole: (generation, content).
     ///
     /// # Errors
-    /// [`ControlError`].
+    /// [`ControlError`]; a single slot that is bad, unreadable or gone is none.
     pub fn read(disk: &mut Blocking<'_>) -> Result<(u64, Self), ControlError> {
-        let mut best: Option<(u64, Self)> = None;
-        let mut fault = None;
-        for slot in [FileId::Control(0), FileId::Control(1)] {
-            let bytes = match disk.read(slot, 0, MAX_BYTES) {
-                Ok(bytes) if !bytes.is_empty() => bytes,
-                Ok(_) | Err(IoFault::NotFound { .. }) => continue,
-                Err(other) => return Err(other.into()),
-            };
-            match Self::decode(&bytes) {
-                Ok(found) => {
-                    if best.as_ref().is_none_or(|(generation, _)| *generation < found.0) {
-                        best = Some(found);
-                    }
-                }
-                Err(error @ ControlError::Newer(_)) => return Err(error),
-                Err(error) => fault = Some(error),
-            }
-        }
-        best.ok_or_else(|| fault.unwrap_or(ControlError::Missing))
+        Self::choose(disk).map(|chosen| (chosen.generation, chosen.content))
     }
 
-    /// Makes the control file of a new instance: both slots, so that one can always be torn.
+    /// Reads it for a process that will act upon it: both slots hold the content durably when this returns.
+    ///
+    /// # Errors
+    /// [`ControlError`]; nothing may be acted upon then.
+    pub fn open(disk: &mut Blocking<'_>) -> Result<(u64, Self), ControlError> {
+        let Chosen { generation, content, slot, present } = Self::choose(disk)?;
+        let bytes = content.encode(generation);
+        // ORDER: the slot it was read from first, with the bytes that it holds: a crash in between tears
+        // nothing there that is durable already, and where it is not, the other slot is still the older
+        // one that counted until now. The other slot follows only when this one is durable.
+        let mut order = [(SLOTS[0], present[0]), (SLOTS[1], present[1])];
+        if slot == SLOTS[1] {
+            order.reverse();
+        }
+        for (file, present) in order {
+            if present {
+                disk.run(write_of(file, bytes.clone()))?;
+            } else {
+                disk.replace(FileId::ControlNew, file, bytes.clone())?;
+            }
+        }
+        Ok((generation, content))
+    }
+
+    fn choose(disk: &mut Blocking<'_>) -> Result<Chosen, ControlError> {
+        let mut best: Option<Chosen> = None;
+        let mut present = [true; 2];
+        let mut faults = [None, None];
+        for ((slot, present), fault) in SLOTS.into_iter().zip(&mut present).zip(&mut faults) {
+            let error = match disk.read(slot, 0, MAX_BYTES) {
+                Ok(bytes) => match Self::decode(&bytes) {
+                    Ok((generation, content)) => {
+                        if best.as_ref().is_none_or(|best| best.generation < generation) {
+                            best = Some(Chosen { generation, content, slot, present: [true; 2] });
+                        }
+                        continue;
+                    }
+                    // Also where the other one is older: it would take back what this one says.
+                    Err(error @ ControlError::Newer(_)) => return Err(error),
+                    Err(error) => error,
+                },
+                Err(IoFault::NotFound { .. }) => {
+                    *present = false;
+                    ControlError::Missing
+                }
+                Err(fault @ IoFault::Closed) => return Err(fault.into()),
+                // A slot that the device cannot read is as bad as one that rotted.
+                Err(fault) => fault.into(),
+            };
+            *fault = Some(error);
+        }
+        if let Some(best) = best {
+            if let Some(error) = faults.iter().flatten().next() {
+                tracing::warn!(%error, "one slot of the control file is bad: the other one is taken");
+            }
+            return Ok(Chosen { present, ..best });
+        }
+        match faults {
+            [Some(ControlError::Missing), Some(ControlError::Missing)] => {
+                Err(ControlError::Missing)
+            }
+            [Some(ControlError::Io(fault)), _] | [_, Some(ControlError::Io(fault))] => {
+                Err(fault.into())
+            }
+            [first, second] => {
+                let said = |fault: Option<ControlError>| match fault {
+                    Some(ControlError::Damaged(what)) => what.to_owned(),
+                    Some(ControlError::Missing) => "it is not there".to_owned(),
+                    other => other.map_or_else(String::new, |fault| fault.to_string()),
+                };
+                Err(ControlError::BothDamaged { first: said(first), second: said(second) })
+            }
+        }
+    }
+
+    /// Makes the control file of a new instance.
     ///
     /// # Errors
     /// [`ControlError::Io`].
     pub fn create(&self, disk: &mut Blocking<'_>) -> Result<(), ControlError> {
-        for (generation, slot) in [(1, FileId::Control(0)), (2, FileId::Control(1))] {
-            disk.replace(FileId::ControlNew, slot, self.encode(generation))?;
+        for slot in SLOTS {
+            disk.replace(FileId::ControlNew, slot, self.encode(1))?;
         }
         Ok(())
     }
 }
 
-/// The slot that holds `generation`.
-pub(crate) const fn slot_of(generation: u64) -> FileId {
-    FileId::Control(if generation % 2 == 1 { 0 } else { 1 })
+/// The durable write of a slot.
+pub(crate) fn write_of(slot: FileId, bytes: Bytes) -> Io {
+    Io::Write { file: slot, at: 0, parts: vec![bytes], dsync: true }
 }
 
-fn checksum(generation: u64, body: &[u8]) -> u32 {
+fn checksum(head: &[u8], body: &[u8]) -> u32 {
     let mut sum = crc32fast::Hasher::new();
-    sum.update(&generation.to_le_bytes());
+    sum.update(head);
     sum.update(body);
     sum.finalize()
 }

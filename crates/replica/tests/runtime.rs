@@ -15,6 +15,7 @@ use outrigger_replica::runtime::{Authority, Outcome, Replica, ReplicaOptions, To
 use outrigger_replica::store::Rows;
 use outrigger_replica::store::kv::{ClientId, Op, OutcomeLimits, Write};
 use outrigger_replica::store::memory::MemoryStore;
+use outrigger_wal::recover::Promise;
 use outrigger_wal::{ClusterId, ContentId, Epoch, InstanceId, LogId, Lsn};
 use parking_lot::Mutex;
 
@@ -107,7 +108,7 @@ fn an_acknowledged_commit_survives_a_promotion_and_the_old_primary_returns() {
         instance: InstanceId(instance),
         addresses: vec![address],
         in_sync: instance == 1,
-        durable: Lsn::ZERO,
+        durable: Promise::NONE,
     };
     *register.config.lock() = Some(Config {
         version: Version(1),

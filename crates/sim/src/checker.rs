@@ -25,6 +25,10 @@ pub(crate) struct Shadow {
     pub(crate) durable: Lsn,
     /// What the running process knows to be committed.
     pub(crate) commit: Lsn,
+    /// The number of the highest epoch it accepted.
+    pub(crate) epoch: u64,
+    /// The highest epoch it has answered in: it may never be greeted in a lower one.
+    pub(crate) fenced: u64,
     /// Its disk was rolled back: promises below this say nothing.
     pub(crate) forgiven: Lsn,
     /// Its stored bytes were damaged on purpose.

@@ -28,7 +28,7 @@ pub struct Failure {
 
 /// What each suite must have seen, and how often it did.
 #[must_use]
-pub const fn coverage(stats: &Stats) -> [(&'static str, u64); 7] {
+pub const fn coverage(stats: &Stats) -> [(&'static str, u64); 8] {
     [
         ("commits", stats.commits),
         ("power cuts", stats.power_cuts),
@@ -37,6 +37,7 @@ pub const fn coverage(stats: &Stats) -> [(&'static str, u64); 7] {
         ("truncations", stats.truncations),
         ("grows", stats.grows),
         ("shrinks", stats.shrinks),
+        ("frames of old connections", stats.late),
     ]
 }
 

@@ -97,7 +97,7 @@ fn a_primary_that_adopted_a_shorter_log_of_a_later_reign_serves() {
     for seed in 0..20 {
         let mut cluster = histories_parted(seed);
         let other = cluster.member(1).map(|member| member.log().end());
-        promised += u32::from(Some(cluster.config().copies[0].durable) > other);
+        promised += u32::from(Some(cluster.config().copies[0].durable.lsn) > other);
         cluster.restart(0);
         assert!(cluster.run_while(9_000, |c| !c.is_serving(0)), "seed {seed}");
         comes_together(cluster);
@@ -199,7 +199,7 @@ fn a_cut_that_recovery_finished_lowers_the_floor_at_the_authority_too() {
     let mut promised = 0;
     for seed in 0..20 {
         let mut cluster = deposed_with_a_tail(seed);
-        let heard = cluster.config().copies[0].durable;
+        let heard = cluster.config().copies[0].durable.lsn;
         cluster.block(0, AUTHORITY);
         cluster.unblock(0, 1);
         cluster.unblock(1, 0);
@@ -221,4 +221,52 @@ fn a_cut_that_recovery_finished_lowers_the_floor_at_the_authority_too() {
         comes_together(cluster);
     }
     assert!(promised > 0, "the authority never knew of the longer tail");
+}
+
+/// A deposed primary is cut by its successor, and the report of that is lost; its successor never dropped
+/// it from the in-sync set. It is promoted back, at once or a moment later: the configuration carries what it held
+/// in its own reign, which is more than it holds now, and counts up to the fork alone (S6).
+#[test]
+fn a_copy_that_was_cut_is_promoted_before_the_authority_hears_of_the_cut() {
+    let mut promised = 0;
+    for seed in 0..60 {
+        let mut cluster = deposed_with_a_tail(seed);
+        cluster.block(0, AUTHORITY);
+        cluster.unblock(0, 1);
+        cluster.unblock(1, 0);
+        cluster.restart(0);
+        let is_cut = |c: &Cluster| c.member(0).is_some_and(|m| m.counters().truncations == 1);
+        assert!(cluster.run_while(9_000, |c| !is_cut(c)), "{:?}", cluster.violation());
+        // Before a block of the new reign is there, or after it.
+        cluster.run_millis(seed % 2 * 100);
+        assert!(cluster.in_sync(0), "seed {seed}");
+        let end = cluster.member(0).map(|member| member.log().end());
+        cluster.promote_to(0);
+        promised += u32::from(Some(cluster.config().copies[0].durable.lsn) > end);
+        cluster.unblock(0, AUTHORITY);
+        cluster.unblock(1, AUTHORITY);
+        assert!(cluster.run_while(9_000, |c| !c.is_serving(0)), "seed {seed}");
+        comes_together(cluster);
+    }
+    assert!(promised > 4, "the authority hardly knew of the longer tail: {promised}");
+}
+
+/// A deposed primary that cannot be reached is not waited for: it leaves at once. This one could be reached, and
+/// streams; when its line is lost later, it has the grace that every copy has (S2).
+#[test]
+fn a_deposed_primary_that_streams_again_has_the_grace_of_any_copy() {
+    for seed in 0..10 {
+        let mut cluster = serving(seed);
+        write_some(&mut cluster, 0, 3);
+        cluster.promote_to(1);
+        assert!(cluster.run_while(5_000, |c| !c.is_serving(1)), "{:?}", cluster.violation());
+        write_some(&mut cluster, 1, 3);
+        assert!(cluster.in_sync(0), "it never left");
+        cluster.kill(0);
+        cluster.run_millis(400);
+        assert!(cluster.in_sync(0), "seed {seed}: it was given no time");
+        assert!(cluster.run_while(2_000, |c| c.in_sync(0)), "{:?}", cluster.violation());
+        cluster.restart(0);
+        comes_together(cluster);
+    }
 }

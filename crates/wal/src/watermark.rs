@@ -53,6 +53,12 @@ impl Watermark {
         Lsn(self.reached.load(Ordering::Acquire))
     }
 
+    /// Whether anybody waits for it to move.
+    #[must_use]
+    pub fn is_awaited(&self) -> bool {
+        !self.waiting.lock().wakers.is_empty()
+    }
+
     /// Moves it forward, never back, and wakes whoever waited for that, in LSN order.
     pub fn advance(&self, to: Lsn) {
         if self.reached.fetch_max(to.0, Ordering::AcqRel) >= to.0 {

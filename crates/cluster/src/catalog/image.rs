@@ -12,7 +12,7 @@ use outrigger_wal::{ClusterId, ContentId, Lsn};
 use super::state::{Content, MAX_CONTENTS, State};
 use crate::codec::{Put, Take};
 use crate::error::CodecError;
-use crate::register::{Heard, Register};
+use crate::register::Register;
 
 const VERSION: u8 = 1;
 const CONTENT_BYTES: usize = 30;
@@ -34,8 +34,7 @@ fn put_content(put: &mut Put, content: &Content) {
     let heard: Vec<_> = register.all_heard().iter().collect();
     put.list(HEARD, MAX_COPIES, &heard, |put, (instance, heard)| {
         put.u128(instance.0);
-        put.u64(heard.epoch);
-        put.u64(heard.durable.0);
+        put.promise(**heard);
     });
 }
 
@@ -43,9 +42,8 @@ fn take_content(take: &mut Take<'_>) -> Result<Content, CodecError> {
     let log = take.log()?;
     let segment_bytes = take.u64()?;
     let config = take.option(Take::config)?;
-    let heard = take.list(HEARD, MAX_COPIES, HEARD_BYTES, |take| {
-        Ok((take.instance()?, Heard { epoch: take.u64()?, durable: take.lsn()? }))
-    })?;
+    let heard =
+        take.list(HEARD, MAX_COPIES, HEARD_BYTES, |take| Ok((take.instance()?, take.promise()?)))?;
     let register = Register::from_parts(config, ascending(heard)?);
     Ok(Content { log, segment_bytes, register })
 }

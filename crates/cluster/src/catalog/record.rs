@@ -14,8 +14,8 @@ use crate::register::{Proposer, Report};
 
 /// The version of records that is written.
 pub const VERSION: u8 = 1;
-/// The bytes of a report without a cut.
-const REPORT_BYTES: usize = 33;
+/// The bytes of a report.
+const REPORT_BYTES: usize = 32;
 const REPORTS: &str = "the number of reports";
 
 /// Names a record, so that whoever had it appended finds out what became of it.
@@ -110,10 +110,6 @@ impl Record {
                     put.u128(report.instance.0);
                     put.u64(report.epoch);
                     put.u64(report.durable.0);
-                    put.flag(report.cut.is_some());
-                    if let Some(cut) = report.cut {
-                        put.u64(cut.0);
-                    }
                 });
             }
         }
@@ -151,7 +147,6 @@ impl Record {
                         instance: take.instance()?,
                         epoch: take.u64()?,
                         durable: take.lsn()?,
-                        cut: take.option(Take::lsn)?,
                     })
                 })?,
             },

@@ -8,7 +8,8 @@ use outrigger_net::config::{Config, Copy};
 use outrigger_net::message::{Message, Role};
 use outrigger_replica::member::LinkId;
 use outrigger_wal::format::DEFAULT_SEGMENT_BYTES;
-use outrigger_wal::{ContentId, InstanceId, LogId, Lsn};
+use outrigger_wal::recover::Promise;
+use outrigger_wal::{ContentId, InstanceId, LogId};
 
 use super::event::{Event, Out};
 use super::{CATALOG, Coordinator, Pending};
@@ -262,7 +263,7 @@ impl Coordinator {
                     instance,
                     addresses: addresses.clone(),
                     in_sync: false,
-                    durable: Lsn::ZERO,
+                    durable: Promise::NONE,
                 }),
             }
             Ok(Admission::Append(Change::Swap {

@@ -203,9 +203,10 @@ impl Coordinator {
             (Role::Instance, Message::CompareAndSwap { op, seen, new }) => {
                 self.swap(id, op, (content, instance), seen, new, out);
             }
-            (Role::Instance, Message::Report { durable, commit, applied, cut }) => {
+            // That it was cut is in the epoch: what was heard of earlier ones is past.
+            (Role::Instance, Message::Report { durable, commit, applied, cut: _ }) => {
                 let figures = super::Figures { durable, commit, applied };
-                self.report(content, instance, envelope.epoch.number, figures, cut);
+                self.report(content, instance, envelope.epoch.number, figures);
             }
             (_, Message::Refuse { reason, text }) => {
                 let text = format!("{instance} refused: {reason:?}: {text}");

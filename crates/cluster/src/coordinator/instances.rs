@@ -7,7 +7,7 @@
 use outrigger_net::config::{Config, Version};
 use outrigger_net::message::Message;
 use outrigger_replica::member::LinkId;
-use outrigger_wal::{ContentId, InstanceId, Lsn};
+use outrigger_wal::{ContentId, InstanceId};
 
 use super::event::Out;
 use super::{Coordinator, Figures, Pending};
@@ -85,9 +85,8 @@ impl Coordinator {
         instance: InstanceId,
         epoch: u64,
         figures: Figures,
-        cut: Option<Lsn>,
     ) {
-        let report = Report { instance, epoch, durable: figures.durable, cut };
+        let report = Report { instance, epoch, durable: figures.durable };
         let Some(mut register) = self.register(content) else { return };
         if let Err(refused) = register.report(&report) {
             tracing::debug!(%content, %instance, %refused, "a report is not counted");

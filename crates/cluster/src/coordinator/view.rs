@@ -26,7 +26,7 @@ impl Coordinator {
         let figures_of = |instance| self.figures.get(&(content, instance)).copied();
         let durable_of = |instance| {
             figures_of(instance)
-                .map_or_else(|| row.register.heard(instance).durable, |figures| figures.durable)
+                .map_or_else(|| row.register.heard(instance).lsn, |figures| figures.durable)
         };
         let newest = durable_of(config.primary);
         let copies = config.copies.iter().map(|copy| {

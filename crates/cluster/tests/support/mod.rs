@@ -17,6 +17,7 @@ use outrigger_replica::member::LinkId;
 use outrigger_replica::rules::Rules;
 use outrigger_replica::store::StateStore;
 use outrigger_wal::format::{Record as LogRecord, RecordFlag};
+use outrigger_wal::recover::Promise;
 use outrigger_wal::{ClusterId, ContentId, Epoch, InstanceId, LogId, Lsn, Micros};
 
 pub(crate) const CLUSTER: ClusterId = ClusterId(0xC1);
@@ -32,7 +33,7 @@ pub(crate) fn epoch(number: u64) -> Epoch {
 
 pub(crate) fn copy(instance: InstanceId, in_sync: bool, durable: u64) -> Copy {
     let addresses = vec![format!("host-{instance}:7000")];
-    Copy { instance, addresses, in_sync, durable: Lsn(durable) }
+    Copy { instance, addresses, in_sync, durable: Promise { epoch: 0, lsn: Lsn(durable) } }
 }
 
 /// A reigns in epoch 1, B is in sync.

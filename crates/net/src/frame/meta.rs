@@ -6,6 +6,7 @@
 //! it knows our version. Not here: the head and its checksums ([`super::head`]).
 
 use bytes::{BufMut, BytesMut};
+use outrigger_wal::recover::Promise;
 use outrigger_wal::{ClusterId, ContentId, Lsn};
 
 use super::fields::{MAX_TEXT_BYTES, Take, put_bytes, put_count, put_epoch, put_exact, put_text};
@@ -378,7 +379,8 @@ fn put_config(out: &mut BytesMut, config: &Config) -> Result<(), Error> {
     for copy in &config.copies {
         out.put_u128_le(copy.instance.0);
         out.put_u8(u8::from(copy.in_sync));
-        out.put_u64_le(copy.durable.0);
+        out.put_u64_le(copy.durable.epoch);
+        out.put_u64_le(copy.durable.lsn.0);
         put_count(out, "the number of addresses", copy.addresses.len(), MAX_ADDRESSES)?;
         for address in &copy.addresses {
             put_exact(out, "an address", address, MAX_ADDRESS_BYTES)?;
@@ -395,12 +397,12 @@ fn take_config(take: &mut Take<'_>) -> Result<Config, Error> {
         return Err(Error::Malformed { what: "an unknown rule" });
     }
     let count = usize::from(take.u16()?);
-    let count = take.count("the number of copies", count, MAX_COPIES, 27)?;
+    let count = take.count("the number of copies", count, MAX_COPIES, 35)?;
     let mut copies = Vec::with_capacity(count);
     for _ in 0..count {
         let instance = take.instance()?;
         let in_sync = take.flag()?;
-        let durable = take.lsn()?;
+        let durable = Promise { epoch: take.u64()?, lsn: take.lsn()? };
         let count = usize::from(take.u16()?);
         let count = take.count("the number of addresses", count, MAX_ADDRESSES, 2)?;
         let mut addresses = Vec::with_capacity(count);

@@ -192,7 +192,8 @@ impl<W: AsyncWrite + Unpin> Writer<W> {
     }
 }
 
-fn take_off(pieces: &mut VecDeque<Bytes>, mut sent: usize) {
+/// Takes what was sent off the front.
+pub(super) fn take_off(pieces: &mut VecDeque<Bytes>, mut sent: usize) {
     while let Some(front) = pieces.front_mut() {
         if sent < front.len() {
             front.advance(sent);

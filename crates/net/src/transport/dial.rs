@@ -12,6 +12,7 @@ use tokio::time::timeout;
 
 use super::connection::timed_out;
 use super::drive::{Side, new_shared, run_watched};
+use super::tcp::prepare;
 use super::{OnEvent, PeerEvent, Settings, backoff_micros};
 use crate::error::Error;
 
@@ -40,6 +41,7 @@ async fn keep_up(addresses: Vec<String>, settings: Settings, on_event: OnEvent) 
         match connect(address, &settings).await {
             Ok(stream) => {
                 let shared = new_shared(&settings);
+                prepare(&stream, &shared);
                 let remote = address.clone();
                 let ended =
                     run_watched(stream, remote, Side::Dialled, &settings, &on_event, shared, &())
@@ -61,10 +63,8 @@ async fn keep_up(addresses: Vec<String>, settings: Settings, on_event: OnEvent) 
 async fn connect(address: &str, settings: &Settings) -> Result<TcpStream, Error> {
     let failed = |source| Error::Io { doing: "connecting", source };
     let deadline = Duration::from_millis(settings.connect_millis);
-    let stream = timeout(deadline, TcpStream::connect(address))
+    timeout(deadline, TcpStream::connect(address))
         .await
         .map_err(|_| timed_out("connecting", deadline))?
-        .map_err(failed)?;
-    stream.set_nodelay(true).map_err(failed)?;
-    Ok(stream)
+        .map_err(failed)
 }

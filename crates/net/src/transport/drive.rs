@@ -4,7 +4,6 @@
 //! Guarantees: `Connected` first, `Closed` last and once, also when the task is aborted; what was
 //! queued before [`super::Outbox::close`] is sent. Not here: where connections come from.
 
-use std::collections::VecDeque;
 use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -192,17 +191,18 @@ impl<W: Watch> Task<'_, W> {
         let keepalive = Duration::from_millis(self.settings.keepalive_millis);
         loop {
             let (mut batch, closing) = self.shared.take(BATCH_BYTES);
-            if !batch.pieces.is_empty() {
-                writer.send_pieces(&mut batch.pieces).await?;
-                if self.shared.wrote(batch.bytes) {
-                    (self.on_event)(PeerEvent::Writable { id: self.shared.id });
+            if batch.pieces.is_empty() {
+                if closing {
+                    return writer.shutdown().await;
                 }
-            } else if closing {
-                return writer.shutdown().await;
-            } else if timeout(keepalive, self.shared.to_send.notified()).await.is_err()
-                && let Some(head) = self.shared.keepalive()
-            {
-                writer.send_pieces(&mut VecDeque::from([head])).await?;
+                let quiet = timeout(keepalive, self.shared.to_send.notified()).await.is_err();
+                if quiet {
+                    batch.pieces.extend(self.shared.take_keepalive());
+                }
+            }
+            writer.send_pieces(&mut batch.pieces).await?;
+            if self.shared.wrote(batch.bytes) {
+                (self.on_event)(PeerEvent::Writable { id: self.shared.id });
             }
         }
     }

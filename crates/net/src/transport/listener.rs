@@ -16,6 +16,7 @@ use tokio::task::{AbortHandle, JoinSet};
 
 use super::drive::{Side, Watch, new_shared, run_watched};
 use super::outbox::Shared;
+use super::tcp::prepare;
 use super::{ConnectionId, OnEvent, Settings};
 use crate::error::Error;
 
@@ -184,9 +185,7 @@ impl Accept {
         let on_event = Arc::clone(&self.on_event);
         let counts = Arc::clone(&self.counts);
         tasks.spawn(async move {
-            if let Err(error) = stream.set_nodelay(true) {
-                tracing::debug!(%remote, %error, "TCP_NODELAY cannot be set");
-            }
+            prepare(&stream, &shared);
             let remote = remote.to_string();
             run_watched(stream, remote, Side::Accepted, &settings, &on_event, shared, &*counts)
                 .await;

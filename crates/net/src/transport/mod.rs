@@ -18,6 +18,7 @@ mod dial;
 mod drive;
 mod listener;
 mod outbox;
+mod tcp;
 
 use std::sync::Arc;
 
@@ -29,6 +30,7 @@ pub use dial::{Dialer, dial};
 pub use drive::{Side, run};
 pub use listener::{Counters, Listener};
 pub use outbox::{Full, Outbox};
+pub use tcp::run_tcp;
 
 use crate::error::Error;
 use crate::frame::Frame;

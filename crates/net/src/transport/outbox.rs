@@ -1,17 +1,29 @@
 //! What waits to be sent on one connection: a queue bounded in bytes, filled from any thread.
 //!
-//! Guarantees: a frame that was refused as [`Full`] is followed by one `Writable` event when there is
-//! room; a frame larger than the whole window goes alone. Not here: the task that empties it
-//! ([`super::drive`]).
+//! A small frame that finds nothing before it goes into the socket at once, by the thread that brings
+//! it: waking the connection's task for it may take longer than a disk's flush does.
+//!
+//! Guarantees: frames leave in the order in which they were taken, whole; a frame that was refused as
+//! [`Full`] is followed by one `Writable` event when there is room; a frame larger than the whole
+//! window goes alone. Not here: the task that empties it ([`super::drive`]).
 
 use std::collections::VecDeque;
+use std::io::{IoSlice, Write};
+use std::net::TcpStream;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
 use tokio::sync::Notify;
 
 use super::ConnectionId;
+use super::connection::take_off;
 use crate::frame::Limits;
+
+/// What is sent by the thread that brings it, at most: copying more into the socket would hold that
+/// thread up for longer than it takes to wake the task.
+const DIRECT_BYTES: u64 = 16 * 1024;
+/// Of how many pieces.
+const DIRECT_SLICES: usize = 16;
 
 /// The outbox has no room: `Writable` will follow.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
@@ -53,8 +65,12 @@ impl Outbox {
             state.starved = true;
             return Err(Full);
         }
-        state.bytes = state.bytes.saturating_add(bytes);
-        state.frames.push_back(Outgoing { head, body, bytes });
+        let mut frame = Outgoing { head, body, bytes };
+        if state.bytes == 0 && !state.writing && state.send_at_once(&mut frame) {
+            return Ok(());
+        }
+        state.bytes = state.bytes.saturating_add(frame.bytes);
+        state.frames.push_back(frame);
         drop(state);
         self.shared.to_send.notify_one();
         Ok(())
@@ -108,12 +124,42 @@ struct State {
     closing: bool,
     gone: bool,
     keepalive: Option<Bytes>,
+    /// The task has taken frames, and is at the socket.
+    writing: bool,
+    /// The socket once more, where frames may go past the task.
+    socket: Option<TcpStream>,
 }
 
 struct Outgoing {
     head: Bytes,
     body: Vec<Bytes>,
     bytes: u64,
+}
+
+impl State {
+    /// Whether all of `frame` went into the socket; what did not stays in it. An error is left for
+    /// the task, which meets it too.
+    fn send_at_once(&self, frame: &mut Outgoing) -> bool {
+        let Some(mut socket) = self.socket.as_ref() else { return false };
+        if frame.bytes > DIRECT_BYTES || frame.body.len() >= DIRECT_SLICES {
+            return false;
+        }
+        let mut slices = [IoSlice::new(&[]); DIRECT_SLICES];
+        let pieces = std::iter::once(&frame.head).chain(&frame.body);
+        let count =
+            slices.iter_mut().zip(pieces).map(|(at, piece)| *at = IoSlice::new(piece)).count();
+        let Ok(sent) = socket.write_vectored(slices.get(..count).unwrap_or_default()) else {
+            return false;
+        };
+        let left = frame.bytes.saturating_sub(sent as u64);
+        if left > 0 {
+            let mut pieces: VecDeque<Bytes> = std::mem::take(&mut frame.body).into();
+            pieces.push_front(std::mem::take(&mut frame.head));
+            take_off(&mut pieces, sent);
+            *frame = Outgoing { head: Bytes::new(), body: pieces.into(), bytes: left };
+        }
+        left == 0
+    }
 }
 
 /// Frames taken together, as the pieces they consist of.
@@ -156,12 +202,30 @@ impl Shared {
             batch.pieces.push_back(frame.head);
             batch.pieces.extend(frame.body);
         }
+        state.writing = batch.bytes > 0;
         (batch, state.closing)
+    }
+
+    /// The frame that shows a silent connection to be alive, to be written now, if nothing else is.
+    pub(super) fn take_keepalive(&self) -> Option<Bytes> {
+        let mut state = self.lock();
+        let head = state.frames.is_empty().then(|| state.keepalive.clone()).flatten();
+        state.writing = head.is_some();
+        head
+    }
+
+    /// Frames may go into `socket` past the task from now on: it is the connection's.
+    pub(super) fn send_through(&self, socket: TcpStream) {
+        let mut state = self.lock();
+        if !state.gone {
+            state.socket = Some(socket);
+        }
     }
 
     /// `bytes` were written. True when somebody waits for room and there is some.
     pub(super) fn wrote(&self, bytes: u64) -> bool {
         let mut state = self.lock();
+        state.writing = false;
         state.bytes = state.bytes.saturating_sub(bytes);
         let wake = state.starved && state.bytes <= self.window_bytes / 2;
         if wake {
@@ -172,10 +236,6 @@ impl Shared {
 
     pub(super) fn limits(&self) -> Option<Limits> {
         self.lock().limits
-    }
-
-    pub(super) fn keepalive(&self) -> Option<Bytes> {
-        self.lock().keepalive.clone()
     }
 
     /// Whether it has not greeted yet, as far as this side has judged.
@@ -190,5 +250,7 @@ impl Shared {
         state.frames.clear();
         state.keepalive = None;
         state.bytes = 0;
+        // The connection closes with its last descriptor.
+        state.socket = None;
     }
 }

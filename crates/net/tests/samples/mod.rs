@@ -6,6 +6,7 @@ use outrigger_net::config::{Config, Copy, Rule, Version};
 use outrigger_net::frame::encode;
 use outrigger_net::message::{Abilities, Envelope, History, Message, Reason, Role, Session};
 use outrigger_wal::format::{Block, BlockBuilder, EpochEntry, RecordFlag, Seal};
+use outrigger_wal::recover::Promise;
 use outrigger_wal::{ClusterId, ContentId, Epoch, InstanceId, LogId, Lsn, PAGE_BYTES, RunningHash};
 
 pub(crate) const LOG: LogId = LogId(0x0123_4567_89AB_CDEF);
@@ -64,7 +65,7 @@ pub(crate) fn config() -> Config {
         instance: InstanceId(n.into()),
         addresses: vec![format!("host{n}:7000"), String::new()],
         in_sync: n == 1,
-        durable: Lsn(4096 * u64::from(n)),
+        durable: Promise { epoch: 2, lsn: Lsn(4096 * u64::from(n)) },
     };
     Config {
         version: Version(12),

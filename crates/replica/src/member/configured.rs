@@ -4,6 +4,7 @@
 //! a recorded configuration makes this copy primary.
 
 use outrigger_net::config::{Config, Version};
+use outrigger_wal::recover::Promise;
 use outrigger_wal::{Epoch, InstanceId, Lsn};
 
 use super::event::{Event, Out};
@@ -104,7 +105,7 @@ impl Member {
     }
 
     /// S5: a restarted primary takes a new epoch by compare-and-swap before anything else.
-    fn elect(&mut self, config: &Config, out: &mut Vec<Out>) {
+    pub(super) fn elect(&mut self, config: &Config, out: &mut Vec<Out>) {
         let number = config
             .epoch
             .number
@@ -147,7 +148,7 @@ impl Member {
             return;
         }
         // S6: the configuration that promotes carries the floor.
-        let floor = config.copy(me).map_or(Lsn::ZERO, |copy| copy.durable);
+        let floor = self.recorded_floor(config);
         if self.rules.hold(Rule::S6Floor) && self.log.end() < floor {
             out.push(Out::Event(Event::BelowFloor { end: self.log.end(), floor }));
             self.report(None, out);
@@ -178,18 +179,16 @@ impl Member {
         let config = self.config.as_ref()?;
         let mut new = Config { version: config.version.next(), ..config.clone() };
         let me = self.me();
+        let epoch = self.history_epoch.number;
         for copy in &mut new.copies {
             if copy.instance == instance {
                 copy.in_sync = in_sync;
             }
             if copy.instance == me {
-                copy.durable = self.log.durable();
-            } else if let Some(observed) = self.observed(copy.instance) {
-                copy.durable = copy.durable.max(observed);
-                if copy.instance == instance && in_sync {
-                    // It was observed in this epoch: what it held in an earlier one is past.
-                    copy.durable = observed;
-                }
+                copy.durable = Promise { epoch, lsn: self.log.durable() };
+            } else if let Some(lsn) = self.observed(copy.instance).filter(|lsn| *lsn > Lsn::ZERO) {
+                // It was observed in this epoch: what it held in an earlier one is past.
+                copy.durable = copy.durable.max(Promise { epoch, lsn });
             }
         }
         Some((config.version, new))

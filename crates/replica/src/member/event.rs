@@ -49,6 +49,8 @@ pub enum In {
     Applied(Lsn),
     /// A checkpoint of the store up to here is durable.
     Checkpointed(Lsn),
+    /// The store failed for good: nothing more is applied, so nothing more may be served.
+    StoreFailed(String),
     /// The answer to [`Out::Reopen`].
     Reopened(Box<Result<Recovered, Error>>),
     /// Go down in order: stop, write what is pending, mark the log as cleanly closed.
@@ -195,7 +197,7 @@ pub enum Event {
         /// Theirs.
         theirs: Epoch,
     },
-    /// The log, or the control file, failed for good.
+    /// The log, the control file or the store failed for good.
     Failed {
         /// In words.
         text: String,

@@ -9,7 +9,7 @@ use outrigger_net::message::{Abilities, Envelope, Message, Reason, Role as Calle
 use outrigger_net::receiver::{Receiver, Stage};
 use outrigger_wal::disk::OpId;
 use outrigger_wal::format::Block;
-use outrigger_wal::recover::Recovered;
+use outrigger_wal::recover::{Promise, Recovered};
 use outrigger_wal::{Error, Fetch, Log, Lsn, RunningHash};
 
 use super::event::{Event, LinkId, Out};
@@ -189,7 +189,7 @@ impl Member {
                     self.start(from, theirs, in_sync);
                 }
             }
-            (Stage::Told, Message::Fetch { from, to }) => {
+            (Stage::Told, Message::Fetch { from, to }) if from < to.min(end) => {
                 stream.lending = Some((from, to.min(end)));
             }
             (Stage::Streaming, Message::Data { start, commit, keep, lens }) => {
@@ -284,7 +284,7 @@ impl Member {
                 return;
             }
         }
-        if self.log.undurable_bytes() > MAX_UNWRITTEN_BYTES
+        if self.log.unwritten_bytes() > MAX_UNWRITTEN_BYTES
             && let Some(stream) = self.stream()
         {
             let (link, session) = (stream.link, stream.receiver.session());
@@ -380,6 +380,7 @@ impl Member {
         }
         // The authority is told also where the connection is gone (S6).
         self.history_epoch = epoch;
+        self.cut = Promise { epoch: epoch.number, lsn: fork };
         self.report(Some(fork), out);
     }
 
@@ -441,12 +442,20 @@ impl Member {
                 }
                 Ok(Fetch::AtEnd) => return,
                 Err(error) => {
-                    let Some(stream) = self.stream() else { return };
-                    let session = stream.receiver.session();
-                    self.needs_copy(link, session, error.to_string(), out);
+                    self.cannot_lend(link, &error, out);
+                    return;
                 }
             }
         }
+    }
+
+    /// What a restarted primary asked for cannot be had here.
+    pub(super) fn cannot_lend(&mut self, link: LinkId, error: &Error, out: &mut Vec<Out>) {
+        let Some(stream) = self.stream().filter(|stream| stream.link == link) else { return };
+        let session = stream.receiver.session();
+        let text = format!("what is asked for cannot be lent: {error}");
+        self.refuse(link, session, Reason::OutOfTurn, text, out);
+        self.lose_stream();
     }
 
     pub(super) fn lend(

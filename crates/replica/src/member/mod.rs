@@ -15,11 +15,14 @@
 //! - `restart`: how a reign is taken up
 //! - `reign`: a primary and its copies
 //! - `serve`: commit, apply, keep
+//! - `persisting`, `reading`: the control file's writes, the log's reads
 
 mod configured;
 mod event;
 mod following;
+mod persisting;
 mod phase;
+mod reading;
 mod reign;
 mod restart;
 mod serve;
@@ -27,10 +30,9 @@ mod serve;
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
-use bytes::Bytes;
 use outrigger_net::config::Config;
 use outrigger_net::message::{Envelope, History, Message, Reason, Session};
-use outrigger_wal::disk::{FileId, Io, IoDone, IoFault, OpId};
+use outrigger_wal::disk::{IoDone, IoFault, OpId};
 use outrigger_wal::format::Block;
 use outrigger_wal::recover::{Promise, Recovered};
 use outrigger_wal::{Appender, Epoch, InstanceId, Log, LogOptions, Lsn, Micros};
@@ -39,9 +41,11 @@ use xxhash_rust::xxh3::xxh3_128_with_seed;
 pub use event::{Event, In, LinkId, Out};
 pub use phase::Role;
 
-use crate::control::{Control, slot_of};
+use crate::control::Control;
 use crate::rules::Rules;
+use persisting::Persisting;
 use phase::Phase;
+use reading::Reading;
 use serve::Applying;
 
 /// The first operation id of the member's own; the log's lie below.
@@ -64,6 +68,8 @@ pub struct MemberOptions {
     pub silence_millis: u64,
     /// How often something is said on a quiet connection. Default 200.
     pub quiet_millis: u64,
+    /// How long a copy may not know of a higher commit LSN when no block brings it. Default 1,000 us.
+    pub tell_commit_micros: u64,
     /// How long to wait for the authority before asking again. Default 200.
     pub ask_again_millis: u64,
     /// How often promises are made durable and reported without another cause. Default 1,000.
@@ -85,6 +91,7 @@ impl Default for MemberOptions {
             copy_grace_millis: 500,
             silence_millis: 1_000,
             quiet_millis: 200,
+            tell_commit_micros: 10_000,
             ask_again_millis: 200,
             promise_millis: 1_000,
             near_bytes: 1 << 20,
@@ -93,42 +100,6 @@ impl Default for MemberOptions {
             apply_bytes: 2 << 20,
         }
     }
-}
-
-/// What a read from the disk is for.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-enum Reading {
-    /// To be shipped on this connection, from here.
-    Ship(LinkId, Lsn),
-    /// To be lent to a restarted primary on this connection, from here.
-    Lend(LinkId, Lsn),
-    /// To be applied, from here.
-    Apply(Lsn),
-    /// The block at a fork, whose header has the running hash to say `Start` with.
-    Start(LinkId, Lsn),
-}
-
-impl Reading {
-    /// Whether it was for a copy, and what it wants is gone since.
-    fn is_recycled(self, start: Lsn) -> bool {
-        match self {
-            Self::Ship(_, from) | Self::Lend(_, from) | Self::Start(_, from) => from < start,
-            Self::Apply(_) => false,
-        }
-    }
-}
-
-/// The control file's writes.
-#[derive(Debug)]
-struct Persisting {
-    /// The generation on disk.
-    written: u64,
-    /// The generation being written, and its operation.
-    writing: Option<(u64, OpId)>,
-    /// Whether the content changed since the last write began.
-    dirty: bool,
-    /// When it was written last.
-    at: Micros,
 }
 
 /// One copy of one content. See the module's documentation for its shape.
@@ -166,6 +137,8 @@ pub struct Member {
     reported: (Micros, Lsn, Lsn),
     /// The reign that the log's history belongs to, as reported to the authority.
     history_epoch: Epoch,
+    /// The last cut since the log was opened: the number of the epoch it was made for, and the fork.
+    cut: Promise,
 
     next_link: u64,
     next_op: u64,
@@ -224,7 +197,7 @@ impl Member {
             drawn: 0,
             now,
             wall_micros: 0,
-            persisting: Persisting { written: generation, writing: None, dirty: true, at: now },
+            persisting: Persisting::new(generation),
             openings: 0,
             reopening: None,
             commit,
@@ -239,6 +212,7 @@ impl Member {
             asked_at: None,
             reported: (now, Lsn::ZERO, Lsn::ZERO),
             history_epoch,
+            cut: Promise::NONE,
             next_link: 1,
             next_op: OWN_OPS,
             reads: BTreeMap::new(),
@@ -271,6 +245,7 @@ impl Member {
             }
             In::Applied(to) => self.applying.applied(to),
             In::Checkpointed(to) => self.checkpointed = self.checkpointed.max(to),
+            In::StoreFailed(text) => self.fail(text, out),
             In::Reopened(result) => self.reopened(*result, out),
             In::Close => self.close(out),
         }
@@ -419,6 +394,18 @@ impl Member {
         self.commit.max(self.control.durable.lsn.min(end))
     }
 
+    /// Up to where a promise of this copy's that was made elsewhere counts (S6): at most up to the start of
+    /// the next epoch here, and up to the fork where the log was cut for a later one that has no block here yet.
+    fn counts(&self, promise: Promise) -> Lsn {
+        let counts = promise.counts(self.log.epochs());
+        if promise.epoch < self.cut.epoch { counts.min(self.cut.lsn) } else { counts }
+    }
+
+    /// What the recorded configuration says that this copy has held (S6).
+    fn recorded_floor(&self, config: &Config) -> Lsn {
+        config.copy(self.me()).map_or(Lsn::ZERO, |copy| self.counts(copy.durable))
+    }
+
     fn send(&self, link: LinkId, session: Session, message: Message, out: &mut Vec<Out>) {
         let envelope = self.envelope(session);
         out.push(Out::Send { link, envelope, message, body: Vec::new() });
@@ -448,24 +435,12 @@ impl Member {
     }
 
     fn io_done(&mut self, op: OpId, result: Result<IoDone, IoFault>, out: &mut Vec<Out>) {
-        if self.persisting.writing.is_some_and(|(_, writing)| writing == op) {
-            let generation = self.persisting.writing.take().map_or(0, |(generation, _)| generation);
-            match result {
-                Ok(_) => self.persisting.written = generation,
-                Err(fault) => {
-                    self.fail(format!("the control file cannot be written: {fault}"), out)
-                }
-            }
+        if self.persisting.is_writing(op) {
+            self.slot_written(result, out);
             return;
         }
         if let Some((reading, asked)) = self.reads.remove(&op) {
-            match result {
-                Ok(IoDone::Bytes(bytes)) => self.read_done(reading, asked, &bytes, out),
-                Ok(_) => {}
-                // A copy that is behind what was kept for it was overtaken by recycling.
-                Err(_) if reading.is_recycled(self.log.start()) => self.unread(reading, out),
-                Err(fault) => self.fail(format!("the log cannot be read: {fault}"), out),
-            }
+            self.read_ended(reading, asked, result, out);
             return;
         }
         let mut io = Vec::new();
@@ -475,88 +450,6 @@ impl Member {
         if ours && let Some(fault) = self.log.poison() {
             let text = format!("the log is poisoned: {fault}");
             self.fail(text, out);
-        }
-    }
-
-    /// Notes that the control file must be written; returns the generation that will hold what is
-    /// in it now.
-    fn persist(&mut self) -> u64 {
-        self.persisting.dirty = true;
-        match self.persisting.writing {
-            Some((generation, _)) => generation.saturating_add(1),
-            None => self.persisting.written.saturating_add(1),
-        }
-    }
-
-    const fn is_persisted(&self, generation: u64) -> bool {
-        self.persisting.written >= generation
-    }
-
-    fn write_control(&mut self, out: &mut Vec<Out>) {
-        if !self.persisting.dirty || self.persisting.writing.is_some() {
-            return;
-        }
-        // A copy that is about to be cut promises no more than what will stay, in the same write
-        // that marks the cut.
-        let stays = self.control.truncating.unwrap_or(Lsn(u64::MAX));
-        let held = self.log.durable().min(stays);
-        // Of which epoch's history that is: of a later one than its last block's where it was cut for that.
-        let epoch = self.log.epoch().number.max(self.history_epoch.number);
-        self.control.durable = Promise { epoch, lsn: held };
-        self.control.commit = Promise { epoch: self.log.epoch().number, lsn: self.commit };
-        self.control.epochs.clear();
-        self.control.epochs.extend_from_slice(self.log.epochs());
-        let generation = self.persisting.written.saturating_add(1);
-        let parts = vec![self.control.encode(generation)];
-        let op = self.op();
-        self.persisting.writing = Some((generation, op));
-        self.persisting.dirty = false;
-        self.persisting.at = self.now;
-        let file = slot_of(generation);
-        out.push(Out::Io(op, Io::Write { file, at: 0, parts, dsync: true }));
-    }
-
-    fn read(&mut self, reading: Reading, file: FileId, at: u64, len: u32, out: &mut Vec<Out>) {
-        let op = self.op();
-        self.reads.insert(op, (reading, len));
-        out.push(Out::Io(op, Io::Read { file, at, len }));
-    }
-
-    fn read_done(&mut self, reading: Reading, asked: u32, bytes: &Bytes, out: &mut Vec<Out>) {
-        let (Reading::Ship(_, from)
-        | Reading::Lend(_, from)
-        | Reading::Apply(from)
-        | Reading::Start(_, from)) = reading;
-        let mut blocks = Vec::new();
-        match self.log.decode(from, asked, bytes, &mut blocks) {
-            Ok(Some(need)) => {
-                let file = FileId::Segment(from.0 / self.log.segment_bytes());
-                self.read(reading, file, from.0 % self.log.segment_bytes(), need, out);
-                return;
-            }
-            Ok(None) => {}
-            Err(error) => {
-                self.fail(error.to_string(), out);
-                return;
-            }
-        }
-        match reading {
-            Reading::Ship(link, _) => self.ship(link, &blocks, out),
-            Reading::Lend(link, from) => self.lend(link, from, blocks, out),
-            Reading::Apply(from) => self.apply(from, blocks, out),
-            Reading::Start(link, _) => {
-                if let Some(block) = blocks.first() {
-                    self.say_start_with(link, block, out);
-                }
-            }
-        }
-    }
-
-    /// What was to be read for a copy is gone: its line ends, and the next session says so.
-    fn unread(&mut self, reading: Reading, out: &mut Vec<Out>) {
-        if let Reading::Ship(link, _) | Reading::Lend(link, _) | Reading::Start(link, _) = reading {
-            out.push(Out::Hangup(link));
-            self.closed(link);
         }
     }
 

@@ -154,7 +154,7 @@ pub(super) struct Peer {
     pub(super) observed: Lsn,
     /// Commits wait for it from here on, though the configuration does not say so yet (S4).
     pub(super) awaited: Option<Awaited>,
-    /// No grace: it was deposed because it cannot be reached.
+    /// No grace: it was deposed because it cannot be reached. Until it streams.
     pub(super) deposed: bool,
 }
 

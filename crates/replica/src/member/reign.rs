@@ -9,10 +9,11 @@ use outrigger_net::message::{Abilities, Envelope, Message, Reason, Role as Calle
 use outrigger_net::sender::{Next, Sender, Stage};
 use outrigger_net::transport::backoff_micros;
 use outrigger_wal::format::Block;
-use outrigger_wal::{Fetch, InstanceId, Lsn, Micros};
+use outrigger_wal::{Error, Fetch, InstanceId, Lsn, Micros};
 
 use super::event::{Event, LinkId, Out};
 use super::phase::{Awaited, Following, Line, Peer, Phase, Swap, Up};
+use super::restart::reaches_its_floor;
 use super::{BTreeMap, Member, Reading};
 use crate::rules::Rule;
 
@@ -208,7 +209,11 @@ impl Member {
                 self.bad_ack(link, text, out);
             }
             Message::Ready { at } => match up.sender.ready(at) {
-                Ok(()) => peer.observed = peer.observed.max(at),
+                Ok(()) => {
+                    peer.observed = peer.observed.max(at);
+                    // It can be reached again: if it is lost once more, it has the grace of any other copy.
+                    peer.deposed = false;
+                }
                 Err(error) => self.bad_ack(link, error.to_string(), out),
             },
             Message::Ack { received, durable, hash, applied } => {
@@ -349,11 +354,19 @@ impl Member {
                     self.read(Reading::Start(link, at), file, offset, len, out);
                 }
                 Ok(_) => self.drop_line(link, "its end is no block boundary here", out),
-                Err(error) => {
-                    out.push(Out::Event(Event::NeedsCopy { text: error.to_string() }));
-                }
+                Err(error) => self.cannot_start(link, &error, out),
             },
         }
+    }
+
+    /// A copy cannot be continued where our histories part.
+    pub(super) fn cannot_start(&mut self, link: LinkId, error: &Error, out: &mut Vec<Out>) {
+        let Some((instance, peer)) = self.peer_of(link) else { return };
+        if let Some(up) = peer.up() {
+            up.sender.give_up();
+        }
+        let text = format!("copy {instance} cannot be continued where its log ends: {error}");
+        out.push(Out::Event(Event::NeedsCopy { text }));
     }
 
     /// The block at a fork was read: its header has the running hash.
@@ -502,10 +515,8 @@ impl Member {
             let alive = match &peer.line {
                 Line::Up(up) if gathering => {
                     // One whose log ends below its floor is not counted (S6).
-                    let floor = config.copy(*instance).map_or(Lsn::ZERO, |copy| copy.durable);
-                    up.history
-                        .as_ref()
-                        .is_none_or(|told| !floors || told.end >= floor.max(told.floor))
+                    let told = up.history.as_ref();
+                    told.is_none_or(|told| !floors || reaches_its_floor(&config, *instance, told))
                 }
                 Line::Up(up) => up.sender.stage() != Stage::NeedsCopy,
                 _ => false,
@@ -630,7 +641,9 @@ impl Member {
                 Line::Dialling(_) => None,
                 Line::Up(up) => {
                     let silent = millis(up.sender.heard(), self.options.silence_millis);
-                    Some(silent.min(millis(self.now, self.options.quiet_millis)))
+                    let quiet = millis(self.now, self.options.quiet_millis);
+                    let owed = up.sender.owed().map(|at| at.plus(self.options.tell_commit_micros));
+                    [Some(silent), Some(quiet), owed].into_iter().flatten().min()
                 }
             };
             let waited = self.config.as_ref().is_some_and(|config| config.in_sync(*instance))

@@ -4,8 +4,9 @@
 //! greatest end wins and is adopted; a copy that does not answer leaves by S2. Then, as after a promotion,
 //! the disk is drained and an `EpochBegin` opens the reign. Not here: the reign itself.
 
+use outrigger_net::config::Config;
 use outrigger_net::handshake::{Verdict, compare};
-use outrigger_net::message::Message;
+use outrigger_net::message::{History, Message};
 use outrigger_wal::Lsn;
 
 use super::event::{Event, LinkId, Out};
@@ -55,8 +56,7 @@ impl Member {
                 continue;
             }
             let history = peer.up().and_then(|up| up.history.as_ref())?;
-            let floor = config.copy(*instance).map_or(Lsn::ZERO, |copy| copy.durable);
-            if floors && history.end < floor.max(history.floor) {
+            if floors && !reaches_its_floor(&config, *instance, history) {
                 // It is not counted; it leaves by S2 like one that does not answer.
                 return None;
             }
@@ -68,10 +68,8 @@ impl Member {
         Some(best.1)
     }
 
-    /// What the recorded configuration says that this copy has held.
     fn own_floor(&self) -> Lsn {
-        let copy = self.config.as_ref().and_then(|config| config.copy(self.me()));
-        copy.map_or(Lsn::ZERO, |copy| copy.durable)
+        self.config.as_ref().map_or(Lsn::ZERO, |config| self.recorded_floor(config))
     }
 
     /// Whether a copy other than `gone` is known that holds everything committed: one that reaches its
@@ -88,10 +86,9 @@ impl Member {
                 Line::Up(up) => up.history.as_ref(),
                 _ => None,
             };
-            let floor = config.copy(*instance).map_or(Lsn::ZERO, |copy| copy.durable);
             *instance != gone
                 && config.in_sync(*instance)
-                && told.is_some_and(|told| told.end >= floor.max(told.floor))
+                && told.is_some_and(|told| reaches_its_floor(config, *instance, told))
         })
     }
 
@@ -148,6 +145,15 @@ impl Member {
                 return;
             }
         };
+        if cut.is_some() && self.cut.epoch == self.control.epoch.number {
+            // A log is cut once for an epoch: what was said of it since then in this one would be taken back,
+            // and nobody could tell that from a report that comes late (S6).
+            self.step_down("its log was cut for this epoch already", out);
+            if let Some(config) = self.config.clone() {
+                self.elect(&config, out);
+            }
+            return;
+        }
         // The bytes up to the fork are common history; the first block that is lent proves it by
         // its running hash, and so no hash is asked for here.
         let cut = cut.map(|to| {
@@ -264,4 +270,12 @@ impl Member {
             served: false,
         });
     }
+}
+
+/// Whether a copy that told its history holds what it has promised (S6): by its own word, and by what is
+/// recorded of it, up to the start of the next epoch in its log.
+pub(super) fn reaches_its_floor(config: &Config, instance: InstanceId, told: &History) -> bool {
+    let recorded =
+        config.copy(instance).map_or(Lsn::ZERO, |copy| copy.durable.counts(&told.epochs));
+    told.end >= recorded.max(told.floor)
 }

@@ -89,11 +89,12 @@ impl Member {
     fn tell_commit(&mut self, out: &mut Vec<Out>) {
         let (now, commit, keep) = (self.now, self.commit, self.control.keep);
         let quiet = self.options.quiet_millis.saturating_mul(1000);
+        let delay = self.options.tell_commit_micros;
         let mut said = Vec::new();
         if let Phase::Reigning(reign) = &mut self.phase {
             for peer in reign.peers.values_mut() {
                 if let Line::Up(up) = &mut peer.line
-                    && let Some(message) = up.sender.tell_commit(now, commit, keep, quiet)
+                    && let Some(message) = up.sender.tell_commit(now, commit, keep, delay, quiet)
                 {
                     said.push((up.link, up.session, message));
                 }
@@ -114,7 +115,13 @@ impl Member {
         {
             let next = self.applying.next;
             match self.log.fetch(next, APPLY_BYTES) {
-                Ok(Fetch::Blocks(blocks)) => self.apply(next, blocks, out),
+                Ok(Fetch::Blocks(blocks)) => {
+                    self.apply(next, blocks, out);
+                    // No whole block more is committed.
+                    if self.applying.next == next {
+                        break;
+                    }
+                }
                 Ok(Fetch::Read { file, at, len }) => {
                     self.applying.reading = true;
                     self.read(Reading::Apply(next), file, at, len, out);

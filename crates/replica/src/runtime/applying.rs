@@ -3,12 +3,12 @@
 //! Guarantees: records are applied in LSN order, batches whole; a store's error ends the replica.
 //! Not here: what is committed.
 
-use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, OnceLock, Weak};
 use std::thread::JoinHandle;
+use std::time::Duration;
 
 use outrigger_wal::format::{Record, RecordFlag};
-use parking_lot::Mutex;
+use parking_lot::{Condvar, Mutex};
 
 use super::ReplicaError;
 use super::core::{Blocks, Shared};
@@ -18,9 +18,48 @@ use crate::store::StateStore;
 /// How many records are given to the store at once, at most about.
 const RUN_RECORDS: usize = 4096;
 
+/// How long the thread lets blocks gather after it has applied some, unless somebody waits for them:
+/// waking it for each commit would take the processor from whoever waits for the next one.
+const GATHER: Duration = Duration::from_millis(1);
+
+/// What was handed over and not taken yet.
+#[derive(Default)]
+struct Queue {
+    state: Mutex<Waiting>,
+    changed: Condvar,
+}
+
+#[derive(Default)]
+struct Waiting {
+    blocks: Blocks,
+    closed: bool,
+    /// The thread sleeps until it is woken.
+    parked: bool,
+}
+
+impl Queue {
+    /// What waits; nothing once it is closed and empty. Blocks gather
+    /// for a moment where the last ones were just applied (`worked`).
+    fn take(&self, worked: bool) -> Option<Blocks> {
+        let mut state = self.state.lock();
+        if worked && !state.closed {
+            self.changed.wait_for(&mut state, GATHER);
+        }
+        while state.blocks.is_empty() {
+            if state.closed {
+                return None;
+            }
+            state.parked = true;
+            self.changed.wait(&mut state);
+            state.parked = false;
+        }
+        Some(std::mem::take(&mut state.blocks))
+    }
+}
+
 /// The handle to the store's thread.
 pub(super) struct Applier {
-    sender: Mutex<Option<Sender<Blocks>>>,
+    queue: Arc<Queue>,
     thread: Mutex<Option<JoinHandle<Result<(), ReplicaError>>>>,
 }
 
@@ -31,9 +70,10 @@ impl Applier {
         checkpoint_bytes: u64,
         home: Arc<OnceLock<Weak<Shared>>>,
     ) -> std::io::Result<Self> {
-        let (sender, receiver) = channel();
+        let queue = Arc::new(Queue::default());
+        let from = Arc::clone(&queue);
         let work = move || {
-            let result = run(&*store, checkpoint_bytes, &home, &receiver);
+            let result = run(&*store, checkpoint_bytes, &home, &from);
             if let Err(error) = &result
                 && let Some(shared) = home.get().and_then(Weak::upgrade)
             {
@@ -42,19 +82,25 @@ impl Applier {
             result
         };
         let thread = std::thread::Builder::new().name("apply".to_owned()).spawn(work)?;
-        Ok(Self { sender: Mutex::new(Some(sender)), thread: Mutex::new(Some(thread)) })
+        Ok(Self { queue, thread: Mutex::new(Some(thread)) })
     }
 
-    pub(super) fn apply(&self, blocks: Blocks) {
-        if let Some(sender) = self.sender.lock().as_ref() {
-            // A thread that ended has told why.
-            sender.send(blocks).ok();
+    /// Hands blocks over; the thread looks at them once it is woken. One that ended has told why.
+    pub(super) fn queue(&self, blocks: Blocks) {
+        self.queue.state.lock().blocks.extend(blocks);
+    }
+
+    /// Sees to it that the thread looks soon, or at once where somebody waits for it (`awaited`).
+    pub(super) fn wake(&self, awaited: bool) {
+        if awaited || self.queue.state.lock().parked {
+            self.queue.changed.notify_one();
         }
     }
 
     /// Ends the thread: everything that was handed over is applied, a checkpoint is made.
     pub(super) fn close(&self) -> Result<(), ReplicaError> {
-        self.sender.lock().take();
+        self.queue.state.lock().closed = true;
+        self.wake(true);
         match self.thread.lock().take().map(JoinHandle::join) {
             Some(Ok(result)) => result,
             Some(Err(_)) => Err(ReplicaError::Down("the store's thread panicked".to_owned())),
@@ -67,16 +113,12 @@ fn run(
     store: &dyn StateStore,
     checkpoint_bytes: u64,
     home: &OnceLock<Weak<Shared>>,
-    receiver: &Receiver<Blocks>,
+    queue: &Queue,
 ) -> Result<(), ReplicaError> {
     let mut told = store.checkpointed();
-    while let Ok(mut blocks) = receiver.recv() {
-        while let Ok(more) = receiver.try_recv() {
-            blocks.extend(more);
-            if blocks.len() > RUN_RECORDS {
-                break;
-            }
-        }
+    let mut worked = false;
+    while let Some(blocks) = queue.take(worked) {
+        worked = true;
         let Some(end) = blocks.last().map(outrigger_wal::format::Block::end) else { continue };
         apply(store, &blocks)?;
         store.advance(end);

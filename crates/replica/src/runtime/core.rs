@@ -17,6 +17,7 @@ use outrigger_wal::{Epoch, Error, Lsn, Micros, RunningHash, Watermark};
 use parking_lot::{Condvar, Mutex};
 use tokio::sync::Notify;
 
+use super::alarm::Alarm;
 use super::applying::Applier;
 use super::authority::Authority;
 use super::commit::ReignHandle;
@@ -38,6 +39,8 @@ pub(super) struct Core {
         outrigger_wal::disk::OpId,
         Result<outrigger_wal::disk::IoDone, outrigger_wal::disk::IoFault>,
     )>,
+    /// Blocks were handed to the store's thread, and it was not woken yet.
+    applying: bool,
     /// The disk is with the thread that cuts the log.
     lent: bool,
     closed: bool,
@@ -60,8 +63,8 @@ pub(super) struct Shared {
     pub(super) links: Links,
     applier: Applier,
     /// The network thread's timer looks again.
-    pub(super) timer: Notify,
-    deadline: Mutex<Option<Micros>>,
+    pub(super) timer: Arc<Notify>,
+    alarm: Alarm,
     lock: Mutex<Option<DirLock>>,
 }
 
@@ -73,6 +76,7 @@ impl Core {
             out: Vec::new(),
             events: Vec::new(),
             done: Vec::new(),
+            applying: false,
             lent: false,
             closed: false,
         }
@@ -107,8 +111,8 @@ impl Shared {
             authority,
             links,
             applier,
-            timer: Notify::new(),
-            deadline: Mutex::new(None),
+            timer: Arc::default(),
+            alarm: Alarm::default(),
             lock: Mutex::new(Some(lock)),
         }
     }
@@ -136,10 +140,15 @@ impl Shared {
             let Some(mut core) = self.core.try_lock() else { return };
             self.dirty.store(false, Ordering::SeqCst);
             let reached = self.pump(&mut core);
+            let applying = std::mem::take(&mut core.applying);
             drop(core);
             fence(Ordering::SeqCst);
+            // Those who wait for a commit first: they have waited for a disk and a round trip.
             if let Some((commit, reign)) = reached {
                 reign.commit.advance(commit);
+            }
+            if applying {
+                self.applier.wake(self.applied.is_awaited());
             }
             if !self.dirty.load(Ordering::SeqCst) {
                 return;
@@ -166,6 +175,8 @@ impl Shared {
             let now = self.now();
             let mut out = std::mem::take(&mut core.out);
             core.member.step(now, event, &mut out);
+            // What goes to a peer first: its way is longer than the one to this disk.
+            out.sort_by_key(|action| !matches!(action, Out::Send { .. }));
             for action in out.drain(..) {
                 self.perform(core, action);
             }
@@ -188,7 +199,10 @@ impl Shared {
             Out::Report { epoch, durable, commit, applied, cut } => {
                 self.authority.report(epoch, durable, commit, applied, cut);
             }
-            Out::Apply(blocks) => self.applier.apply(blocks),
+            Out::Apply(blocks) => {
+                self.applier.queue(blocks);
+                core.applying = true;
+            }
             Out::Reopen { cut, hash } => self.reopen(core, cut, hash),
             Out::Event(event) => self.happened(core, &event),
             Out::Closed => core.closed = true,
@@ -276,19 +290,7 @@ impl Shared {
         let serving = core.member.serving();
         self.serving.store(serving.is_some(), Ordering::SeqCst);
         self.applied.advance(core.member.applied());
-        let deadline = core.member.deadline();
-        {
-            let mut armed = self.deadline.lock();
-            let sooner = match (*armed, deadline) {
-                (Some(armed), Some(deadline)) => deadline < armed,
-                (None, Some(_)) => true,
-                _ => false,
-            };
-            *armed = deadline;
-            if sooner {
-                self.timer.notify_one();
-            }
-        }
+        self.alarm.set(core.member.deadline(), || self.timer.notify_one());
         {
             let mut status = self.status.lock();
             let fresh = status_of(&core.member, status.failed.take());
@@ -301,7 +303,7 @@ impl Shared {
     }
 
     pub(super) fn next_deadline(&self) -> Option<Duration> {
-        let at = (*self.deadline.lock())?;
+        let at = self.alarm.sleep_for()?;
         Some(Duration::from_micros(at.since(self.now())))
     }
 
@@ -381,11 +383,19 @@ impl Shared {
         result.and(applied)
     }
 
+    /// The store failed.
     pub(super) fn fail(self: &Arc<Self>, text: String) {
-        self.end_reign(&text);
-        self.status.lock().failed = Some(text);
-        self.applied.fail(Error::Closed);
-        self.changed.notify_all();
+        self.push(In::StoreFailed(text.clone()));
+        // A member that was closed already does not hear it.
+        if self.core.lock().closed {
+            self.status.lock().failed.get_or_insert(text);
+            self.changed.notify_all();
+        }
+    }
+
+    /// Somebody is about to wait for the store.
+    pub(super) fn hurry(&self) {
+        self.applier.wake(true);
     }
 
     pub(super) fn applied_to(self: &Arc<Self>, to: Lsn) {

@@ -16,12 +16,12 @@ use outrigger_net::frame::{Frame, Limits, encode};
 use outrigger_net::handshake::{Identity as Door, check_hello};
 use outrigger_net::message::{Abilities, Envelope, History, Message, Reason, Role};
 use outrigger_net::transport::{
-    ConnectionId, Listener, OnEvent, Outbox, PeerEvent, Settings, Side, run,
+    ConnectionId, Listener, OnEvent, Outbox, PeerEvent, Settings, Side, run_tcp,
 };
 use parking_lot::Mutex;
 use tokio::net::TcpStream;
 use tokio::runtime::Handle;
-use tokio::sync::Notify;
+use tokio::sync::{Notify, oneshot};
 
 use super::ReplicaError;
 use super::core::Shared;
@@ -158,6 +158,8 @@ struct Table {
 pub(super) struct Links {
     handle: Handle,
     stop: Arc<Notify>,
+    /// Tells the timer whose time it keeps.
+    begin: Mutex<Option<oneshot::Sender<Weak<Shared>>>>,
     local: SocketAddr,
     settings: Settings,
     identity: Identity,
@@ -180,6 +182,7 @@ impl Links {
         let (tell, told) = channel();
         let (address, asked) = (listen.to_owned(), settings.clone());
         let (halt, at_home) = (Arc::clone(&stop), home);
+        let (begin, begun) = oneshot::channel();
         let work = move || {
             let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
                 Ok(runtime) => runtime,
@@ -190,9 +193,8 @@ impl Links {
             };
             let handle = runtime.handle().clone();
             runtime.block_on(async move {
-                let heard = Arc::clone(&at_home);
                 let on_event: OnEvent = Arc::new(move |event| {
-                    if let Some(shared) = heard.get().and_then(Weak::upgrade) {
+                    if let Some(shared) = at_home.get().and_then(Weak::upgrade) {
                         shared.links.heard(&shared, None, event);
                     }
                 });
@@ -206,7 +208,7 @@ impl Links {
                 tell.send(Ok((handle, listener.local_addr()))).ok();
                 tokio::select! {
                     () = halt.notified() => {}
-                    () = keep_time(&at_home) => {}
+                    () = keep_time(begun) => {}
                 }
             });
             // What still runs ends with the runtime.
@@ -220,7 +222,16 @@ impl Links {
             .recv()
             .map_err(|error| failed("starting the network", error.to_string()))?
             .map_err(|cause| failed(&format!("listening on {listen}"), cause))?;
-        Ok(Self { handle, stop, local, settings, identity, table: Mutex::default(), front })
+        let (table, begin) = (Mutex::default(), Mutex::new(Some(begin)));
+        Ok(Self { handle, stop, begin, local, settings, identity, table, front })
+    }
+
+    /// The replica is put together: its time is kept from now on.
+    pub(super) fn begin(&self, shared: Weak<Shared>) {
+        if let Some(begin) = self.begin.lock().take() {
+            // Nobody listens where the thread has ended already.
+            begin.send(shared).ok();
+        }
     }
 
     pub(super) const fn local_addr(&self) -> SocketAddr {
@@ -245,16 +256,13 @@ impl Links {
                 let Ok(Ok(stream)) = tokio::time::timeout(patience, connecting).await else {
                     continue;
                 };
-                if let Err(error) = stream.set_nodelay(true) {
-                    tracing::debug!(%address, %error, "TCP_NODELAY cannot be set");
-                }
                 let heard = Weak::clone(&home);
                 let on_event: OnEvent = Arc::new(move |event| {
                     if let Some(shared) = heard.upgrade() {
                         shared.links.heard(&shared, Some(link), event);
                     }
                 });
-                run(stream, address, Side::Dialled, &settings, &on_event).await;
+                run_tcp(stream, address, Side::Dialled, &settings, &on_event).await;
                 return;
             }
             if let Some(shared) = home.upgrade() {
@@ -469,20 +477,20 @@ impl Links {
 }
 
 /// Kicks the member whenever it has something to do by itself.
-async fn keep_time(home: &OnceLock<Weak<Shared>>) {
-    loop {
-        let Some(shared) = home.get().and_then(Weak::upgrade) else {
-            tokio::time::sleep(Duration::from_millis(5)).await;
-            continue;
-        };
+async fn keep_time(begun: oneshot::Receiver<Weak<Shared>>) {
+    let Ok(home) = begun.await else { return };
+    while let Some(shared) = home.upgrade() {
         let wait = shared.next_deadline().unwrap_or(Duration::from_secs(3600));
-        tokio::select! {
-            () = tokio::time::sleep(wait) => shared.push(In::Kick),
-            () = shared.timer.notified() => {}
-        }
+        let timer = Arc::clone(&shared.timer);
+        // Nothing is kept alive by its own timer.
         drop(shared);
-        if home.get().is_some_and(|home| home.strong_count() == 0) {
-            return;
+        tokio::select! {
+            () = tokio::time::sleep(wait) => {
+                if let Some(shared) = home.upgrade() {
+                    shared.push(In::Kick);
+                }
+            }
+            () = timer.notified() => {}
         }
     }
 }

@@ -8,6 +8,7 @@
 //! reign in which it was appended; a reign that ends leaves what waits [`Outcome::InDoubt`].
 //! Not here: the authority ([`Authority`]), what records mean ([`StateStore`]).
 
+mod alarm;
 mod applying;
 mod authority;
 mod commit;
@@ -233,6 +234,7 @@ impl Replica {
     /// # Cancel safety
     /// Dropping the future forgets the wait.
     pub async fn applied(&self, lsn: Lsn) -> Result<Lsn, ReplicaError> {
+        self.shared.hurry();
         self.shared.applied.wait(lsn).await.map_err(|error| ReplicaError::Down(error.to_string()))
     }
 

@@ -1,6 +1,6 @@
 //! Making and opening an instance's folder.
 //!
-//! ORDER: the lock, the control file, the log (a truncation that had begun is finished here), the clean mark
+//! ORDER: the lock, the control file (written again), the log (a truncation that had begun is finished here), the clean mark
 //! taken away, then everything else. Not here: what runs afterwards.
 
 use std::path::{Path, PathBuf};
@@ -85,7 +85,8 @@ pub(super) fn open(
 ) -> Result<Arc<Shared>, ReplicaError> {
     let data_dir = options.data_dir.clone();
     let mut disk = disk(&data_dir, options.disk_threads, false)?;
-    let (generation, control) = Control::read(&mut disk.blocking()).map_err(at(&data_dir))?;
+    // ORDER: durable in both slots before anything is acted upon.
+    let (generation, control) = Control::open(&mut disk.blocking()).map_err(at(&data_dir))?;
     let identity = control.identity;
     let applied = store.checkpointed();
     let recovered = recover(&mut disk, &control.recover_options(applied))?.ok_or_else(|| {
@@ -143,8 +144,8 @@ pub(super) fn open(
         }
     }));
     home.set(weak.clone()).ok();
+    shared.links.begin(weak.clone());
     told.attach(Told(weak));
-    shared.timer.notify_one();
     shared.drive();
     Ok(shared)
 }

@@ -31,7 +31,10 @@ struct Raw {
     best: &'static str,
     methods: BTreeMap<&'static str, Figures>,
     both_files: Option<Figures>,
+    /// Between two processors.
     round_trip: Figures,
+    /// Within one.
+    round_trip_one_cpu: Figures,
 }
 
 #[derive(Debug, Serialize)]
@@ -40,7 +43,7 @@ struct Ratios {
     p50_to_raw: f64,
     /// Our rate over the best method's.
     rate_to_raw: f64,
-    /// Our p50 over local flush, round trip and remote flush one behind the other.
+    /// Our p50 over local flush, round trip between two processors and remote flush, one behind the other.
     #[serde(skip_serializing_if = "Option::is_none")]
     p50_to_sum: Option<f64>,
 }
@@ -99,6 +102,7 @@ impl Report {
                 methods,
                 both_files: raw.both.as_ref().map(Measured::figures),
                 round_trip,
+                round_trip_one_cpu: raw.ping_one_cpu.figures(),
             },
         })
     }
@@ -128,6 +132,7 @@ impl Report {
             row(&mut lines, "two files at once", figures)?;
         }
         row(&mut lines, "round trip", &self.raw.round_trip)?;
+        row(&mut lines, "round trip, one cpu", &self.raw.round_trip_one_cpu)?;
         lines.text(format_args!(
             "{:.1} MB/s, {:.1} records per sync; p50 {:.2} times and rate {:.1} times that of {}",
             self.mb_per_s,

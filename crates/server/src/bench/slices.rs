@@ -5,7 +5,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use super::figures::Measured;
-use super::ping::Ping;
+use super::ping::{Ends, Ping};
 use super::raw::{Both, Loop, Method};
 use crate::error::Error;
 
@@ -15,6 +15,7 @@ pub(super) struct Raw {
     loops: BTreeMap<Method, (Loop, Measured)>,
     both: Option<(Both, Measured)>,
     ping: (Ping, Measured),
+    ping_one_cpu: (Ping, Measured),
 }
 
 /// What was measured.
@@ -26,6 +27,8 @@ pub(super) struct RawMeasured {
     pub(super) both: Option<Measured>,
     /// The round trip.
     pub(super) ping: Measured,
+    /// The same with both ends on one processor.
+    pub(super) ping_one_cpu: Measured,
 }
 
 impl Raw {
@@ -45,7 +48,9 @@ impl Raw {
             None => Both::new(dir, Method::Fdatasync, record_bytes)?,
         };
         let both = both.map(|both| Measured::new().map(|measured| (both, measured))).transpose()?;
-        Ok(Self { loops, both, ping: (Ping::new(record_bytes)?, Measured::new()?) })
+        let ping = |ends| Ok::<_, Error>((Ping::new(record_bytes, ends)?, Measured::new()?));
+        let (ping, ping_one_cpu) = (ping(Ends::Apart)?, ping(Ends::Together)?);
+        Ok(Self { loops, both, ping, ping_one_cpu })
     }
 
     /// One turn: as long as one of ours in all.
@@ -59,8 +64,10 @@ impl Raw {
         if let Some((both, measured)) = &mut self.both {
             both.run(slice / 5, measured)?;
         }
-        let (ping, measured) = &mut self.ping;
-        ping.run(slice / 5, measured)
+        for (ping, measured) in [&mut self.ping, &mut self.ping_one_cpu] {
+            ping.run(slice / 5, measured)?;
+        }
+        Ok(())
     }
 
     /// What was measured.
@@ -73,6 +80,7 @@ impl Raw {
                 .collect(),
             both: self.both.map(|(_, measured)| measured),
             ping: self.ping.1,
+            ping_one_cpu: self.ping_one_cpu.1,
         }
     }
 }

@@ -6,6 +6,7 @@
 use std::collections::BTreeMap;
 
 use outrigger_net::config::{Config, Version};
+use outrigger_wal::recover::Promise;
 use outrigger_wal::{Epoch, InstanceId, Lsn};
 
 /// What a member asks of the authority.
@@ -37,14 +38,16 @@ pub(crate) struct Authority {
     config: Config,
     /// All that was ever recorded.
     past: Vec<Config>,
-    /// What was heard of each copy: (number of the epoch, durable).
-    heard: BTreeMap<InstanceId, (u64, Lsn)>,
+    /// What was heard of each copy.
+    heard: BTreeMap<InstanceId, Promise>,
+    /// Where each copy was cut for which epoch.
+    cuts: BTreeMap<(InstanceId, u64), Lsn>,
 }
 
 impl Authority {
     pub(crate) fn new(config: Config) -> Self {
         let past = vec![config.clone()];
-        Self { config, past, heard: BTreeMap::new() }
+        Self { config, past, heard: BTreeMap::new(), cuts: BTreeMap::new() }
     }
 
     pub(crate) const fn config(&self) -> &Config {
@@ -55,7 +58,7 @@ impl Authority {
         &self.past
     }
 
-    pub(crate) fn heard(&self, instance: InstanceId) -> (u64, Lsn) {
+    pub(crate) fn heard(&self, instance: InstanceId) -> Promise {
         self.heard.get(&instance).copied().unwrap_or_default()
     }
 
@@ -83,38 +86,29 @@ impl Authority {
 
     fn record(&mut self, mut new: Config) {
         for copy in &mut new.copies {
-            let (_, heard) = self.heard(copy.instance);
+            let mut heard = self.heard(copy.instance);
             if copy.in_sync && !self.config.in_sync(copy.instance) {
-                // What the proposer saw of it in this epoch is newer than any report.
-                let epoch = new.epoch.number;
-                let entry = self.heard.entry(copy.instance).or_default();
-                if epoch > entry.0 {
-                    *entry = (epoch, copy.durable);
-                } else {
-                    entry.1 = entry.1.max(copy.durable);
-                }
-            } else {
-                copy.durable = heard;
+                // What the proposer saw of it in this epoch is newer than any report of an earlier one.
+                heard = heard.max(Promise { epoch: new.epoch.number, lsn: copy.durable.lsn });
+                self.heard.insert(copy.instance, heard);
             }
+            copy.durable = heard;
         }
         self.past.push(new.clone());
         self.config = new;
     }
 
-    /// Notes a report: a higher epoch replaces, the same takes the higher LSN, a cut lowers.
+    /// Notes a report: a higher epoch replaces, the same takes the higher LSN. That holds only while a copy is
+    /// cut once for an epoch: `false` when it was cut twice.
     pub(crate) fn report(
         &mut self,
         from: InstanceId,
         epoch: Epoch,
         durable: Lsn,
         cut: Option<Lsn>,
-    ) {
+    ) -> bool {
         let entry = self.heard.entry(from).or_default();
-        match epoch.number.cmp(&entry.0) {
-            std::cmp::Ordering::Less => {}
-            std::cmp::Ordering::Greater => *entry = (epoch.number, durable),
-            std::cmp::Ordering::Equal if cut.is_some() => entry.1 = durable,
-            std::cmp::Ordering::Equal => entry.1 = entry.1.max(durable),
-        }
+        *entry = (*entry).max(Promise { epoch: epoch.number, lsn: durable });
+        cut.is_none_or(|cut| *self.cuts.entry((from, epoch.number)).or_insert(cut) == cut)
     }
 }

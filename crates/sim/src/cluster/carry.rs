@@ -57,6 +57,10 @@ impl Cluster {
         body: &[Bytes],
     ) {
         let Some((conn, side)) = self.net.find(node, life, link) else { return };
+        if matches!(message, Message::Welcome { .. }) {
+            let fenced = &mut self.nodes[node].shadow.fenced;
+            *fenced = envelope.epoch.number.max(*fenced);
+        }
         let per_mille = self.net.weather.encode_per_mille;
         let parcel = Parcel::pack(envelope, message, body, &mut self.net.rng, per_mille);
         match parcel {
@@ -95,7 +99,7 @@ impl Cluster {
                     End { node: from, life, link, closed: false },
                     End { node: to, life: other, link: incoming, closed: false },
                 ];
-                self.net.join(self.now, ends);
+                self.net.join(self.now, ends, &mut self.queue);
                 self.give(from, In::Connected(link));
             }
             None => self.give(from, In::Closed(link)),
@@ -211,7 +215,11 @@ impl Cluster {
                 self.tell(from, None);
             }
             Ask::Report { epoch, durable, cut } => {
-                self.authority.report(instance(from), epoch, durable, cut);
+                let once = self.authority.report(instance(from), epoch, durable, cut);
+                // A disk that was rolled back has forgotten the first.
+                if !once && self.nodes[from].shadow.forgiven == Lsn::ZERO {
+                    self.violate(format!("node {from} was cut twice for epoch {epoch}"));
+                }
             }
         }
     }

@@ -1,5 +1,7 @@
 //! What goes wrong, and the operator who promotes.
 
+use bytes::Bytes;
+use outrigger_replica::control::Control;
 use outrigger_replica::rules::Rule;
 use outrigger_wal::Lsn;
 use outrigger_wal::disk::FileId;
@@ -43,6 +45,9 @@ impl Cluster {
         }
         if self.faults.chance(faults.cut) {
             self.cut_one();
+        }
+        if self.faults.chance(faults.stall) {
+            self.stall_some();
         }
         if self.faults.chance(faults.disk_error) {
             let rate = u32::try_from(self.faults.range(1..40)).unwrap_or(1);
@@ -169,6 +174,10 @@ impl Cluster {
             self.net.cut(now, conn, notice.clone(), &mut self.queue);
         }
         self.maybe_roll_back(node);
+        if self.faults.chance(self.plan.faults.rot) && !self.healed {
+            let slot = u8::try_from(self.faults.below(2)).unwrap_or(0);
+            self.rot_control(node, slot);
+        }
         if !self.plan_is_scripted() {
             self.restart_later(node);
         }
@@ -230,6 +239,20 @@ impl Cluster {
         }
     }
 
+    /// Some directions of connections are not read for a while, others go on.
+    fn stall_some(&mut self) {
+        for conn in self.net.open() {
+            for side in 0..2 {
+                if self.faults.chance(500) {
+                    self.stats.stalls += 1;
+                    let micros = self.faults.range(5_000..900_000);
+                    self.note(|| format!("connection {conn} stalls from side {side} for {micros}"));
+                    self.net.stall(conn, side, self.now.plus(micros));
+                }
+            }
+        }
+    }
+
     /// Flips a bit that was promised to be durable, on one node in a run.
     fn flip(&mut self, node: usize) {
         let promised = self.nodes[node].promised().lsn;
@@ -243,6 +266,27 @@ impl Cluster {
         if self.nodes[node].disk.flip_bit(file, at % SEGMENT_BYTES, bit) {
             self.nodes[node].shadow.damaged = true;
         }
+    }
+
+    /// Flips a bit in one slot of the control file of a copy that is down; `false` when the other slot
+    /// alone would not be enough: one that was torn or is not durable is a fault of its own.
+    pub fn rot_control(&mut self, node: usize, slot: u8) -> bool {
+        let disk = &self.nodes[node].disk;
+        let other = disk.durable_bytes(FileId::Control(1 - slot.min(1)));
+        let whole =
+            |bytes: Option<&Bytes>| bytes.is_some_and(|bytes| Control::decode(bytes).is_ok());
+        let file = FileId::Control(slot);
+        let (Some(bytes), true) = (disk.file_bytes(file), whole(other.as_ref())) else {
+            return false;
+        };
+        if self.nodes[node].process.is_some() || !whole(Some(&bytes)) {
+            return false;
+        }
+        let at = self.faults.below(bytes.len() as u64);
+        let bit = u8::try_from(self.faults.below(8)).unwrap_or(0);
+        self.note(|| format!("a bit flips in slot {slot} of the control file of n{node} at {at}"));
+        self.stats.rotten_slots += 1;
+        self.nodes[node].disk.flip_bit(file, at, bit)
     }
 
     /// Remembers a disk, to come back with it once; not while another copy is damaged.
@@ -266,11 +310,12 @@ impl Cluster {
     /// A disk comes back as it once was, but only where the authority knows of everything it had
     /// promised since: beyond that no rule can help.
     fn maybe_roll_back(&mut self, node: usize) {
-        let heard = self.authority.heard(instance(node)).1;
+        let heard = self.authority.heard(instance(node));
         let slot = &mut self.nodes[node];
         let durable = slot.shadow.durable;
         let worth = slot.snapshot.as_ref().is_some_and(|(_, _, then)| then.durable < durable);
-        if !worth || heard < durable || self.rolled_back || self.healed {
+        let known = heard.epoch >= slot.shadow.epoch && heard.lsn >= durable;
+        if !worth || !known || self.rolled_back || self.healed {
             return;
         }
         if let Some((disk, store, mut shadow)) = slot.snapshot.take() {
@@ -317,6 +362,10 @@ impl Cluster {
         };
         let reached =
             !self.net.is_blocked(node, authority) && !self.net.is_blocked(authority, node);
+        let stalled = self.net.is_stalled(node, self.now);
+        if stalled && !self.healed && self.faults.chance(self.plan.faults.promote_stalled) {
+            self.promote();
+        }
         if reached && self.nodes[node].is_serving() {
             self.served = self.now;
             return;

@@ -8,20 +8,25 @@
 //! - `plan`: what a run is
 //! - `queue`: what will happen when
 //! - `node`, `store`, `clients`: what there is
-//! - `network`, `authority`: what lies between
+//! - `network`, `late`, `authority`: what lies between
 //! - `carry`: carries out what members ask for
-//! - `faults`: what goes wrong
+//! - `faults`, `start`: what goes wrong, and who comes back
 //! - `run`: a whole run, and whether it converges
+//! - `stats`, `brief`: what is counted and what is told of it
 
 mod authority;
+mod brief;
 mod carry;
 mod clients;
 mod faults;
+mod late;
 mod network;
 mod node;
 mod plan;
 mod queue;
 mod run;
+mod start;
+mod stats;
 mod store;
 
 use std::fmt::Write as _;
@@ -29,92 +34,27 @@ use std::io::Write as _;
 
 use outrigger_net::config::{Config, Copy, Rule, Version};
 use outrigger_replica::member::{Event as Said, In, Out};
+use outrigger_wal::recover::Promise;
 use outrigger_wal::{Epoch, Lsn, Micros};
 
 pub(crate) use authority::Ask;
 use authority::Authority;
+use brief::{brief_config, brief_in, brief_out};
 use clients::{Client, Write};
 use network::Network;
-use node::{Node, Opened, instance};
+use node::{Node, instance};
 use queue::{Event, Life, Queue};
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 
 pub use node::State;
 pub use plan::{Faults, Plan};
 pub use run::Outcome;
+pub use stats::Stats;
 pub(crate) use store::AppliedRecord;
 
 use crate::checker::{Checker, Shadow, Verdict};
 use crate::disk::{SimDisk, SimDiskOptions};
 use crate::rng::Rng;
-
-/// What happened in a run, counted.
-#[derive(Clone, Copy, Default, Debug, PartialEq, Eq)]
-pub struct Stats {
-    /// Writes that were acknowledged as committed.
-    pub commits: u64,
-    /// Writes whose fate was left open.
-    pub in_doubt: u64,
-    /// Writes of which nothing was sealed.
-    pub refused: u64,
-    /// Processes killed.
-    pub kills: u64,
-    /// Machines that lost power.
-    pub power_cuts: u64,
-    /// Starts at which a torn tail was sent away.
-    pub torn_tails: u64,
-    /// Reigns taken up by promotion.
-    pub promotions: u64,
-    /// Reigns taken up after a restart.
-    pub restarts: u64,
-    /// Logs cut at a fork.
-    pub truncations: u64,
-    /// Copies that joined an in-sync set.
-    pub grows: u64,
-    /// Copies that left one.
-    pub shrinks: u64,
-    /// Connections cut.
-    pub cuts: u64,
-    /// Partitions.
-    pub partitions: u64,
-    /// Pauses.
-    pub pauses: u64,
-    /// Disk errors that stopped a copy.
-    pub failures: u64,
-    /// Copies that found damage and refused.
-    pub damaged: u64,
-    /// Disks rolled back.
-    pub rollbacks: u64,
-    /// Frames, acknowledgements and configurations that were refused.
-    pub refusals: u64,
-    /// Events.
-    pub events: u64,
-}
-
-impl Stats {
-    /// Adds another run's.
-    pub const fn add(&mut self, other: &Self) {
-        self.commits += other.commits;
-        self.in_doubt += other.in_doubt;
-        self.refused += other.refused;
-        self.kills += other.kills;
-        self.power_cuts += other.power_cuts;
-        self.torn_tails += other.torn_tails;
-        self.promotions += other.promotions;
-        self.restarts += other.restarts;
-        self.truncations += other.truncations;
-        self.grows += other.grows;
-        self.shrinks += other.shrinks;
-        self.cuts += other.cuts;
-        self.partitions += other.partitions;
-        self.pauses += other.pauses;
-        self.failures += other.failures;
-        self.damaged += other.damaged;
-        self.rollbacks += other.rollbacks;
-        self.refusals += other.refusals;
-        self.events += other.events;
-    }
-}
 
 /// A message that was kept, to come late.
 #[derive(Clone, Debug)]
@@ -156,7 +96,7 @@ impl Cluster {
             instance: instance(node),
             addresses: vec![format!("node-{node}:1")],
             in_sync: true,
-            durable: Lsn::ZERO,
+            durable: Promise::NONE,
         });
         let config = Config {
             version: Version(1),
@@ -389,17 +329,22 @@ impl Cluster {
             Event::Dialled { from, life, link, to } => self.dialled(from, life, link, to),
             Event::Arrive { conn, side } => {
                 let arrived = self.net.arrive(self.now, conn, side, &mut self.queue);
-                if let Some((end, parcel)) = arrived
-                    && self.is_alive(end.node, end.life)
-                {
-                    self.give_frame(end.node, end.link, parcel);
+                if let Some((end, parcel)) = arrived {
+                    if self.is_alive(end.node, end.life) {
+                        self.give_frame(end.node, end.link, parcel);
+                    } else {
+                        self.net.keep(self.now, conn, side, parcel, &mut self.queue);
+                    }
                 }
             }
-            Event::Late { to, from, mixed, parcel } => {
-                let end = if mixed { self.net.newest(from, to.node) } else { Some(to) };
-                if let Some(end) = end.filter(|end| self.is_alive(end.node, end.life)) {
+            Event::Late { conn, side } => {
+                let late = self.net.late(self.now, conn, side, &mut self.queue);
+                if let Some((end, parcel)) = late
+                    && self.is_alive(end.node, end.life)
+                {
+                    self.stats.late += 1;
                     self.note(|| format!("n{} gets a late {:?}", end.node, parcel.message));
-                    self.give_frame(end.node, end.link, *parcel);
+                    self.give_frame(end.node, end.link, parcel);
                 }
             }
             Event::Closed { conn, side } => {
@@ -519,6 +464,7 @@ impl Cluster {
         let shadow = &mut self.nodes[node].shadow;
         shadow.bound(durable, hash);
         shadow.durable = durable;
+        shadow.epoch = epoch.number;
         let before = std::mem::replace(&mut shadow.commit, commit);
         if commit < before {
             self.violate(format!(
@@ -610,131 +556,4 @@ impl Cluster {
             }
         }
     }
-
-    fn boot(&mut self, node: usize) {
-        self.nodes[node].starting = false;
-        if self.nodes[node].state == State::Damaged || self.nodes[node].process.is_some() {
-            return;
-        }
-        if self.faults.chance(self.plan.crash_open_per_mille) && !self.healed {
-            let after = self.faults.range(0..60);
-            self.nodes[node].disk.crash_after(after);
-        }
-        let seed = self.rng.next_u64();
-        let (now, rules) = (self.now, self.plan.rules);
-        self.nodes[node].life += 1;
-        let opened = self.nodes[node].open(now, seed, rules);
-        if self.nodes[node].disk.is_crashed() {
-            self.note(|| format!("n{node} crashes while it opens"));
-            self.end_process(node);
-            return;
-        }
-        self.nodes[node].disk.crash_after(u64::MAX / 2);
-        match opened {
-            Opened::Member(member, torn) => {
-                self.stats.torn_tails += u64::from(torn);
-                let (end, commit) = (member.log().end(), member.commit());
-                self.note(|| format!("n{node} starts: end {end}, commit {commit}"));
-                self.mix(2, node, end.0);
-                self.nodes[node].start(*member);
-                let shadow = &self.nodes[node].shadow;
-                let verdict = self.checker.opened(node, commit, shadow);
-                self.verdict(verdict);
-                self.step(node, In::Kick);
-            }
-            Opened::Fault(text) => {
-                self.note(|| format!("n{node} cannot start: {text}"));
-                self.restart_later(node);
-            }
-            Opened::Damage(text) => {
-                self.note(|| format!("n{node} refuses to start: {text}"));
-                self.stats.damaged += 1;
-                self.nodes[node].state = State::Damaged;
-            }
-            Opened::Violation(text) => self.violate(format!("node {node}: {text}")),
-        }
-    }
-
-    /// Starts a node's process later, if that is not on its way.
-    fn restart_later(&mut self, node: usize) {
-        if std::mem::replace(&mut self.nodes[node].starting, true) {
-            return;
-        }
-        let quick = self.healed || self.faults.chance(self.plan.quick_restart_per_mille);
-        let micros = if quick {
-            self.faults.range(2_000..120_000)
-        } else {
-            self.faults.range(200_000..4_000_000)
-        };
-        self.at(micros, Event::Boot { node });
-    }
-
-    fn resume(&mut self, node: usize) {
-        let now = self.now;
-        self.nodes[node].clock.resume(now);
-        self.note(|| format!("n{node} goes on"));
-        let life = self.nodes[node].life;
-        let Some(process) = self.nodes[node].process.as_mut() else { return };
-        process.kick_at = None;
-        for event in std::mem::take(&mut process.inbox) {
-            if self.is_alive(node, life) && !self.nodes[node].clock.is_paused() {
-                self.step(node, event);
-            }
-        }
-        if self.is_alive(node, life) {
-            self.step(node, In::Kick);
-        }
-    }
-}
-
-fn brief_in(event: &In) -> String {
-    match event {
-        In::Frame { link, envelope, message, .. } => format!(
-            "{link:?} e{:?} v{} s{:04x} {message:?}",
-            envelope.epoch,
-            envelope.version.0,
-            envelope.session.0 & 0xFFFF
-        ),
-        In::Io(op, Ok(_)) => format!("done {op:?}"),
-        In::Config { config, .. } => format!("config {}", brief_config(config)),
-        In::Reopened(result) => match result.as_ref() {
-            Ok(recovered) => format!("reopened at {}", recovered.end),
-            Err(error) => format!("not reopened: {error}"),
-        },
-        other => format!("{other:?}"),
-    }
-}
-
-fn brief_out(out: &Out) -> String {
-    match out {
-        Out::Io(op, io) => {
-            let name = format!("{io:?}");
-            format!("io {op:?} {}", name.chars().take(90).collect::<String>())
-        }
-        Out::Send { link, envelope, message, .. } => {
-            format!("send {link:?} e{:?} v{} {message:?}", envelope.epoch, envelope.version.0)
-        }
-        Out::Swap { seen, new } => format!("swap {} -> {}", seen.0, brief_config(new)),
-        Out::Apply(blocks) => format!("apply {} blocks", blocks.len()),
-        Out::Event(Said::Cut(saved)) => format!("cut {} to {}", saved.from, saved.to),
-        other => format!("{other:?}"),
-    }
-}
-
-fn brief_config(config: &Config) -> String {
-    let copies: Vec<String> = config
-        .copies
-        .iter()
-        .map(|copy| {
-            let mark = if copy.in_sync { "+" } else { "-" };
-            format!("n{}{mark}@{}", copy.instance.0.wrapping_sub(1), copy.durable)
-        })
-        .collect();
-    format!(
-        "v{} e{} primary n{} [{}]",
-        config.version.0,
-        config.epoch,
-        config.primary.0.wrapping_sub(1),
-        copies.join(" ")
-    )
 }

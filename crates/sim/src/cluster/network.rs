@@ -1,7 +1,7 @@
-//! Connections between nodes: delay, cuts in the middle of a frame, one-way partitions, late frames.
+//! Connections between nodes: delay, cuts in the middle of a frame, one-way partitions, stalls.
 //!
 //! Guarantees: a direction of a connection is in order and without a hole until it is cut; what lies behind
-//! the cut never arrives on it. Not here: when faults happen (`faults`).
+//! the cut comes late or never. Not here: when faults happen (`faults`), how late it comes (`late`).
 
 use std::collections::{BTreeSet, VecDeque};
 use std::ops::Range;
@@ -13,6 +13,7 @@ use outrigger_replica::member::LinkId;
 use outrigger_wal::Micros;
 use tokio_util::codec::Decoder as _;
 
+use super::late::Rest;
 use super::queue::{Event, Life, Queue};
 use crate::rng::Rng;
 
@@ -83,7 +84,11 @@ pub(super) struct Conn {
     ways: [VecDeque<Parcel>; 2],
     /// When the last frame from each side arrives.
     last: [Micros; 2],
+    /// Until when nothing of each side is read.
+    stalled: [Micros; 2],
     cut: bool,
+    /// What was not read of each side when it was over.
+    pub(super) rests: [Rest; 2],
 }
 
 /// How the network behaves.
@@ -95,7 +100,7 @@ pub(crate) struct Weather {
     pub(crate) slow_per_mille: u32,
     /// See `slow_per_mille`.
     pub(crate) slow_micros: Range<u64>,
-    /// How often a frame of a dead connection comes late.
+    /// How often what was not read of a connection that is over comes late.
     pub(crate) late_per_mille: u32,
     /// How often a message becomes bytes.
     pub(crate) encode_per_mille: u32,
@@ -109,11 +114,13 @@ pub(super) struct Network {
     pub(super) blocked: BTreeSet<(usize, usize)>,
     pub(super) weather: Weather,
     pub(super) rng: Rng,
+    /// Directions that are over and come late, once their nodes have connected again.
+    pub(super) waiting: Vec<(usize, usize)>,
 }
 
 impl Network {
     pub(super) const fn new(weather: Weather, rng: Rng) -> Self {
-        Self { conns: Vec::new(), blocked: BTreeSet::new(), weather, rng }
+        Self { conns: Vec::new(), blocked: BTreeSet::new(), weather, rng, waiting: Vec::new() }
     }
 
     pub(super) fn delay(&mut self) -> u64 {
@@ -128,9 +135,16 @@ impl Network {
         self.blocked.contains(&(from, to))
     }
 
-    pub(super) fn join(&mut self, now: Micros, ends: [End; 2]) -> usize {
-        self.conns.push(Conn { ends, ways: Default::default(), last: [now; 2], cut: false });
-        self.conns.len() - 1
+    pub(super) fn join(&mut self, now: Micros, ends: [End; 2], queue: &mut Queue) {
+        self.wake(now, &ends, queue);
+        self.conns.push(Conn {
+            ends,
+            ways: Default::default(),
+            last: [now; 2],
+            stalled: [now; 2],
+            cut: false,
+            rests: Default::default(),
+        });
     }
 
     /// Which connection and side a process means by `link`.
@@ -156,6 +170,7 @@ impl Network {
         let delay = self.delay();
         let conn_ref = &mut self.conns[conn];
         if conn_ref.cut {
+            self.keep(now, conn, side, parcel, queue);
             return;
         }
         let at = conn_ref.last[side].max(now.plus(delay));
@@ -181,23 +196,29 @@ impl Network {
             queue.push(again, Event::Arrive { conn, side });
             return None;
         }
+        let until = self.conns[conn].stalled[side];
+        if now < until && !self.conns[conn].cut {
+            self.conns[conn].last[side] = self.conns[conn].last[side].max(until);
+            queue.push(until, Event::Arrive { conn, side });
+            return None;
+        }
         let parcel = self.conns[conn].ways[side].pop_front()?;
         if to.closed {
-            self.maybe_late(now, from.node, to, parcel, queue);
+            self.keep(now, conn, side, parcel, queue);
             return None;
         }
         Some((to, parcel))
     }
 
-    fn maybe_late(&mut self, now: Micros, from: usize, to: End, parcel: Parcel, queue: &mut Queue) {
-        if self.rng.chance(self.weather.late_per_mille)
-            && !matches!(parcel.message, Message::Hello { .. })
-        {
-            let at = now.plus(self.rng.range(1_000..2_500_000));
-            // On the connection it was sent on, or mixed into a newer one of the two nodes.
-            let mixed = self.rng.chance(400);
-            queue.push(at, Event::Late { to, from, mixed, parcel: Box::new(parcel) });
-        }
+    /// Whether something that a node says or is told is not read.
+    pub(super) fn is_stalled(&self, node: usize, now: Micros) -> bool {
+        let stalls = |conn: &usize| self.conns[*conn].stalled.iter().any(|until| now < *until);
+        self.of(node).iter().any(stalls)
+    }
+
+    /// Nothing of one side is read until then.
+    pub(super) fn stall(&mut self, conn: usize, side: usize, until: Micros) {
+        self.conns[conn].stalled[side] = until;
     }
 
     /// Where a late frame surfaces: the newest open connection between the two nodes.
@@ -217,19 +238,16 @@ impl Network {
         }
         for side in 0..2 {
             let way = std::mem::take(&mut self.conns[conn].ways[side]);
-            let kept = self.rng.below(way.len() as u64 + 1);
-            let from = self.conns[conn].ends[side].node;
-            let to = self.conns[conn].ends[1 - side];
-            let mut whole = VecDeque::new();
+            let stalled = now < self.conns[conn].stalled[side];
+            let whole = if stalled { 0 } else { self.rng.below(way.len() as u64 + 1) };
             for (n, parcel) in way.into_iter().enumerate() {
-                if (n as u64) < kept {
-                    whole.push_back(parcel);
+                if (n as u64) < whole {
+                    self.conns[conn].ways[side].push_back(parcel);
                 } else {
-                    self.maybe_late(now, from, to, parcel, queue);
+                    self.keep(now, conn, side, parcel, queue);
                 }
             }
-            self.conns[conn].ways[side] = whole;
-            let seen = self.conns[conn].last[side].max(now);
+            let seen = if stalled { now } else { self.conns[conn].last[side].max(now) };
             let at = seen.plus(self.rng.range(notice.clone()));
             queue.push(at, Event::Closed { conn, side: 1 - side });
         }
@@ -238,6 +256,9 @@ impl Network {
     /// One end hangs up: what it said still arrives, then the other end learns of it.
     pub(super) fn hang_up(&mut self, now: Micros, conn: usize, side: usize, queue: &mut Queue) {
         self.conns[conn].ends[side].closed = true;
+        for parcel in std::mem::take(&mut self.conns[conn].ways[1 - side]) {
+            self.keep(now, conn, 1 - side, parcel, queue);
+        }
         if !std::mem::replace(&mut self.conns[conn].cut, true) {
             let at = self.conns[conn].last[side].max(now).plus(self.delay());
             queue.push(at, Event::Closed { conn, side: 1 - side });

@@ -177,7 +177,7 @@ impl Node {
     }
 
     fn read_and_recover(&mut self) -> Result<((u64, Control), Recovered), Opened> {
-        let control = Control::read(&mut self.disk.blocking()).map_err(|error| match error {
+        let control = Control::open(&mut self.disk.blocking()).map_err(|error| match error {
             ControlError::Io(fault) => Opened::Fault(fault.to_string()),
             other if self.may_refuse() => Opened::Damage(other.to_string()),
             other => Opened::Violation(other.to_string()),
@@ -195,6 +195,12 @@ impl Node {
     /// What was durable is there, and is what was written.
     fn compare(&mut self, control: &Control, recovered: &Recovered) -> Result<(), String> {
         let shadow = &mut self.shadow;
+        if control.epoch.number < shadow.fenced {
+            return Err(format!(
+                "it answered in epoch {}, and its control file knows {} after a restart",
+                shadow.fenced, control.epoch
+            ));
+        }
         let expected = control.truncating.map_or(shadow.durable, |cut| cut.min(shadow.durable));
         if recovered.end < expected && !shadow.damaged {
             return Err(format!(

@@ -25,6 +25,8 @@ pub struct Faults {
     pub partition: u32,
     /// One connection is cut.
     pub cut: u32,
+    /// Some directions of connections are not read for a while.
+    pub stall: u32,
     /// Disk operations fail.
     pub disk_error: u32,
     /// A disk is full.
@@ -37,10 +39,14 @@ pub struct Faults {
     pub old_config: u32,
     /// The operator promotes a copy although the primary is alive.
     pub promote_alive: u32,
+    /// The operator promotes a copy because a connection of the primary stalls: at each look.
+    pub promote_stalled: u32,
     /// A bit of a stored and promised byte flips, once in a run.
     pub flip: u32,
     /// A disk comes back older than it was, once in a run.
     pub rollback: u32,
+    /// How often, in a thousand crashes, a bit of one slot of the control file flips while the copy is down.
+    pub rot: u32,
 }
 
 /// One run.
@@ -121,14 +127,17 @@ impl Plan {
             pause: some(300, 5..40),
             partition: some(500, 5..50),
             cut: some(500, 10..120),
+            stall: some(400, 5..60),
             disk_error: some(200, 2..12),
             disk_full: some(150, 2..12),
             disk_slow: some(350, 10..80),
             clock: some(200, 5..30),
             old_config: some(500, 10..100),
             promote_alive: some(400, 3..25),
+            promote_stalled: 0,
             flip: some(60, 5..15),
             rollback: some(150, 5..30),
+            rot: 0,
         };
         plan.crash_open_per_mille = some(300, 20..200);
         plan.authority_loss_per_mille = some(500, 10..200);
@@ -139,7 +148,33 @@ impl Plan {
         if rng.chance(300) {
             plan.authority_delay_micros = 500..rng.range(5_000..400_000);
         }
+        // In runs of their own: a reign that other faults end, or a copy that they shut out, would hide it.
+        if rng.chance(80) {
+            plan.stalls(rng);
+        }
+        if rng.chance(400) {
+            plan.faults.rot = u32::try_from(rng.range(100..700)).unwrap_or(0);
+        }
         plan
+    }
+
+    /// Lines stall, and the operator promotes because of it, back and forth: a copy acknowledges what the next
+    /// reign cuts, the word of it comes in a later one, and little is written meanwhile. Some do not hear that
+    /// they are deposed.
+    fn stalls(&mut self, rng: &mut Rng) {
+        let mut rate = |range: Range<u64>| u32::try_from(rng.range(range)).unwrap_or(0);
+        self.copies = 3;
+        self.clients = 4;
+        self.weather.late_per_mille = rate(600..1001);
+        self.faults = Faults {
+            stall: rate(150..300),
+            promote_stalled: rate(700..1001),
+            disk_slow: rate(10..80),
+            partition: rate(0..30),
+            pause: rate(0..10),
+            ..Faults::default()
+        };
+        self.think_micros = 500..rng.range(60_000..300_000);
     }
 
     /// The run of a seed, with kills as its only faults.

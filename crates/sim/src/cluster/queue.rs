@@ -9,7 +9,6 @@ use outrigger_wal::recover::Recovered;
 use outrigger_wal::{Error, Lsn, Micros};
 
 use super::authority::Ask;
-use super::network::{End, Parcel};
 
 /// Which process of a node: counts its starts. What was meant for an earlier one is dropped.
 pub(super) type Life = u64;
@@ -39,8 +38,8 @@ pub(super) enum Event {
     Arrive { conn: usize, side: usize },
     /// One end of a connection learns that it is over.
     Closed { conn: usize, side: usize },
-    /// A frame of a connection that is over.
-    Late { to: End, from: usize, mixed: bool, parcel: Box<Parcel> },
+    /// The next frame of one direction of a connection that is over.
+    Late { conn: usize, side: usize },
     /// A message reaches the authority.
     Asked { from: usize, ask: Box<Ask> },
     /// A message of the authority reaches a node.

@@ -91,6 +91,8 @@ struct Flight {
     op: OpId,
     end: Lsn,
     hash: RunningHash,
+    /// Stored bytes of its blocks.
+    stored_bytes: u64,
     done: bool,
 }
 
@@ -115,6 +117,8 @@ pub struct Log {
     durable_hash: RunningHash,
     commit: Lsn,
     waiting: VecDeque<Block>,
+    /// Stored bytes of what waits and of what is in flight.
+    unwritten_bytes: u64,
     flights: VecDeque<Flight>,
     segments: Segments,
     tail: Tail,
@@ -156,6 +160,7 @@ impl Log {
             durable_hash: recovered.hash,
             commit: recovered.commit,
             waiting: VecDeque::new(),
+            unwritten_bytes: 0,
             flights: VecDeque::new(),
             segments: Segments::new(recovered.segment_bytes, recovered.segments),
             tail: Tail::new(options.tail_bytes),
@@ -269,10 +274,11 @@ impl Log {
         self.flights.is_empty() && self.waiting.is_empty()
     }
 
-    /// Log space that is received or sealed and not yet durable, in bytes.
+    /// Stored bytes that are received or sealed and not yet durable: so much is held in memory for the disk,
+    /// however much log space it takes.
     #[must_use]
-    pub const fn undurable_bytes(&self) -> u64 {
-        self.end.since(self.durable)
+    pub const fn unwritten_bytes(&self) -> u64 {
+        self.unwritten_bytes
     }
 
     /// What is known to be committed.
@@ -417,6 +423,7 @@ impl Log {
         while let Some(first) = self.flights.front().filter(|flight| flight.done) {
             self.durable = first.end;
             self.durable_hash = first.hash;
+            self.unwritten_bytes = self.unwritten_bytes.saturating_sub(first.stored_bytes);
             self.flights.pop_front();
         }
         self.appender.durable_is(self.durable);
@@ -614,6 +621,7 @@ impl Log {
         self.hash = block.hash_after();
         self.index.insert(block.lsn());
         self.tail.push(block.clone());
+        self.unwritten_bytes = self.unwritten_bytes.saturating_add(block.stored().len() as u64);
         self.waiting.push_back(block);
     }
 
@@ -628,6 +636,7 @@ impl Log {
             let at = first.lsn().0 % self.segment_bytes;
             let mut parts = Vec::new();
             let mut bytes = 0u64;
+            let mut stored_bytes = 0u64;
             let mut end = first.lsn();
             let mut hash = RunningHash::default();
             while let Some(block) = self.waiting.front() {
@@ -645,6 +654,7 @@ impl Log {
                     parts.push(Bytes::from_static(&ZERO_PAGE).slice(..block.padding_bytes()));
                 }
                 bytes = bytes.saturating_add(length);
+                stored_bytes = stored_bytes.saturating_add(block.stored().len() as u64);
                 end = block.end();
                 hash = block.hash_after();
                 self.waiting.pop_front();
@@ -653,7 +663,7 @@ impl Log {
                 }
             }
             let op = bump(&mut self.next_op);
-            self.flights.push_back(Flight { op, end, hash, done: false });
+            self.flights.push_back(Flight { op, end, hash, stored_bytes, done: false });
             out.push((op, Io::Write { file: FileId::Segment(segment), at, parts, dsync: true }));
         }
     }

@@ -9,12 +9,26 @@ use crate::format::EpochEntry;
 use crate::lsn::{InstanceId, Lsn};
 
 /// A position that was durable or committed in a reign.
-#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
+///
+/// Of two, the one of the later epoch is greater: what was promised before is history of that one too, or was
+/// taken back.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Debug)]
 pub struct Promise {
     /// The number of the epoch it was made in.
     pub epoch: u64,
     /// Up to where.
     pub lsn: Lsn,
+}
+
+impl Promise {
+    /// Nothing is promised.
+    pub const NONE: Self = Self { epoch: 0, lsn: Lsn::ZERO };
+
+    /// Up to where it counts for a log of these reigns: at most up to where a later one starts.
+    #[must_use]
+    pub fn counts(self, epochs: &[EpochEntry]) -> Lsn {
+        cap(self, epochs.iter())
+    }
 }
 
 /// What the control file of this copy promises.
