@@ -18,7 +18,7 @@ use outrigger_net::config::Version;
 use outrigger_wal::disk::{Blocking, FileId, Io, IoFault};
 use outrigger_wal::format::EpochEntry;
 use outrigger_wal::recover::{Promise, Promises, RecoverOptions};
-use outrigger_wal::{ClusterId, ContentId, Epoch, InstanceId, LogId, Lsn};
+use outrigger_wal::{ClusterId, ContentId, Epoch, InstanceId, LogId, Lsn, RunningHash};
 
 const MAGIC: [u8; 8] = *b"\x89ORC\r\n\x1a\n";
 const VERSION: u16 = 1;
@@ -64,14 +64,23 @@ pub struct Control {
     pub commit: Promise,
     /// Whether commits wait for this copy, as it was told.
     pub in_sync: bool,
-    /// A truncation that has begun: to where. It is finished before anything else.
-    pub truncating: Option<Lsn>,
+    /// A truncation that has begun. It is finished before anything else.
+    pub truncating: Option<Cut>,
     /// What the copies still need: (instance, from where).
     pub slots: Vec<(InstanceId, Lsn)>,
     /// No copy needs log below this; the store here may.
     pub keep: Lsn,
     /// The reigns of the log, oldest first.
     pub epochs: Vec<EpochEntry>,
+}
+
+/// A truncation.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Cut {
+    /// To where.
+    pub to: Lsn,
+    /// The running hash there, where whoever called for it told one: with another one nothing is cut.
+    pub hash: Option<RunningHash>,
 }
 
 /// The slot that is taken.
@@ -134,8 +143,8 @@ impl Control {
             segment_bytes: Some(self.identity.segment_bytes),
             instance: self.identity.instance,
             promises: self.promises(),
-            cut: self.truncating,
-            cut_hash: None,
+            cut: self.truncating.map(|cut| cut.to),
+            cut_hash: self.truncating.and_then(|cut| cut.hash),
             // The store is brought up to what the copies have from this very log.
             keep: self.keep.min(checkpointed),
         }
@@ -160,8 +169,10 @@ impl Control {
             body.put_u64_le(promise.lsn.0);
         }
         body.put_u8(u8::from(self.in_sync));
-        body.put_u8(u8::from(self.truncating.is_some()));
-        body.put_u64_le(self.truncating.unwrap_or_default().0);
+        let hash = self.truncating.and_then(|cut| cut.hash);
+        body.put_u8(u8::from(self.truncating.is_some()) | u8::from(hash.is_some()) << 1);
+        body.put_u64_le(self.truncating.map_or(0, |cut| cut.to.0));
+        body.put_u128_le(hash.unwrap_or_default().0);
         body.put_u64_le(self.keep.0);
         body.put_u32_le(u32::try_from(self.slots.len()).unwrap_or(0));
         for (instance, lsn) in &self.slots {
@@ -218,7 +229,7 @@ impl Control {
     }
 
     fn take(mut body: Bytes) -> Option<Self> {
-        const FIXED: usize = 16 + 4 + 16 + 16 + 8 + 8 + 16 + 8 + 8 + 32 + 1 + 1 + 8 + 8;
+        const FIXED: usize = 16 + 4 + 16 + 16 + 8 + 8 + 16 + 8 + 8 + 32 + 1 + 1 + 8 + 16 + 8;
         if body.remaining() < FIXED {
             return None;
         }
@@ -235,8 +246,9 @@ impl Control {
         let mut promise = || Promise { epoch: body.get_u64_le(), lsn: Lsn(body.get_u64_le()) };
         let (durable, commit) = (promise(), promise());
         let in_sync = body.get_u8() == 1;
-        let begun = body.get_u8() == 1;
-        let to = Lsn(body.get_u64_le());
+        let begun = body.get_u8();
+        let (to, hash) = (Lsn(body.get_u64_le()), RunningHash(body.get_u128_le()));
+        let cut = Cut { to, hash: (begun & 2 != 0).then_some(hash) };
         let keep = Lsn(body.get_u64_le());
         let mut slots = Vec::new();
         for _ in 0..body.try_get_u32_le().ok()? {
@@ -255,7 +267,7 @@ impl Control {
             durable,
             commit,
             in_sync,
-            truncating: begun.then_some(to),
+            truncating: (begun & 1 != 0).then_some(cut),
             slots,
             keep,
             epochs,

@@ -12,8 +12,10 @@
 
 pub mod conformance;
 pub mod control;
+mod epochs;
 pub mod fate;
 pub mod member;
+pub mod reading_back;
 pub mod rules;
 pub mod runtime;
 pub mod store;

@@ -15,6 +15,9 @@ use outrigger_wal::{Error, Fetch, Log, Lsn, RunningHash};
 use super::event::{Event, LinkId, Out};
 use super::phase::{Following, Phase, Start, Stream};
 use super::{LOG_OPS, Member, Reading};
+use crate::control::Cut;
+use crate::epochs::joined;
+use crate::reading_back::is_unchanged;
 use crate::rules::Rule;
 
 /// Stored bytes that may wait for the disk before the primary is taken to ignore its window.
@@ -257,7 +260,7 @@ impl Member {
     /// S7: the cut is marked in the control file first.
     fn start(&mut self, from: Lsn, hash: RunningHash, in_sync: bool) {
         let cut = from < self.log.end() && self.rules.hold(Rule::S7Truncate);
-        self.control.truncating = cut.then_some(from);
+        self.control.truncating = cut.then_some(Cut { to: from, hash: Some(hash) });
         // A copy that is told commits do not wait for it persists that before the first block.
         self.control.in_sync = in_sync;
         let generation = self.persist();
@@ -347,7 +350,7 @@ impl Member {
     /// The log was opened again, with what lay behind the fork cut off.
     pub(super) fn reopened(&mut self, result: Result<Recovered, Error>, out: &mut Vec<Out>) {
         let Some(epoch) = self.reopening.take() else { return };
-        let recovered = match result {
+        let mut recovered = match result {
             Ok(recovered) => recovered,
             Err(error) => {
                 self.not_reopened(&error, out);
@@ -360,6 +363,7 @@ impl Member {
             out.push(Out::Event(Event::Cut(*saved)));
         }
         let fork = recovered.end;
+        recovered.epochs = joined(&self.control.epochs, &recovered.epochs);
         let ops = OpId(self.openings.saturating_mul(LOG_OPS));
         self.log = Log::new(recovered, self.options.log.clone(), ops);
         self.log.wall_clock_is(self.wall_micros);
@@ -386,14 +390,7 @@ impl Member {
 
     /// The log could not be cut.
     fn not_reopened(&mut self, error: &Error, out: &mut Vec<Out>) {
-        let unchanged = matches!(
-            error,
-            Error::BelowCommit { .. }
-                | Error::NotABoundary { .. }
-                | Error::OtherHistory { .. }
-                | Error::Recycled { .. }
-        );
-        if !unchanged {
+        if !is_unchanged(error) {
             self.fail(error.to_string(), out);
             return;
         }

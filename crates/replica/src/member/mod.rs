@@ -42,6 +42,7 @@ pub use event::{Event, In, LinkId, Out};
 pub use phase::Role;
 
 use crate::control::Control;
+use crate::epochs::joined;
 use crate::rules::Rules;
 use persisting::Persisting;
 use phase::Phase;
@@ -182,7 +183,9 @@ impl Member {
         now: Micros,
     ) -> Self {
         let (generation, mut control) = control;
+        let mut recovered = recovered;
         let commit = recovered.commit.min(recovered.end).max(applied);
+        recovered.epochs = joined(&control.epochs, &recovered.epochs);
         control.epochs.clone_from(&recovered.epochs);
         // What a cut left is history of the epoch that called for it, and the authority is told so (S6), also
         // where recovery finished the cut, or the first report of it was lost.
@@ -294,7 +297,9 @@ impl Member {
     pub fn serving(&self) -> Option<Epoch> {
         match &self.phase {
             Phase::Reigning(reign)
-                if self.commit >= reign.begin_end && self.applying.reached() >= reign.begin_end =>
+                if self.commit >= reign.begin_end
+                    && self.applying.reached() >= reign.begin_end
+                    && self.is_persisted(reign.generation) =>
             {
                 Some(reign.epoch)
             }

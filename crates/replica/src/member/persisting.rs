@@ -64,7 +64,7 @@ impl Member {
         }
         // A copy that is about to be cut promises no more than what will stay, in the same write
         // that marks the cut.
-        let stays = self.control.truncating.unwrap_or(Lsn(u64::MAX));
+        let stays = self.control.truncating.map_or(Lsn(u64::MAX), |cut| cut.to);
         let held = self.log.durable().min(stays);
         // Of which epoch's history that is: of a later one than its last block's where it was cut for that.
         let epoch = self.log.epoch().number.max(self.history_epoch.number);

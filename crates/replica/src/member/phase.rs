@@ -130,6 +130,9 @@ pub(super) struct Reign {
     pub(super) epoch: Epoch,
     /// The end of the reign's first block.
     pub(super) begin_end: Lsn,
+    /// The control file that lists the reign: before it is durable nothing is served, so that what was
+    /// acknowledged is known to be sealed here also where that first block rots.
+    pub(super) generation: u64,
     pub(super) peers: BTreeMap<InstanceId, Peer>,
     pub(super) swap: Option<Swap>,
     pub(super) served: bool,

@@ -12,6 +12,7 @@ use outrigger_wal::Lsn;
 use super::event::{Event, LinkId, Out};
 use super::phase::{Adopting, Following, Line, Phase, Reign, Rising};
 use super::{BTreeMap, InstanceId, Member};
+use crate::control::Cut;
 use crate::rules::Rule;
 
 impl Member {
@@ -157,7 +158,7 @@ impl Member {
         // The bytes up to the fork are common history; the first block that is lent proves it by
         // its running hash, and so no hash is asked for here.
         let cut = cut.map(|to| {
-            self.control.truncating = Some(to);
+            self.control.truncating = Some(Cut { to, hash: None });
             (to, self.persist())
         });
         let adopting = Adopting { from, link, end: theirs.end, cut, asked: false };
@@ -256,7 +257,7 @@ impl Member {
         // What a copy was seen to hold in an earlier reign it may have cut since: all that is known of
         // every copy is the common floor.
         self.control.slots.clear();
-        self.persist();
+        let generation = self.persist();
         let mut peers: BTreeMap<_, _> = rising.peers;
         for peer in peers.values_mut().filter(|_| rising.promoted) {
             peer.lost = self.now;
@@ -265,6 +266,7 @@ impl Member {
         self.phase = Phase::Reigning(Reign {
             epoch: rising.epoch,
             begin_end: begun.saturating_add(outrigger_wal::PAGE_BYTES),
+            generation,
             peers,
             swap: None,
             served: false,

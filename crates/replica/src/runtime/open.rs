@@ -10,7 +10,6 @@ use std::time::Instant;
 use outrigger_wal::disk::lock::DirLock;
 use outrigger_wal::disk::plain::{PlainDisk, PlainOptions};
 use outrigger_wal::disk::{Dir, DiskExt, FileId, IoFault};
-use outrigger_wal::recover::recover;
 use outrigger_wal::{CreateOptions, Micros, create};
 
 use super::applying::Applier;
@@ -20,6 +19,7 @@ use super::links::{Front, Links};
 use super::{ReplicaError, ReplicaOptions};
 use crate::control::{Control, ControlError, Identity};
 use crate::member::Member;
+use crate::reading_back::read_back;
 use crate::rules::Rules;
 use crate::store::StateStore;
 
@@ -86,10 +86,10 @@ pub(super) fn open(
     let data_dir = options.data_dir.clone();
     let mut disk = disk(&data_dir, options.disk_threads, false)?;
     // ORDER: durable in both slots before anything is acted upon.
-    let (generation, control) = Control::open(&mut disk.blocking()).map_err(at(&data_dir))?;
+    let (generation, mut control) = Control::open(&mut disk.blocking()).map_err(at(&data_dir))?;
     let identity = control.identity;
     let applied = store.checkpointed();
-    let recovered = recover(&mut disk, &control.recover_options(applied))?.ok_or_else(|| {
+    let recovered = read_back(&mut disk, &mut control, applied)?.ok_or_else(|| {
         outrigger_wal::Error::NoLog { folder: log_dir(&data_dir).display().to_string() }
     })?;
     if applied > recovered.end {

@@ -7,6 +7,7 @@ use std::collections::VecDeque;
 use outrigger_net::config::Config;
 use outrigger_replica::control::{Control, ControlError, Identity};
 use outrigger_replica::member::{In, LinkId, Member, MemberOptions};
+use outrigger_replica::reading_back::read_back;
 use outrigger_replica::rules::Rules;
 use outrigger_wal::disk::{Disk, DiskExt, IoDone, IoFault, OpId};
 use outrigger_wal::recover::{Promise, RecoverOptions, Recovered, recover};
@@ -177,13 +178,13 @@ impl Node {
     }
 
     fn read_and_recover(&mut self) -> Result<((u64, Control), Recovered), Opened> {
-        let control = Control::open(&mut self.disk.blocking()).map_err(|error| match error {
-            ControlError::Io(fault) => Opened::Fault(fault.to_string()),
-            other if self.may_refuse() => Opened::Damage(other.to_string()),
-            other => Opened::Violation(other.to_string()),
-        })?;
-        let options = control.1.recover_options(self.store.checkpoint());
-        match recover(&mut self.disk, &options) {
+        let mut control =
+            Control::open(&mut self.disk.blocking()).map_err(|error| match error {
+                ControlError::Io(fault) => Opened::Fault(fault.to_string()),
+                other if self.may_refuse() => Opened::Damage(other.to_string()),
+                other => Opened::Violation(other.to_string()),
+            })?;
+        match read_back(&mut self.disk, &mut control.1, self.store.checkpoint()) {
             Ok(Some(recovered)) => Ok((control, recovered)),
             Ok(None) => Err(Opened::Violation("the folder holds no log".to_owned())),
             Err(Error::Io(fault)) => Err(Opened::Fault(fault.to_string())),
@@ -201,7 +202,7 @@ impl Node {
                 shadow.fenced, control.epoch
             ));
         }
-        let expected = control.truncating.map_or(shadow.durable, |cut| cut.min(shadow.durable));
+        let expected = control.truncating.map_or(shadow.durable, |cut| cut.to.min(shadow.durable));
         if recovered.end < expected && !shadow.damaged {
             return Err(format!(
                 "the log ends at {} after a restart; {expected} was durable (torn: {:?})",

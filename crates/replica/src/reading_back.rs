@@ -1,0 +1,43 @@
+//! The log of an instance, read back as its control file says.
+//!
+//! Guarantees: a cut that was marked is finished, with the same check of the running hash that the running
+//! process makes; one that cannot be is let go with the log unchanged, since its primary compares
+//! histories anew. Not here: the log's own recovery ([`outrigger_wal::recover`]).
+
+use outrigger_wal::disk::Disk;
+use outrigger_wal::recover::{Recovered, recover};
+use outrigger_wal::{Error, Lsn};
+
+use crate::control::Control;
+
+/// Recovers the log behind `control`, whose store holds everything below `checkpointed`. A mark that cannot
+/// be acted upon is taken out of `control`.
+///
+/// # Errors
+/// Those of [`recover()`].
+pub fn read_back(
+    disk: &mut dyn Disk,
+    control: &mut Control,
+    checkpointed: Lsn,
+) -> Result<Option<Recovered>, Error> {
+    let read = recover(disk, &control.recover_options(checkpointed));
+    match read {
+        Err(error) if control.truncating.is_some() && is_unchanged(&error) => {
+            tracing::warn!(%error, "a cut that was marked cannot be made: the log stays as it is");
+            control.truncating = None;
+            recover(disk, &control.recover_options(checkpointed))
+        }
+        other => other,
+    }
+}
+
+/// Whether a cut was refused before anything was changed.
+pub(crate) const fn is_unchanged(error: &Error) -> bool {
+    matches!(
+        error,
+        Error::BelowCommit { .. }
+            | Error::NotABoundary { .. }
+            | Error::OtherHistory { .. }
+            | Error::Recycled { .. }
+    )
+}
