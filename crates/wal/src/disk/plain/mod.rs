@@ -20,12 +20,14 @@ use super::{Disk, Io, IoDone, IoFault, OpId};
 use crate::lsn::Micros;
 
 mod files;
+mod folder;
 mod pool;
 #[cfg(test)]
 mod tests;
 
 use files::Files;
 pub(super) use files::no_follow;
+pub use folder::make_dir;
 use pool::Pool;
 
 /// How a [`PlainDisk`] is opened.
