@@ -25,7 +25,7 @@ use outrigger_replica::runtime::{
 };
 use outrigger_replica::store::StateStore;
 use outrigger_wal::format::MIN_SEGMENT_BYTES;
-use outrigger_wal::{ClusterId, Epoch, InstanceId, LogId, Lsn, Micros};
+use outrigger_wal::{ClusterId, Epoch, LogId, Lsn, Micros};
 use parking_lot::Mutex;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 
@@ -82,12 +82,12 @@ pub(crate) fn run(config: &CoordinatorConfig, make: bool) -> Result<Verdict, Err
 /// Makes the data directory.
 fn new(config: &CoordinatorConfig) -> Result<(), Error> {
     let dir = &config.data_dir;
-    init::empty_dir(dir)?;
+    let Some(instance) = init::begin(dir)? else { return Ok(()) };
     init::make(&dir.join(STORE))?;
     let identity = Identity {
         cluster: ClusterId(init::random()?),
         content: CATALOG,
-        instance: InstanceId(init::random()?),
+        instance,
         log: LogId(init::random()?),
         segment_bytes: MIN_SEGMENT_BYTES,
     };
@@ -116,6 +116,7 @@ fn open(
         });
     }
     let lock = Replica::lock(dir).map_err(|error| replica(dir, error))?;
+    init::born(dir)?;
     let failed = |error| Error::Catalog { dir: dir.clone(), error };
     let slots = |stem| Box::new(FileSlots::new(dir.join(STORE), stem));
     let catalog = Arc::new(Catalog::open(slots("catalog"), Rules::all()).map_err(failed)?);

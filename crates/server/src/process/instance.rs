@@ -115,6 +115,7 @@ fn open(config: &InstanceConfig, listen: &str) -> Result<Running, Error> {
     let failed = |error| replica(dir, error);
     let identity = Replica::identity(dir).map_err(failed)?;
     let lock = Replica::lock(dir).map_err(failed)?;
+    init::born(dir)?;
     let options = LsmOptions {
         memtable_bytes: config.memtable_bytes,
         cache_bytes: config.cache_bytes,
@@ -145,8 +146,7 @@ fn open(config: &InstanceConfig, listen: &str) -> Result<Running, Error> {
 /// Makes the data directory: a place at the coordinator, then identity and log.
 async fn new(config: &InstanceConfig, listen: &str) -> Result<(), Error> {
     let dir = &config.data_dir;
-    init::empty_dir(dir)?;
-    let instance = init::newborn(dir)?;
+    let Some(instance) = init::begin(dir)? else { return Ok(()) };
     let registration = Registration {
         content: ContentId(i32::from(config.content)),
         instance,
@@ -161,8 +161,7 @@ async fn new(config: &InstanceConfig, listen: &str) -> Result<(), Error> {
         log: place.log,
         segment_bytes: place.segment_bytes,
     };
-    Replica::init(dir, identity).map_err(|error| replica(dir, error))?;
-    init::born(dir)
+    Replica::init(dir, identity).map_err(|error| replica(dir, error))
 }
 
 async fn register(config: &InstanceConfig, mut wanted: Registration) -> Result<Place, Error> {
