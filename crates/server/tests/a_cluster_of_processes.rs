@@ -4,6 +4,7 @@
 mod support;
 
 use std::collections::BTreeMap;
+use std::io::Write;
 
 use serde_json::Value;
 use support::{Cluster, Process, ask, config, in_sync, more, run, until};
@@ -93,6 +94,28 @@ fn rows_are_written_read_and_loaded_and_each_ack_is_in_both_logs() {
     let stored = rows(&home.path().join("one").display().to_string());
     assert_eq!(stored.keys().collect::<Vec<_>>(), ["b", "x", "y"]);
     assert_eq!(stored["y"], "{\"id\":\"y\",\"name\":\"2\"}");
+}
+
+#[test]
+fn a_load_that_ends_by_an_error_leaves_no_acknowledged_row_out_of_its_ack_log() {
+    // The file is whole when it is checked, and gets a bad line while its rows go in.
+    let cluster = Cluster::start();
+    let (file, acks) = (cluster.path("rows.csv"), cluster.path("acks"));
+    // Larger than what is read ahead, so that the end is read when the last row is due.
+    let pad = "x".repeat(16 << 10);
+    let rows: String = (0..40).map(|n| format!("{n},{pad}\n")).collect();
+    std::fs::write(&file, format!("id,pad\n{rows}")).unwrap();
+    let kv = ["kv", "load", &file, "--key", "id", "--ack-log", &acks, "--rate", "10"];
+    let load = cluster.begin(&kv);
+    until(|| std::fs::read_to_string(&acks).is_ok_and(|text| !text.is_empty()));
+    let mut bad = std::fs::File::options().append(true).open(&file).unwrap();
+    bad.write_all(b"no second field\n").unwrap();
+    let error = load.end().error(2);
+    assert!(error.contains("line 42: has 1 fields"), "{error}");
+    // What is committed is in the log: each of the rows before that line.
+    let acked = std::fs::read_to_string(&acks).unwrap().lines().count();
+    let stored: usize = cluster.ask(&["kv", "count"]).ok().trim().parse().unwrap();
+    assert_eq!((acked, stored), (40, 40));
 }
 
 #[test]
