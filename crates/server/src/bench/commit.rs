@@ -17,8 +17,8 @@ use super::report::{Ours, Report};
 use super::slices::Raw;
 use super::{Options, ROUNDS, Scratch};
 use crate::config::{self, InstanceConfig};
+use crate::demo::child::Process;
 use crate::demo::memory::Sampler;
-use crate::demo::process::Process;
 use crate::error::{Error, Verdict};
 use crate::process;
 
@@ -36,12 +36,12 @@ pub(crate) fn commit(options: &Options) -> Result<Verdict, Error> {
     let home = scratch.path();
     let mut raw = Raw::new(home, options.record_bytes)?;
     write(home, "coordinator", "listen = \"127.0.0.1:0\"\nlog = \"warn\"\n")?;
-    let (mut coordinator, address) = child(home, "coordinator", "coordinator")?;
     let runtime = process::runtime()?;
+    let (mut coordinator, address) = runtime.block_on(child(home, "coordinator", "coordinator"))?;
     let config = instance(home, "primary", &address)?;
     let primary = process::instance::Hosted::start(&runtime, &config)?;
     instance(home, "mirror", &address)?;
-    let (mut mirror, _) = child(home, "instance", "mirror")?;
+    let (mut mirror, _) = runtime.block_on(child(home, "instance", "mirror"))?;
     let replica = primary.replica();
     let both = |status: &outrigger_replica::runtime::Status| {
         status.serving.is_some()
@@ -70,8 +70,10 @@ pub(crate) fn commit(options: &Options) -> Result<Verdict, Error> {
         return Err(Error::Partial("the mirror left while it was measured".to_owned()));
     }
     primary.close()?;
-    mirror.stop()?;
-    coordinator.stop()?;
+    runtime.block_on(async {
+        mirror.stop().await?;
+        coordinator.stop().await
+    })?;
     let syncs = data_blocks(&home.join("primary/wal"), Lsn(from.0 / 4096 * 4096), to)?;
     let ours = Ours { bench: "commit", measured, syncs, peaks, replicated: true };
     Report::new(options, &ours, &raw.measured())?.say(options.json)?;
@@ -147,10 +149,10 @@ fn write(home: &Path, name: &str, text: &str) -> Result<(), Error> {
         .map_err(|cause| Error::file("cannot be written", &path, cause))
 }
 
-fn child(home: &Path, verb: &str, name: &'static str) -> Result<(Process, String), Error> {
+async fn child(home: &Path, verb: &str, name: &'static str) -> Result<(Process, String), Error> {
     let config = home.join(format!("{name}.toml")).display().to_string();
     let log = home.join(format!("{name}.log"));
-    let process = Process::start(name, &[verb, "--config", &config, "--init"], &log)?;
-    let address = process.ready()?;
+    let mut process = Process::start(name, &[verb, "--config", &config, "--init"], &log)?;
+    let address = process.ready().await?;
     Ok((process, address))
 }

@@ -75,11 +75,6 @@ pub(super) struct Tree {
 impl Tree {
     /// Opens the tree in a directory, made when it is missing.
     pub(super) fn open(path: &Path, cache_bytes: u64) -> Result<Self, StoreError> {
-        let files = |operation, cause: std::io::Error| StoreError::Files {
-            path: path.to_owned(),
-            operation,
-            cause: cause.to_string(),
-        };
         // ORDER: the directory's name is durable before anything in it can count.
         make_dir(path).map_err(|fault| StoreError::Files {
             path: path.to_owned(),
