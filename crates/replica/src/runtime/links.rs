@@ -50,6 +50,11 @@ impl Caller {
         self.outbox.queued_bytes()
     }
 
+    /// Ends its connection, after the answers that it still takes.
+    pub fn hang_up(&self) {
+        self.outbox.close();
+    }
+
     /// Answers the request `op`. A client that is gone hears nothing.
     pub fn respond(&self, op: u64, body: Bytes) {
         match encode(&self.envelope, &Message::Response { op, body }) {

@@ -37,6 +37,9 @@ use crate::error::{Error, Verdict};
 /// Where the catalog's checkpoints and the register lie, below the data directory.
 const STORE: &str = "store";
 
+/// Who does not take so many bytes of answers is dropped.
+const SEND_WINDOW_BYTES: u64 = 512 << 10;
+
 /// Runs a coordinator until it is told to stop.
 ///
 /// # Errors
@@ -124,7 +127,9 @@ fn open(
         SelfAuthority::open(slots("register"), identity.instance, Rules::all()).map_err(failed)?;
     let authority = Own::start(register)?;
     let door = Door { events: events.clone() };
-    let options = ReplicaOptions::new(dir, listen);
+    let mut options = ReplicaOptions::new(dir, listen);
+    // Nothing is streamed: answers alone wait to be taken.
+    options.net.send_window_bytes = SEND_WINDOW_BYTES;
     let copy = Replica::open_locked(
         lock,
         options,

@@ -136,6 +136,15 @@ impl Process {
         Self { child, address: address.expect("it tells where it listens") }
     }
 
+    pub(crate) fn id(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// SIGSTOP: it stands still, with its connections open.
+    pub(crate) fn freeze(&self) {
+        signal(self.child.id(), rustix::process::Signal::STOP);
+    }
+
     /// SIGKILL.
     pub(crate) fn kill(mut self) {
         self.child.kill().expect("was alive");
@@ -166,9 +175,14 @@ pub(crate) struct Cluster {
 
 impl Cluster {
     pub(crate) fn start() -> Self {
+        Self::start_with("segment_bytes = 1048576\n")
+    }
+
+    /// With these keys for its instances.
+    pub(crate) fn start_with(keys: &str) -> Self {
         let home = tempfile::tempdir().expect("a folder");
         let coordinator = Process::start("coordinator", &config(home.path(), "c", ""), true);
-        let more = more(&coordinator);
+        let more = format!("coordinator = \"{}\"\n{keys}", coordinator.address);
         let primary = Process::start("instance", &config(home.path(), "one", &more), true);
         let mirror = Process::start("instance", &config(home.path(), "two", &more), true);
         let cluster = Self { home, coordinator, primary, mirror };
