@@ -129,6 +129,9 @@ fn a_killed_primary_is_replaced_and_comes_back_by_what_it_missed() {
     let kv = |arguments: &[&str]| ask(&coordinator, &[&["kv"], arguments].concat()).ok();
     assert!(kv(&["put", "after", "2"]).starts_with("committed: epoch 2"));
     assert_eq!(kv(&["get", "before"]), "1\n");
+    // It only waits, and says for what when that takes too long.
+    let waited = ask(&coordinator, &["recover", "--timeout", "0.2"]).error(1);
+    assert!(waited.contains("not in sync within 0.2 s"), "{waited}");
     // Without --init, and on another port.
     let again = config(home.path(), "one", &more(&coordinator));
     let old = Process::start("instance", &again, false);
