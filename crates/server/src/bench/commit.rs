@@ -15,7 +15,7 @@ use super::append::{data_blocks, together};
 use super::figures::Measured;
 use super::report::{Ours, Report};
 use super::slices::Raw;
-use super::{Options, ROUNDS, Scratch};
+use super::{Interrupts, Options, Scratch};
 use crate::config::{self, InstanceConfig};
 use crate::demo::child::Process;
 use crate::demo::memory::Sampler;
@@ -32,6 +32,7 @@ const PATIENCE: Duration = Duration::from_secs(20);
 /// # Errors
 /// The disk's; a process does not start.
 pub(crate) fn commit(options: &Options) -> Result<Verdict, Error> {
+    let interrupts = Interrupts::new()?;
     let scratch = Scratch::new(&options.dir)?;
     let home = scratch.path();
     let mut raw = Raw::new(home, options.record_bytes)?;
@@ -51,10 +52,11 @@ pub(crate) fn commit(options: &Options) -> Result<Verdict, Error> {
     let synced = runtime.block_on(async {
         let until = Instant::now() + PATIENCE;
         while !both(&replica.status()) && Instant::now() < until {
+            interrupts.check()?;
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
-        both(&replica.status())
-    });
+        Ok::<_, Error>(both(&replica.status()))
+    })?;
     if !synced {
         return Err(Error::Partial("the mirror was not in sync within 20 s".to_owned()));
     }
@@ -62,7 +64,7 @@ pub(crate) fn commit(options: &Options) -> Result<Verdict, Error> {
     sampler.watch("primary", std::process::id());
     sampler.watch("mirror", mirror.id());
     let from = replica.status().end;
-    let measured = measure(&runtime, replica, options, &mut raw)?;
+    let measured = measure(&runtime, replica, (options, &interrupts), &mut raw)?;
     let to = replica.status().end;
     let peaks = sampler.peaks();
     drop(sampler);
@@ -74,8 +76,8 @@ pub(crate) fn commit(options: &Options) -> Result<Verdict, Error> {
         mirror.stop().await?;
         coordinator.stop().await
     })?;
-    let syncs = data_blocks(&home.join("primary/wal"), Lsn(from.0 / 4096 * 4096), to)?;
-    let ours = Ours { bench: "commit", measured, syncs, peaks, replicated: true };
+    let blocks = data_blocks(&home.join("primary/wal"), Lsn(from.0 / 4096 * 4096), to)?;
+    let ours = Ours { bench: "commit", measured, blocks, peaks, replicated: true };
     Report::new(options, &ours, &raw.measured())?.say(options.json)?;
     Ok(Verdict::Good)
 }
@@ -84,7 +86,7 @@ pub(crate) fn commit(options: &Options) -> Result<Verdict, Error> {
 fn measure(
     runtime: &tokio::runtime::Runtime,
     replica: &Replica,
-    options: &Options,
+    options: (&Options, &Interrupts),
     raw: &mut Raw,
 ) -> Result<Measured, Error> {
     std::thread::scope(|scope| {
@@ -101,10 +103,15 @@ fn measure(
     })
 }
 
-fn turns(replica: &Replica, options: &Options, raw: &mut Raw) -> Result<Measured, Error> {
+fn turns(
+    replica: &Replica,
+    (options, interrupts): (&Options, &Interrupts),
+    raw: &mut Raw,
+) -> Result<Measured, Error> {
     let mut measured = Measured::new()?;
     let number = AtomicU64::new(0);
-    for _ in 0..ROUNDS {
+    for _ in 0..options.rounds() {
+        interrupts.check()?;
         raw.turn(options.slice())?;
         let work = || one(replica, options, &number);
         measured.add(&together(options.writers, work)?)?;
