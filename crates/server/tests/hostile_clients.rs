@@ -3,7 +3,12 @@
 //!
 //! `cargo test -p outrigger-server --test hostile_clients -- --ignored --nocapture` is the long run, and
 //! prints the peaks.
-#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test may panic")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::print_stdout,
+    reason = "a test may panic; the long run tells its figures"
+)]
 
 mod support;
 
