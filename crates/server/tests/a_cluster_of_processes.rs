@@ -149,6 +149,21 @@ fn a_killed_primary_is_replaced_and_comes_back_by_what_it_missed() {
 }
 
 #[test]
+fn an_instance_whose_store_fails_ends_by_itself() {
+    // The folder of its store is gone: what is in memory cannot be written when it has grown.
+    let cluster = Cluster::start();
+    std::fs::remove_dir_all(cluster.home.path().join("one/store")).unwrap();
+    let pad = "x".repeat(200 << 10);
+    let rows: String = (0..80).map(|n| format!("{n},{pad}\n")).collect();
+    let file = cluster.path("rows.csv");
+    std::fs::write(&file, format!("id,pad\n{rows}")).unwrap();
+    // Whether all its rows go in before that does not matter.
+    cluster.ask(&["kv", "load", &file, "--key", "id", "--timeout", "1"]);
+    let Cluster { primary, .. } = cluster;
+    assert_eq!(primary.ended(), Some(2));
+}
+
+#[test]
 fn all_processes_killed_at_once_come_back_with_every_row() {
     let cluster = Cluster::start();
     cluster.ask(&["kv", "put", "a", "1"]).ok();

@@ -59,7 +59,7 @@ impl Cluster {
         write(&home.join("coordinator.toml"), &text)?;
         let sampler = Sampler::start();
         let config = home.join("coordinator.toml");
-        let coordinator = start(home, "coordinator", "coordinator", &config, true).await?;
+        let coordinator = start(home, "coordinator", "coordinator", &config, &["--init"]).await?;
         sampler.watch("coordinator", coordinator.id());
         for (name, port) in NAMES.iter().zip([first, second]) {
             let text = format!(
@@ -71,9 +71,9 @@ impl Cluster {
             write(&home.join(format!("{name}.toml")), &text)?;
         }
         let [one, two] = NAMES;
-        let primary = start(home, "instance", one, &home.join("first.toml"), true).await?;
+        let primary = start(home, "instance", one, &home.join("first.toml"), &["--init"]).await?;
         sampler.watch("primary", primary.id());
-        let mirror = start(home, "instance", two, &home.join("second.toml"), true).await?;
+        let mirror = start(home, "instance", two, &home.join("second.toml"), &["--init"]).await?;
         sampler.watch("mirror", mirror.id());
         let (home, ports) = (home.to_owned(), [first, second]);
         Ok(Self { home, address, ports, coordinator, copies: [primary, mirror], sampler })
@@ -148,7 +148,7 @@ impl Cluster {
     /// Starts the old primary again, with its old configuration.
     pub(super) async fn restart_old_primary(&mut self) -> Result<(), Error> {
         let config = self.home.join("first.toml");
-        let again = start(&self.home, "instance", "first", &config, false).await?;
+        let again = start(&self.home, "instance", "first", &config, &[]).await?;
         self.sampler.watch("primary", again.id());
         *self.primary() = again;
         Ok(())
@@ -226,13 +226,10 @@ async fn start(
     verb: &'static str,
     name: &'static str,
     config: &Path,
-    init: bool,
+    more: &[&str],
 ) -> Result<Process, Error> {
     let config = config.display().to_string();
-    let mut arguments = vec![verb, "--config", &config];
-    if init {
-        arguments.push("--init");
-    }
+    let arguments = [&[verb, "--config", &config], more].concat();
     let mut process = Process::start(name, &arguments, &home.join(format!("{name}.log")))?;
     process.ready().await?;
     Ok(process)

@@ -30,7 +30,7 @@ use parking_lot::Mutex;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 
 use super::stop::{Signals, Stop};
-use super::{announce, ended, free_port, init, replica};
+use super::{Begin, announce, ended, free_port, init, replica};
 use crate::config::CoordinatorConfig;
 use crate::error::{Error, Verdict};
 
@@ -44,14 +44,14 @@ const SEND_WINDOW_BYTES: u64 = 512 << 10;
 ///
 /// # Errors
 /// Why it could not start, or failed.
-pub(crate) fn run(config: &CoordinatorConfig, make: bool) -> Result<Verdict, Error> {
+pub(crate) fn run(config: &CoordinatorConfig, begin: Begin) -> Result<Verdict, Error> {
     let runtime = super::runtime()?;
     let _within = runtime.enter();
     let mut signals = Signals::new()?;
     let dir = &config.data_dir;
     // A taken port is found before anything is made.
     let listen = free_port(&config.listen)?;
-    if make {
+    if begin == Begin::New {
         new(config)?;
     }
     let (events, queue) = unbounded_channel();

@@ -151,6 +151,16 @@ impl Process {
         self.child.wait().expect("ends");
     }
 
+    /// Waits until it ends by itself: its exit code.
+    pub(crate) fn ended(mut self) -> Option<i32> {
+        let mut code = None;
+        until(|| {
+            code = self.child.try_wait().expect("ours").map(|status| status.code());
+            code.is_some()
+        });
+        code.flatten()
+    }
+
     /// SIGTERM, to its exit code.
     pub(crate) fn stop(mut self) -> Option<i32> {
         signal(self.child.id(), rustix::process::Signal::TERM);
