@@ -117,6 +117,7 @@ demo_once() {
   expect "rejoin_bytes" "$(field rejoin_bytes "$json")" '<=' \
     "$((${missed:-0} + ${missed:-0} / 20 + 65536))" || ok=1
   expect "compared_from" "$(field compared_from "$json")" '<' "$(field compared_to "$json")" || ok=1
+  expect "twice the fork" "$((2 * $(field fork "$json")))" '>=' "$(field compared_to "$json")" || ok=1
   if [[ $(field logs_identical "$json") != true ]]; then
     echo "demo: logs_identical is not true"
     ok=1

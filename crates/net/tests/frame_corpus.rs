@@ -38,6 +38,32 @@ fn the_layout_on_the_wire_stays_as_released() {
     }
 }
 
+#[test]
+fn the_table_of_messages_has_each_kind_once_under_its_name() {
+    // A reader of the wire goes by docs/replication.md.
+    let text = include_str!("../../../docs/replication.md");
+    let table = text.split("### Messages").nth(1).unwrap().split("\n- ").next().unwrap();
+    let rows: Vec<(u8, &str)> = table
+        .lines()
+        .filter_map(|line| {
+            let mut cells = line.strip_prefix("| ")?.split(" | ");
+            Some((cells.next()?.parse().ok()?, cells.next()?))
+        })
+        .collect();
+    let mut kinds: Vec<(u8, String)> = samples::all()
+        .iter()
+        .map(|(_, message, body)| {
+            let name: String =
+                format!("{message:?}").chars().take_while(char::is_ascii_alphanumeric).collect();
+            (samples::on_wire(message, body)[6], name)
+        })
+        .collect();
+    kinds.sort();
+    kinds.dedup();
+    let kinds: Vec<(u8, &str)> = kinds.iter().map(|(kind, name)| (*kind, name.as_str())).collect();
+    assert_eq!(rows, kinds);
+}
+
 proptest! {
     #[test]
     fn any_bytes_are_decoded_without_a_panic(

@@ -158,3 +158,61 @@ fn an_acknowledged_commit_survives_a_promotion_and_the_old_primary_returns() {
     a.close().expect("closes");
     b.close().expect("closes");
 }
+
+#[test]
+fn a_way_back_over_several_lines_is_counted_whole() {
+    // A mirror that missed much is stopped in the middle of its way back, and started again.
+    let dirs = tempfile::tempdir().expect("a folder");
+    let register = Arc::new(Register::default());
+    let homes = [dirs.path().join("a"), dirs.path().join("b")];
+    for (at, home) in homes.iter().enumerate() {
+        Replica::init(home, identity(at as u128 + 1)).expect("made");
+    }
+    let (a, _) = open(&homes[0], "0", &register);
+    let (b, _) = open(&homes[1], "0", &register);
+    let address = b.local_addr();
+    b.close().expect("closes");
+    drop(b);
+    let copy = |instance, address: String| Copy {
+        instance: InstanceId(instance),
+        addresses: vec![address],
+        in_sync: instance == 1,
+        durable: Promise::NONE,
+    };
+    *register.config.lock() = Some(Config {
+        version: Version(1),
+        epoch: Epoch { number: 1, nonce: 1 },
+        primary: InstanceId(1),
+        copies: vec![copy(1, a.local_addr().to_string()), copy(2, address.to_string())],
+        rule: Rule::All,
+    });
+    register.push();
+    assert!(a.wait_serving(PATIENCE), "{:?}", a.status());
+    let value = "v".repeat(200 << 10);
+    let mut end = Lsn::ZERO;
+    for n in 0..300 {
+        let pending = a.append(&put("k", &value, n + 1)).expect("serves");
+        end = pending.end();
+        assert!(pending.blocking().is_committed());
+    }
+    let stored = 300 * value.len() as u64;
+
+    let port = address.port().to_string();
+    let (b, _) = open(&homes[1], &port, &register);
+    assert!(b.wait_until(PATIENCE, |status| status.durable.0 > end.0 / 4), "{:?}", b.status());
+    b.close().expect("closes");
+    drop(b);
+    let (b, _) = open(&homes[1], &port, &register);
+    let joined = |status: &outrigger_replica::runtime::Status| {
+        let both = status.config.as_ref().is_some_and(|config| config.in_sync_set().count() == 2);
+        both && status.last_join.is_some()
+    };
+    assert!(a.wait_until(PATIENCE, joined), "{:?}", a.status());
+    let join = a.status().last_join.expect("seen");
+    assert_eq!((join.copy, join.from), (InstanceId(2), Lsn::ZERO), "{join:?}");
+    assert!(join.to >= end, "{join:?}");
+    assert!(join.stored_bytes >= stored, "{join:?}");
+    assert!(join.wire_bytes >= join.stored_bytes, "{join:?}");
+    a.close().expect("closes");
+    b.close().expect("closes");
+}

@@ -4,6 +4,7 @@
 mod support;
 
 use std::collections::BTreeMap;
+use std::io::Write;
 
 use serde_json::Value;
 use support::{Cluster, Process, ask, config, in_sync, more, run, until};
@@ -96,6 +97,28 @@ fn rows_are_written_read_and_loaded_and_each_ack_is_in_both_logs() {
 }
 
 #[test]
+fn a_load_that_ends_by_an_error_leaves_no_acknowledged_row_out_of_its_ack_log() {
+    // The file is whole when it is checked, and gets a bad line while its rows go in.
+    let cluster = Cluster::start();
+    let (file, acks) = (cluster.path("rows.csv"), cluster.path("acks"));
+    // Larger than what is read ahead, so that the end is read when the last row is due.
+    let pad = "x".repeat(16 << 10);
+    let rows: String = (0..40).map(|n| format!("{n},{pad}\n")).collect();
+    std::fs::write(&file, format!("id,pad\n{rows}")).unwrap();
+    let kv = ["kv", "load", &file, "--key", "id", "--ack-log", &acks, "--rate", "10"];
+    let load = cluster.begin(&kv);
+    until(|| std::fs::read_to_string(&acks).is_ok_and(|text| !text.is_empty()));
+    let mut bad = std::fs::File::options().append(true).open(&file).unwrap();
+    bad.write_all(b"no second field\n").unwrap();
+    let error = load.end().error(2);
+    assert!(error.contains("line 42: has 1 fields"), "{error}");
+    // What is committed is in the log: each of the rows before that line.
+    let acked = std::fs::read_to_string(&acks).unwrap().lines().count();
+    let stored: usize = cluster.ask(&["kv", "count"]).ok().trim().parse().unwrap();
+    assert_eq!((acked, stored), (40, 40));
+}
+
+#[test]
 fn a_killed_primary_is_replaced_and_comes_back_by_what_it_missed() {
     let cluster = Cluster::start();
     cluster.ask(&["kv", "put", "before", "1"]).ok();
@@ -106,6 +129,9 @@ fn a_killed_primary_is_replaced_and_comes_back_by_what_it_missed() {
     let kv = |arguments: &[&str]| ask(&coordinator, &[&["kv"], arguments].concat()).ok();
     assert!(kv(&["put", "after", "2"]).starts_with("committed: epoch 2"));
     assert_eq!(kv(&["get", "before"]), "1\n");
+    // It only waits, and says for what when that takes too long.
+    let waited = ask(&coordinator, &["recover", "--timeout", "0.2"]).error(1);
+    assert!(waited.contains("not in sync within 0.2 s"), "{waited}");
     // Without --init, and on another port.
     let again = config(home.path(), "one", &more(&coordinator));
     let old = Process::start("instance", &again, false);
@@ -120,6 +146,21 @@ fn a_killed_primary_is_replaced_and_comes_back_by_what_it_missed() {
         one.values().map(|(key, _)| key.as_str()).collect::<Vec<_>>(),
         ["before", "after", "both"]
     );
+}
+
+#[test]
+fn an_instance_whose_store_fails_ends_by_itself() {
+    // The folder of its store is gone: what is in memory cannot be written when it has grown.
+    let cluster = Cluster::start();
+    std::fs::remove_dir_all(cluster.home.path().join("one/store")).unwrap();
+    let pad = "x".repeat(200 << 10);
+    let rows: String = (0..80).map(|n| format!("{n},{pad}\n")).collect();
+    let file = cluster.path("rows.csv");
+    std::fs::write(&file, format!("id,pad\n{rows}")).unwrap();
+    // Whether all its rows go in before that does not matter.
+    cluster.ask(&["kv", "load", &file, "--key", "id", "--timeout", "1"]);
+    let Cluster { primary, .. } = cluster;
+    assert_eq!(primary.ended(), Some(2));
 }
 
 #[test]

@@ -154,11 +154,12 @@ pub enum Event {
         copy: InstanceId,
         /// Over which connection.
         link: Option<LinkId>,
-        /// Where streaming to it began: the fork, or the end it had.
+        /// Where streaming to it began, on the first line since it was last in sync: the fork, or the
+        /// end it had.
         from: Lsn,
         /// What it was sent by then.
         to: Lsn,
-        /// Stored bytes that it was sent to get there.
+        /// Stored bytes that it was sent to get there, on all of these lines.
         shipped_bytes: u64,
     },
     /// A copy left the in-sync set.

@@ -159,6 +159,17 @@ pub(super) struct Peer {
     pub(super) awaited: Option<Awaited>,
     /// No grace: it was deposed because it cannot be reached. Until it streams.
     pub(super) deposed: bool,
+    /// What it was sent on earlier lines while it was not in sync.
+    pub(super) earlier: Earlier,
+}
+
+/// What a copy was sent on lines that broke before it was in sync.
+#[derive(Clone, Copy, Default, Debug)]
+pub(super) struct Earlier {
+    /// Where streaming began on the first of them.
+    pub(super) from: Option<Lsn>,
+    /// Stored bytes.
+    pub(super) shipped_bytes: u64,
 }
 
 /// The connection to a copy.
@@ -206,6 +217,7 @@ impl Peer {
             observed: Lsn::ZERO,
             awaited: None,
             deposed,
+            earlier: Earlier { from: None, shipped_bytes: 0 },
         }
     }
 

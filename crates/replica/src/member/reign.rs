@@ -12,7 +12,7 @@ use outrigger_wal::format::Block;
 use outrigger_wal::{Error, Fetch, InstanceId, Lsn, Micros};
 
 use super::event::{Event, LinkId, Out};
-use super::phase::{Awaited, Following, Line, Peer, Phase, Swap, Up};
+use super::phase::{Awaited, Earlier, Following, Line, Peer, Phase, Swap, Up};
 use super::restart::reaches_its_floor;
 use super::{BTreeMap, Member, Reading};
 use crate::rules::Rule;
@@ -78,12 +78,19 @@ impl Member {
         });
         let (now, roll) = (self.now, self.draw());
         let roll = u64::try_from(roll >> 64).unwrap_or(0);
+        let config = self.config.clone();
         if let Some((instance, peer)) = self.peer_of(link) {
-            let streamed =
-                matches!(&peer.line, Line::Up(up) if up.sender.stage() == Stage::Streaming);
-            if streamed {
+            if let Line::Up(up) = &peer.line
+                && up.sender.stage() == Stage::Streaming
+            {
                 peer.attempts = 0;
                 peer.lost = now;
+                if config.is_some_and(|config| !config.in_sync(instance)) {
+                    let earlier = &mut peer.earlier;
+                    earlier.from.get_or_insert(up.sender.began());
+                    let shipped_bytes = up.sender.shipped_bytes();
+                    earlier.shipped_bytes = earlier.shipped_bytes.saturating_add(shipped_bytes);
+                }
             }
             peer.attempts = peer.attempts.saturating_add(1);
             peer.line = Line::Down(now.plus(backoff_micros(peer.attempts, roll)));
@@ -589,6 +596,7 @@ impl Member {
         let me = self.me();
         let (mut grown, mut shrunk) = (0u64, 0u64);
         let mut told_otherwise = Vec::new();
+        let mut left = Vec::new();
         let Some(peers) = self.peers() else { return };
         for copy in config.copies.iter().filter(|copy| copy.instance != me) {
             let peer = peers.entry(copy.instance).or_insert_with(|| Peer::new(now, false));
@@ -602,9 +610,12 @@ impl Member {
             if copy.in_sync && !before {
                 grown = grown.saturating_add(1);
                 let link = peer.link();
+                let earlier = std::mem::take(&mut peer.earlier);
                 let (from, to, shipped_bytes) = peer.up().map_or((Lsn::ZERO, Lsn::ZERO, 0), |up| {
                     (up.sender.began(), up.sender.shipped_to(), up.sender.shipped_bytes())
                 });
+                let from = earlier.from.unwrap_or(from);
+                let shipped_bytes = shipped_bytes.saturating_add(earlier.shipped_bytes);
                 let copy = copy.instance;
                 out.push(Out::Event(Event::Grown { copy, link, from, to, shipped_bytes }));
             } else if before && !copy.in_sync {
@@ -613,6 +624,7 @@ impl Member {
                 peer.awaited = None;
                 peer.observed = Lsn::ZERO;
                 told_otherwise.extend(peer.link());
+                left.push(copy.instance);
                 out.push(Out::Event(Event::Shrunk { copy: copy.instance }));
             }
         }
@@ -623,6 +635,13 @@ impl Member {
         // and persists that, before it gets a block that was sealed later.
         for link in told_otherwise {
             self.drop_line(link, "it is not in sync any more", out);
+        }
+        // What it was sent while it was in sync is no part of its way back.
+        let Some(peers) = self.peers() else { return };
+        for copy in left {
+            if let Some(peer) = peers.get_mut(&copy) {
+                peer.earlier = Earlier::default();
+            }
         }
     }
 

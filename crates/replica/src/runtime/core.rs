@@ -189,7 +189,9 @@ impl Shared {
     fn perform(self: &Arc<Self>, core: &mut Core, action: Out) {
         match action {
             Out::Io(op, io) => core.disk.submit(op, io),
-            Out::Dial { link, addresses, .. } => self.links.dial(self, link, addresses),
+            Out::Dial { link, peer, addresses } => {
+                self.links.dial(self, (link, peer), addresses);
+            }
             Out::Hangup(link) => self.links.hangup(link),
             Out::Send { link, envelope, message, body } => {
                 self.links.send(link, &envelope, &message, body);
@@ -242,6 +244,7 @@ impl Shared {
         let content = self.identity.content;
         match event {
             Event::Reigns { epoch, .. } => {
+                self.links.forget_sent_bytes();
                 *self.reign.lock() = Some(Arc::new(ReignHandle {
                     epoch: *epoch,
                     appender: Arc::clone(core.member.appender()),
@@ -260,12 +263,17 @@ impl Shared {
                 self.applied.fail(Error::Closed);
                 tracing::error!(%content, %text, "failed");
             }
-            Event::Grown { copy, link, from, to, shipped_bytes } => {
-                let wire_bytes = link.map_or(0, |link| self.links.sent_bytes(link));
+            Event::Grown { copy, from, to, shipped_bytes, .. } => {
+                let wire_bytes = self.links.take_sent_bytes(*copy);
                 let (copy, from, to, stored_bytes) = (*copy, *from, *to, *shipped_bytes);
                 let join = Join { copy, from, to, stored_bytes, wire_bytes };
                 tracing::info!(%content, ?join, "a copy is in sync");
                 self.status.lock().last_join = Some(join);
+            }
+            Event::Shrunk { copy } => {
+                // What it was sent until now is no part of its way back.
+                self.links.take_sent_bytes(*copy);
+                tracing::info!(%content, ?event, "event");
             }
             Event::Cut(saved) => {
                 tracing::warn!(%content, ?saved, "the log was cut where histories part");

@@ -18,6 +18,7 @@ use outrigger_net::message::{Abilities, Envelope, History, Message, Reason, Role
 use outrigger_net::transport::{
     ConnectionId, Listener, OnEvent, Outbox, PeerEvent, Settings, Side, run_tcp,
 };
+use outrigger_wal::InstanceId;
 use parking_lot::Mutex;
 use tokio::net::TcpStream;
 use tokio::runtime::Handle;
@@ -47,6 +48,11 @@ impl Caller {
     #[must_use]
     pub fn queued_bytes(&self) -> u64 {
         self.outbox.queued_bytes()
+    }
+
+    /// Ends its connection, after the answers that it still takes.
+    pub fn hang_up(&self) {
+        self.outbox.close();
     }
 
     /// Answers the request `op`. A client that is gone hears nothing.
@@ -150,8 +156,10 @@ struct Link {
 struct Table {
     links: BTreeMap<ConnectionId, Link>,
     lines: BTreeMap<LinkId, ConnectionId>,
-    /// Bytes sent on each line, heads included.
-    sent_bytes: BTreeMap<LinkId, u64>,
+    /// Whom each line was dialled to.
+    peers: BTreeMap<LinkId, InstanceId>,
+    /// Bytes sent to each copy since [`Links::take_sent_bytes`], on all lines, heads included.
+    sent_bytes: BTreeMap<InstanceId, u64>,
 }
 
 /// The connections of a replica.
@@ -247,7 +255,13 @@ impl Links {
     }
 
     /// Tries the addresses in order, once each.
-    pub(super) fn dial(&self, shared: &Arc<Shared>, link: LinkId, addresses: Vec<String>) {
+    pub(super) fn dial(
+        &self,
+        shared: &Arc<Shared>,
+        (link, peer): (LinkId, InstanceId),
+        addresses: Vec<String>,
+    ) {
+        self.table.lock().peers.insert(link, peer);
         let (home, settings) = (Arc::downgrade(shared), self.settings.clone());
         self.handle.spawn(async move {
             let patience = Duration::from_millis(settings.connect_millis);
@@ -266,19 +280,25 @@ impl Links {
                 return;
             }
             if let Some(shared) = home.upgrade() {
+                shared.links.table.lock().peers.remove(&link);
                 shared.push(In::Closed(link));
             }
         });
     }
 
-    /// Bytes sent on a line, heads included.
-    pub(super) fn sent_bytes(&self, link: LinkId) -> u64 {
-        self.table.lock().sent_bytes.get(&link).copied().unwrap_or(0)
+    /// Bytes sent to a copy since this was asked last, on however many lines, heads included.
+    pub(super) fn take_sent_bytes(&self, peer: InstanceId) -> u64 {
+        self.table.lock().sent_bytes.remove(&peer).unwrap_or(0)
+    }
+
+    /// A new reign: nobody was sent anything yet.
+    pub(super) fn forget_sent_bytes(&self) {
+        self.table.lock().sent_bytes.clear();
     }
 
     pub(super) fn hangup(&self, link: LinkId) {
         let mut table = self.table.lock();
-        table.sent_bytes.remove(&link);
+        table.peers.remove(&link);
         if let Some(id) = table.lines.remove(&link)
             && let Some(gone) = table.links.remove(&id)
         {
@@ -303,8 +323,10 @@ impl Links {
         };
         let mut table = self.table.lock();
         let bytes = body.iter().map(Bytes::len).fold(head.len(), usize::saturating_add);
-        let sent = table.sent_bytes.entry(link).or_default();
-        *sent = sent.saturating_add(bytes as u64);
+        if let Some(peer) = table.peers.get(&link).copied() {
+            let sent = table.sent_bytes.entry(peer).or_default();
+            *sent = sent.saturating_add(bytes as u64);
+        }
         let outbox = table
             .lines
             .get(&link)
@@ -349,7 +371,7 @@ impl Links {
                 let gone = table.links.remove(&id);
                 if let Some(Link { kind: Kind::Member(link), .. }) = &gone {
                     table.lines.remove(link);
-                    table.sent_bytes.remove(link);
+                    table.peers.remove(link);
                 }
                 drop(table);
                 match gone.map(|gone| gone.kind) {

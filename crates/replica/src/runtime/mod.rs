@@ -106,13 +106,13 @@ pub struct Status {
 pub struct Join {
     /// Whose copy.
     pub copy: InstanceId,
-    /// Where streaming to it began: the fork, or the end it had.
+    /// Where streaming to it began, on the first of its lines: the fork, or the end it had.
     pub from: Lsn,
     /// Up to where it had been sent.
     pub to: Lsn,
-    /// Stored bytes it was sent.
+    /// Stored bytes it was sent, on all lines since it was last in sync.
     pub stored_bytes: u64,
-    /// Bytes on the wire, everything counted.
+    /// Bytes on the wire in that time, everything counted.
     pub wire_bytes: u64,
 }
 

@@ -11,7 +11,7 @@ use outrigger_wal::{Lsn, Wal, WalOptions};
 use super::figures::Measured;
 use super::report::{Ours, Report};
 use super::slices::Raw;
-use super::{Options, ROUNDS, Scratch};
+use super::{Interrupts, Options, Scratch};
 use crate::demo::memory::Sampler;
 use crate::error::{Error, Verdict};
 
@@ -20,6 +20,7 @@ use crate::error::{Error, Verdict};
 /// # Errors
 /// The disk's.
 pub(crate) fn append(options: &Options) -> Result<Verdict, Error> {
+    let interrupts = Interrupts::new()?;
     let scratch = Scratch::new(&options.dir)?;
     let dir = scratch.path().join("wal");
     let failed = |error| Error::log(&dir, error);
@@ -34,7 +35,8 @@ pub(crate) fn append(options: &Options) -> Result<Verdict, Error> {
     let sampler = Sampler::start();
     sampler.watch("bench", std::process::id());
     let mut measured = Measured::new()?;
-    for _ in 0..ROUNDS {
+    for _ in 0..options.rounds() {
+        interrupts.check()?;
         raw.turn(options.slice())?;
         let work = || one(&wal, options.record_bytes, options.slice()).map_err(failed);
         measured.add(&together(options.writers, work)?)?;
@@ -42,8 +44,8 @@ pub(crate) fn append(options: &Options) -> Result<Verdict, Error> {
     let peaks = sampler.peaks();
     drop(sampler);
     wal.close().map_err(failed)?;
-    let syncs = data_blocks(&dir, Lsn::ZERO, Lsn(u64::MAX))?;
-    let ours = Ours { bench: "append", measured, syncs, peaks, replicated: false };
+    let blocks = data_blocks(&dir, Lsn::ZERO, Lsn(u64::MAX))?;
+    let ours = Ours { bench: "append", measured, blocks, peaks, replicated: false };
     Report::new(options, &ours, &raw.measured())?.say(options.json)?;
     Ok(Verdict::Good)
 }
@@ -87,8 +89,7 @@ pub(super) fn together(
     Ok(measured)
 }
 
-/// How many blocks with records lie in a part of a log. Each is one write and sync while it is
-/// smaller than the size at which blocks are closed.
+/// How many blocks with records lie in a part of a log.
 ///
 /// # Errors
 /// The log cannot be read.

@@ -15,10 +15,10 @@ use super::append::{data_blocks, together};
 use super::figures::Measured;
 use super::report::{Ours, Report};
 use super::slices::Raw;
-use super::{Options, ROUNDS, Scratch};
+use super::{Interrupts, Options, Scratch};
 use crate::config::{self, InstanceConfig};
+use crate::demo::child::Process;
 use crate::demo::memory::Sampler;
-use crate::demo::process::Process;
 use crate::error::{Error, Verdict};
 use crate::process;
 
@@ -32,16 +32,17 @@ const PATIENCE: Duration = Duration::from_secs(20);
 /// # Errors
 /// The disk's; a process does not start.
 pub(crate) fn commit(options: &Options) -> Result<Verdict, Error> {
+    let interrupts = Interrupts::new()?;
     let scratch = Scratch::new(&options.dir)?;
     let home = scratch.path();
     let mut raw = Raw::new(home, options.record_bytes)?;
     write(home, "coordinator", "listen = \"127.0.0.1:0\"\nlog = \"warn\"\n")?;
-    let (mut coordinator, address) = child(home, "coordinator", "coordinator")?;
     let runtime = process::runtime()?;
+    let (mut coordinator, address) = runtime.block_on(child(home, "coordinator", "coordinator"))?;
     let config = instance(home, "primary", &address)?;
     let primary = process::instance::Hosted::start(&runtime, &config)?;
     instance(home, "mirror", &address)?;
-    let (mut mirror, _) = child(home, "instance", "mirror")?;
+    let (mut mirror, _) = runtime.block_on(child(home, "instance", "mirror"))?;
     let replica = primary.replica();
     let both = |status: &outrigger_replica::runtime::Status| {
         status.serving.is_some()
@@ -51,10 +52,11 @@ pub(crate) fn commit(options: &Options) -> Result<Verdict, Error> {
     let synced = runtime.block_on(async {
         let until = Instant::now() + PATIENCE;
         while !both(&replica.status()) && Instant::now() < until {
+            interrupts.check()?;
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
-        both(&replica.status())
-    });
+        Ok::<_, Error>(both(&replica.status()))
+    })?;
     if !synced {
         return Err(Error::Partial("the mirror was not in sync within 20 s".to_owned()));
     }
@@ -62,7 +64,7 @@ pub(crate) fn commit(options: &Options) -> Result<Verdict, Error> {
     sampler.watch("primary", std::process::id());
     sampler.watch("mirror", mirror.id());
     let from = replica.status().end;
-    let measured = measure(&runtime, replica, options, &mut raw)?;
+    let measured = measure(&runtime, replica, (options, &interrupts), &mut raw)?;
     let to = replica.status().end;
     let peaks = sampler.peaks();
     drop(sampler);
@@ -70,10 +72,12 @@ pub(crate) fn commit(options: &Options) -> Result<Verdict, Error> {
         return Err(Error::Partial("the mirror left while it was measured".to_owned()));
     }
     primary.close()?;
-    mirror.stop()?;
-    coordinator.stop()?;
-    let syncs = data_blocks(&home.join("primary/wal"), Lsn(from.0 / 4096 * 4096), to)?;
-    let ours = Ours { bench: "commit", measured, syncs, peaks, replicated: true };
+    runtime.block_on(async {
+        mirror.stop().await?;
+        coordinator.stop().await
+    })?;
+    let blocks = data_blocks(&home.join("primary/wal"), Lsn(from.0 / 4096 * 4096), to)?;
+    let ours = Ours { bench: "commit", measured, blocks, peaks, replicated: true };
     Report::new(options, &ours, &raw.measured())?.say(options.json)?;
     Ok(Verdict::Good)
 }
@@ -82,7 +86,7 @@ pub(crate) fn commit(options: &Options) -> Result<Verdict, Error> {
 fn measure(
     runtime: &tokio::runtime::Runtime,
     replica: &Replica,
-    options: &Options,
+    options: (&Options, &Interrupts),
     raw: &mut Raw,
 ) -> Result<Measured, Error> {
     std::thread::scope(|scope| {
@@ -99,10 +103,15 @@ fn measure(
     })
 }
 
-fn turns(replica: &Replica, options: &Options, raw: &mut Raw) -> Result<Measured, Error> {
+fn turns(
+    replica: &Replica,
+    (options, interrupts): (&Options, &Interrupts),
+    raw: &mut Raw,
+) -> Result<Measured, Error> {
     let mut measured = Measured::new()?;
     let number = AtomicU64::new(0);
-    for _ in 0..ROUNDS {
+    for _ in 0..options.rounds() {
+        interrupts.check()?;
         raw.turn(options.slice())?;
         let work = || one(replica, options, &number);
         measured.add(&together(options.writers, work)?)?;
@@ -147,10 +156,10 @@ fn write(home: &Path, name: &str, text: &str) -> Result<(), Error> {
         .map_err(|cause| Error::file("cannot be written", &path, cause))
 }
 
-fn child(home: &Path, verb: &str, name: &'static str) -> Result<(Process, String), Error> {
+async fn child(home: &Path, verb: &str, name: &'static str) -> Result<(Process, String), Error> {
     let config = home.join(format!("{name}.toml")).display().to_string();
     let log = home.join(format!("{name}.log"));
-    let process = Process::start(name, &[verb, "--config", &config, "--init"], &log)?;
-    let address = process.ready()?;
+    let mut process = Process::start(name, &[verb, "--config", &config, "--init"], &log)?;
+    let address = process.ready().await?;
     Ok((process, address))
 }

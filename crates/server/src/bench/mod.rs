@@ -9,7 +9,7 @@
 //! - [`report`]: what is printed
 //!
 //! Guarantees: ours and the raw figures take turns, in slices, so that what else the machine does
-//! hits both. Not here: a verdict; no test is timed.
+//! hits both; Ctrl-C ends it in order, and leaves nothing behind. Not here: a verdict; no test is timed.
 
 mod append;
 mod commit;
@@ -20,15 +20,20 @@ mod report;
 mod slices;
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 pub(crate) use append::append;
 pub(crate) use commit::commit;
 
 use crate::error::Error;
+use crate::process::{self, stop::Signals};
 
-/// How many turns ours and the raw figures take.
+/// How many turns ours and the raw figures take, at least.
 const ROUNDS: u32 = 20;
+/// A turn is not longer: between two of them Ctrl-C is heard.
+const MAX_SLICE: Duration = Duration::from_millis(250);
 
 /// What is measured.
 #[derive(Clone, Debug)]
@@ -46,9 +51,52 @@ pub(crate) struct Options {
 }
 
 impl Options {
+    /// How many turns there are.
+    fn rounds(&self) -> u32 {
+        let turns = self.time.as_millis().div_ceil(MAX_SLICE.as_millis());
+        u32::try_from(turns).unwrap_or(u32::MAX).max(ROUNDS)
+    }
+
     /// How long a turn of ours is.
     fn slice(&self) -> Duration {
-        self.time / ROUNDS
+        self.time / self.rounds()
+    }
+}
+
+/// Whether Ctrl-C came: heard on a thread of its own, because the callers of a benchmark block.
+#[derive(Debug)]
+struct Interrupts(Arc<AtomicBool>);
+
+impl Interrupts {
+    /// Listens from now on.
+    fn new() -> Result<Self, Error> {
+        let runtime = process::runtime()?;
+        let mut signals = {
+            let _within = runtime.enter();
+            Signals::new()?
+        };
+        let came = Arc::new(AtomicBool::new(false));
+        let told = Arc::clone(&came);
+        let listen = move || {
+            runtime.block_on(signals.next());
+            told.store(true, Ordering::SeqCst);
+        };
+        let thread = std::thread::Builder::new().name("signals".to_owned()).spawn(listen);
+        thread.map_err(|cause| Error::System {
+            what: "signals cannot be listened for",
+            cause,
+            advice: "check the limits of threads",
+        })?;
+        Ok(Self(came))
+    }
+
+    /// Fails once it came.
+    fn check(&self) -> Result<(), Error> {
+        if self.0.load(Ordering::SeqCst) {
+            let left = "what was made for it is cleared away".to_owned();
+            return Err(Error::Interrupted { left });
+        }
+        Ok(())
     }
 }
 

@@ -103,7 +103,11 @@ impl Recover {
                 answer => return refused(content, answer),
             }
             if Instant::now() >= until {
-                return Ok(Verdict::Wrong);
+                let seconds = self.patience.timeout;
+                return Err(Error::Partial(format!(
+                    "content {content}: not in sync within {seconds} s: {said}; ask again, or look \
+                     at `outrigger state`"
+                )));
             }
             sleep(LOOK_TIME).await;
         }

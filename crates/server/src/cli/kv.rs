@@ -11,7 +11,7 @@ use crate::kv::client::{Client, ClientError, ClientOptions};
 use crate::kv::protocol::{Answer, Change, MAX_ROWS, Request};
 use crate::load::{self, LoadOptions};
 use crate::output::{Lines, say, say_bytes};
-use crate::process;
+use crate::process::{self, stop::Signals};
 
 #[derive(Debug, Args)]
 pub(super) struct Kv {
@@ -94,7 +94,16 @@ impl Kv {
         let runtime = process::runtime()?;
         let read = |request| runtime.block_on(client.read(&request)).map_err(failed);
         let write = |change| {
-            let place = runtime.block_on(client.write(vec![change])).map_err(failed)?;
+            let place = runtime.block_on(async {
+                let mut signals = Signals::new()?;
+                tokio::select! {
+                    biased;
+                    _ = signals.next() => Err(Error::Interrupted {
+                        left: "the write is in doubt: look at the row, or write it again".to_owned(),
+                    }),
+                    place = client.write(vec![change]) => place.map_err(failed),
+                }
+            })?;
             say(format_args!("committed: epoch {}, LSN {}", place.epoch, place.lsn))?;
             Ok(Verdict::Good)
         };

@@ -1,7 +1,8 @@
 //! The verbs and their options.
 //!
 //! Guarantees: Ctrl-C during a command that only reads ends it at once, as the system does it (130 in
-//! a shell); commands that own processes or write end in order. Not here: what a verb does.
+//! a shell); commands that own processes or files end in order, and those that write say what is left
+//! open. Not here: what a verb does.
 
 mod bench;
 mod cluster;

@@ -6,7 +6,8 @@ use clap::Args;
 
 use crate::config::{self, CoordinatorConfig, InstanceConfig};
 use crate::error::{Error, Verdict};
-use crate::{output, process};
+use crate::output;
+use crate::process::{self, Begin};
 
 #[derive(Debug, Args)]
 pub(super) struct Process {
@@ -25,13 +26,17 @@ impl Process {
     pub(super) fn coordinator(self) -> Result<Verdict, Error> {
         let config: CoordinatorConfig = config::read(&self.config)?;
         self.begin(&config.log)?;
-        process::coordinator::run(&config, self.init)
+        process::coordinator::run(&config, self.from())
     }
 
     pub(super) fn instance(self) -> Result<Verdict, Error> {
         let config: InstanceConfig = config::read(&self.config)?;
         self.begin(&config.log)?;
-        process::instance::run(&config, self.init)
+        process::instance::run(&config, self.from())
+    }
+
+    const fn from(&self) -> Begin {
+        if self.init { Begin::New } else { Begin::AsItIs }
     }
 
     fn begin(&self, log: &str) -> Result<(), Error> {

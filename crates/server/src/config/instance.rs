@@ -56,7 +56,7 @@ const fn copy_grace_ms() -> u64 {
 }
 
 const fn max_connections() -> usize {
-    64
+    32
 }
 
 const fn retain_bytes() -> u64 {
@@ -124,7 +124,7 @@ impl Keyed for InstanceConfig {
         Key {
             name: "max_connections",
             unit: "number",
-            default: "64",
+            default: "32",
             meaning: "how many connections may be open at once; each may hold some 3 MiB of memory",
         },
         Key {

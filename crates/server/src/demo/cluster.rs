@@ -11,8 +11,8 @@ use outrigger_cluster::operator::{Answer, ContentState, Request as Asked};
 use outrigger_net::message::Role;
 use outrigger_wal::{ContentId, InstanceId};
 
+use super::child::Process;
 use super::memory::Sampler;
-use super::process::Process;
 use crate::error::Error;
 use crate::kv::line::{Broken, Line, Whom};
 use crate::kv::operator::{ask, look_up};
@@ -59,8 +59,7 @@ impl Cluster {
         write(&home.join("coordinator.toml"), &text)?;
         let sampler = Sampler::start();
         let config = home.join("coordinator.toml");
-        let coordinator = start(home, "coordinator", "coordinator", &config, true)?;
-        coordinator.ready()?;
+        let coordinator = start(home, "coordinator", "coordinator", &config, &["--init"]).await?;
         sampler.watch("coordinator", coordinator.id());
         for (name, port) in NAMES.iter().zip([first, second]) {
             let text = format!(
@@ -72,11 +71,9 @@ impl Cluster {
             write(&home.join(format!("{name}.toml")), &text)?;
         }
         let [one, two] = NAMES;
-        let primary = start(home, "instance", one, &home.join("first.toml"), true)?;
-        primary.ready()?;
+        let primary = start(home, "instance", one, &home.join("first.toml"), &["--init"]).await?;
         sampler.watch("primary", primary.id());
-        let mirror = start(home, "instance", two, &home.join("second.toml"), true)?;
-        mirror.ready()?;
+        let mirror = start(home, "instance", two, &home.join("second.toml"), &["--init"]).await?;
         sampler.watch("mirror", mirror.id());
         let (home, ports) = (home.to_owned(), [first, second]);
         Ok(Self { home, address, ports, coordinator, copies: [primary, mirror], sampler })
@@ -134,11 +131,24 @@ impl Cluster {
         }
     }
 
+    /// Waits until so many bytes of log that are not committed are durable on the primary.
+    pub(super) async fn wait_tail(&self, bytes: u64, patience: Duration) -> Result<(), Error> {
+        let began = Instant::now();
+        let [primary, _] = self.ports;
+        loop {
+            let status = self.status(primary).await?;
+            if status.durable.saturating_sub(status.commit) >= bytes {
+                return Ok(());
+            }
+            late(began, patience, "the primary's log does not go on without its mirror")?;
+            tokio::time::sleep(LOOK).await;
+        }
+    }
+
     /// Starts the old primary again, with its old configuration.
-    pub(super) fn restart_old_primary(&mut self) -> Result<(), Error> {
+    pub(super) async fn restart_old_primary(&mut self) -> Result<(), Error> {
         let config = self.home.join("first.toml");
-        let again = start(&self.home, "instance", "first", &config, false)?;
-        again.ready()?;
+        let again = start(&self.home, "instance", "first", &config, &[]).await?;
         self.sampler.watch("primary", again.id());
         *self.primary() = again;
         Ok(())
@@ -166,11 +176,11 @@ impl Cluster {
     }
 
     /// Stops all in order; answers the peak memory of each.
-    pub(super) fn stop(&mut self) -> Result<BTreeMap<&'static str, u64>, Error> {
+    pub(super) async fn stop(&mut self) -> Result<BTreeMap<&'static str, u64>, Error> {
         for copy in &mut self.copies {
-            copy.stop()?;
+            copy.stop().await?;
         }
-        self.coordinator.stop()?;
+        self.coordinator.stop().await?;
         Ok(self.sampler.peaks())
     }
 
@@ -210,19 +220,19 @@ impl Cluster {
     }
 }
 
-fn start(
+/// Starts a process, and waits until it listens.
+async fn start(
     home: &Path,
     verb: &'static str,
     name: &'static str,
     config: &Path,
-    init: bool,
+    more: &[&str],
 ) -> Result<Process, Error> {
     let config = config.display().to_string();
-    let mut arguments = vec![verb, "--config", &config];
-    if init {
-        arguments.push("--init");
-    }
-    Process::start(name, &arguments, &home.join(format!("{name}.log")))
+    let arguments = [&[verb, "--config", &config], more].concat();
+    let mut process = Process::start(name, &arguments, &home.join(format!("{name}.log")))?;
+    process.ready().await?;
+    Ok(process)
 }
 
 fn write(path: &Path, text: &str) -> Result<(), Error> {

@@ -2,12 +2,13 @@
 //! over, the old primary comes back by what it missed, and it is proved that no acknowledged row is lost.
 //!
 //! Coordinator and instances are processes of this program on loopback. Guarantees: nothing of it
-//! outlives the demo, the folder neither without `--keep`; the verdict is good only if every line of the ack log is
-//! in both logs and both stores. Not here: the load ([`crate::load`]), the proof itself ([`proof`]).
+//! outlives the demo, the folder neither without `--keep`, whenever it is interrupted; the verdict is good
+//! only if every line of the ack log is in both logs and both stores, and a loss could have shown. Not here: the load ([`crate::load`]), the proof itself ([`proof`]).
 
+mod brake;
+pub(crate) mod child;
 mod cluster;
 pub(crate) mod memory;
-pub(crate) mod process;
 mod proof;
 mod report;
 mod writers;
@@ -17,16 +18,16 @@ use std::time::{Duration, Instant};
 
 use self::cluster::Cluster;
 use self::proof::{Proof, prove};
-use self::report::Summary;
-use self::writers::{ACK_LOG, Writers};
+use self::report::{MISSED_BYTES, Summary};
+use self::writers::{ACK_LOG, BURST_BYTES, Writers};
 use crate::error::{Error, Verdict};
 use crate::load::ack_log;
 use crate::load::rows::{Input, airports};
-use crate::output::say;
-use crate::process::stop::Signals;
+use crate::output::{complain, say};
+use crate::process::{self, stop::Signals};
 
-/// How long the primary is under load before it is killed: longer than what follows, so that it dies
-/// beyond the middle of the log, and longer than a coordinator waits for instances to be heard of.
+/// How long the primary is under load before it is killed, at least: longer than a coordinator waits for
+/// instances to be heard of.
 const BEFORE: Duration = Duration::from_millis(4_500);
 /// How long the new primary is under load before the old one comes back.
 const ALONE: Duration = Duration::from_millis(1_200);
@@ -34,8 +35,6 @@ const ALONE: Duration = Duration::from_millis(1_200);
 const TOGETHER: Duration = Duration::from_millis(900);
 /// Which part of rows that do not repeat goes in before the kill, in percent.
 const BEFORE_PERCENT: u64 = 60;
-/// How long the mirror stands still before the primary is killed: less than a primary waits.
-const STANDSTILL: Duration = Duration::from_millis(300);
 /// How long anything may take.
 const PATIENCE: Duration = Duration::from_secs(30);
 
@@ -51,27 +50,29 @@ pub(crate) struct DemoOptions {
 /// Runs it.
 ///
 /// # Errors
-/// What could not be done; everything is stopped and cleared away then.
+/// What could not be done; everything is stopped then, and cleared away unless it is kept.
 pub(crate) fn run(options: DemoOptions) -> Result<Verdict, Error> {
     // Whatever is wrong with the rows shows before anything is started.
     let input = match &options.input {
         Some((path, key)) => Input::open(path, key)?,
         None => airports()?,
     };
+    let runtime = process::runtime()?;
+    let mut signals = {
+        let _within = runtime.enter();
+        Signals::new()?
+    };
     let home = Home::make(options.dir.as_deref(), options.keep)?;
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .map_err(|cause| Error::file("cannot start a runtime in", home.path(), cause))?;
     let summary = runtime.block_on(async {
-        let mut signals = Signals::new()?;
         tokio::select! {
+            biased;
+            _ = signals.next() => Err(Error::Interrupted { left: home.left() }),
             summary = play(&options, &input, home.path()) => summary,
-            _ = signals.next() => Err(Error::Interrupted {
-                left: "everything was stopped and cleared away".to_owned(),
-            }),
         }
-    })?;
+    });
+    // What still reads in the folder is not waited for.
+    runtime.shutdown_background();
+    let summary = summary?;
     summary.tell(options.json, home.kept())?;
     Ok(Verdict::good_if(summary.is_good()))
 }
@@ -97,7 +98,7 @@ async fn play(options: &DemoOptions, input: &Input, home: &Path) -> Result<Summa
     cluster.mirror().freeze()?;
     tell("the mirror stands still: the primary's log goes on, its commits wait".to_owned())?;
     writers.burst();
-    tokio::time::sleep(STANDSTILL).await;
+    cluster.wait_tail(BURST_BYTES, PATIENCE).await?;
     let before_kill = writers.acked();
     cluster.primary().kill()?;
     let killed = Instant::now();
@@ -112,10 +113,12 @@ async fn play(options: &DemoOptions, input: &Input, home: &Path) -> Result<Summa
     tell(format!("the mirror has taken over: first commit after {} ms", failover.as_millis()))?;
 
     tokio::time::sleep(ALONE).await;
+    // More than that: what is acknowledged lies behind the fork, and is stored once.
+    writers.wait_missed(MISSED_BYTES + MISSED_BYTES / 4, PATIENCE).await?;
     if !repeat {
         writers.wait_rows_done(PATIENCE).await?;
     }
-    cluster.restart_old_primary()?;
+    cluster.restart_old_primary().await?;
     tell("the old primary is started again, as a mirror".to_owned())?;
     let join = cluster.wait_rejoined(PATIENCE).await?;
     tell(format!(
@@ -125,11 +128,17 @@ async fn play(options: &DemoOptions, input: &Input, home: &Path) -> Result<Summa
     tokio::time::sleep(TOGETHER).await;
 
     let written = writers.finish(PATIENCE).await?;
-    let peaks = cluster.stop()?;
-    let mut acks = ack_log::read(&home.join(ACK_LOG))?;
-    tell(format!("all is stopped; the ack log has {} rows. Proving...", acks.len()))?;
-    let (first, second) = (cluster.data_dir(0), cluster.data_dir(1));
-    let proof: Proof = prove(&mut acks, [&first, &second], (join.from, join.to))?;
+    let peaks = cluster.stop().await?;
+    tell("all is stopped. Proving...".to_owned())?;
+    let (acks, dirs) = (home.join(ACK_LOG), [cluster.data_dir(0), cluster.data_dir(1)]);
+    let range = (join.from, join.to);
+    // Reading takes a while, in which Ctrl-C is heard.
+    let proving = tokio::task::spawn_blocking(move || -> Result<Proof, Error> {
+        let [first, second] = &dirs;
+        prove(&mut ack_log::read(&acks)?, [first, second], range)
+    });
+    let panicked = |_| Error::Partial("the proof panicked".to_owned());
+    let proof = proving.await.map_err(panicked)??;
     Ok(Summary::new(proof, before_kill, failover, &join, peaks, &written.latency, written.in_doubt))
 }
 
@@ -145,8 +154,8 @@ fn pace(input: &Input, repeat: bool) -> Option<f64> {
 struct Home {
     path: PathBuf,
     keep: bool,
-    /// Whether the folder itself was made here.
-    made: bool,
+    /// The folders above and it itself, as far as they were made here, the deepest first.
+    made: Vec<PathBuf>,
 }
 
 impl Home {
@@ -156,8 +165,9 @@ impl Home {
             None => std::env::temp_dir().join(format!("outrigger-demo-{}", std::process::id())),
         };
         let failed = |cause| Error::file("cannot be made", &path, cause);
-        let made = !path.exists();
-        if !made {
+        let missing = |path: &&Path| !path.as_os_str().is_empty() && !path.exists();
+        let made: Vec<_> = path.ancestors().take_while(missing).map(Path::to_owned).collect();
+        if made.is_empty() {
             let mut inside = std::fs::read_dir(&path).map_err(failed)?;
             if inside.next().is_some() {
                 return Err(Error::Path {
@@ -167,12 +177,24 @@ impl Home {
                 });
             }
         }
-        std::fs::create_dir_all(&path).map_err(failed)?;
-        Ok(Self { path, keep, made })
+        // From here on it is cleared away again.
+        let home = Self { path, keep, made };
+        std::fs::create_dir_all(&home.path)
+            .map_err(|cause| Error::file("cannot be made", &home.path, cause))?;
+        Ok(home)
     }
 
     fn path(&self) -> &Path {
         &self.path
+    }
+
+    /// What an interruption leaves behind.
+    fn left(&self) -> String {
+        if self.keep {
+            format!("everything was stopped; what it made is kept in {}", self.path.display())
+        } else {
+            "everything was stopped and cleared away".to_owned()
+        }
     }
 
     fn kept(&self) -> Option<&Path> {
@@ -185,18 +207,29 @@ impl Drop for Home {
         if self.keep {
             return;
         }
-        if self.made {
-            drop(std::fs::remove_dir_all(&self.path));
-            return;
+        if let Err(error) = self.clear()
+            && self.path.exists()
+        {
+            complain(format_args!("{}: cannot be cleared away: {error}", self.path.display()));
+        }
+    }
+}
+
+impl Home {
+    fn clear(&self) -> std::io::Result<()> {
+        if let Some((home, above)) = self.made.split_first() {
+            std::fs::remove_dir_all(home)?;
+            return above.iter().try_for_each(std::fs::remove_dir);
         }
         // The folder was the caller's; what is in it is ours.
-        for entry in std::fs::read_dir(&self.path).into_iter().flatten().flatten() {
-            let path = entry.path();
+        for entry in std::fs::read_dir(&self.path)? {
+            let path = entry?.path();
             if path.is_dir() {
-                drop(std::fs::remove_dir_all(path));
+                std::fs::remove_dir_all(path)?;
             } else {
-                drop(std::fs::remove_file(path));
+                std::fs::remove_file(path)?;
             }
         }
+        Ok(())
     }
 }

@@ -12,6 +12,9 @@ use super::proof::Proof;
 use crate::error::Error;
 use crate::output::{say, say_json};
 
+/// An old primary that missed less would not show that it came back by what it missed alone.
+pub(super) const MISSED_BYTES: u64 = 1 << 20;
+
 /// The outcome.
 #[derive(Clone, Debug, Serialize)]
 pub(super) struct Summary {
@@ -68,12 +71,26 @@ impl Summary {
     }
 
     /// Whether nothing was lost, and that was seen.
-    pub(super) const fn is_good(&self) -> bool {
-        self.rows_lost == 0
-            && self.rows_acked > 0
-            && self.logs_identical
-            && self.compared_from <= self.fork
-            && self.fork < self.compared_to
+    pub(super) fn is_good(&self) -> bool {
+        self.rows_lost == 0 && self.logs_identical && self.vacuous().is_none()
+    }
+
+    /// Why this run proves less than it should, if it does.
+    fn vacuous(&self) -> Option<&'static str> {
+        let not = [
+            (self.rows_acked > 0, "no row was acknowledged"),
+            (
+                self.compared_from <= self.fork && self.fork < self.compared_to,
+                "the logs were not compared on both sides of the fork",
+            ),
+            (
+                self.fork >= self.compared_to / 2,
+                "the primary was killed before the middle of the log",
+            ),
+            (self.cut_bytes > 0, "nothing was cut off the old primary's log"),
+            (self.missed_bytes >= MISSED_BYTES, "the old primary missed less than 1 MiB"),
+        ];
+        not.into_iter().find_map(|(holds, why)| (!holds).then_some(why))
     }
 
     pub(super) fn tell(&self, json: bool, kept: Option<&Path>) -> Result<(), Error> {
@@ -105,9 +122,57 @@ impl Summary {
             say(format_args!("  kept in {}", path.display()))?;
         }
         say(format_args!(""))?;
-        say(format_args!(
-            "{}",
-            if self.is_good() { "No acknowledged row was lost." } else { "SOMETHING IS WRONG." }
-        ))
+        match self.vacuous() {
+            _ if self.rows_lost > 0 || !self.logs_identical => {
+                say(format_args!("SOMETHING IS WRONG."))
+            }
+            Some(why) => say(format_args!("This run proves too little: {why}. Run it again.")),
+            None => say(format_args!("No acknowledged row was lost.")),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn good() -> Summary {
+        Summary {
+            rows_acked: 1000,
+            acked_before_kill: 600,
+            rows_lost: 0,
+            in_doubt: 0,
+            failover_ms: 50,
+            cut_bytes: 1,
+            missed_bytes: MISSED_BYTES,
+            rejoin_bytes: MISSED_BYTES,
+            logs_identical: true,
+            compared_from: 0,
+            compared_to: 8192,
+            fork: 4096,
+            joined_at: 8192,
+            commit_p50_us: 1,
+            commit_p99_us: 1,
+            peak_memory_bytes: BTreeMap::new(),
+            losses: Vec::new(),
+        }
+    }
+
+    #[test]
+    fn a_run_is_good_only_if_it_could_have_shown_a_loss() {
+        assert!(good().is_good());
+        assert!(!Summary { rows_lost: 1, ..good() }.is_good());
+        assert!(!Summary { logs_identical: false, ..good() }.is_good());
+        for (vacuous, why) in [
+            (Summary { rows_acked: 0, ..good() }, "no row"),
+            (Summary { cut_bytes: 0, ..good() }, "nothing was cut"),
+            (Summary { missed_bytes: MISSED_BYTES - 1, ..good() }, "less than 1 MiB"),
+            (Summary { compared_to: 8194, ..good() }, "the middle"),
+            (Summary { compared_to: 4096, ..good() }, "both sides"),
+            (Summary { compared_from: 4097, ..good() }, "both sides"),
+        ] {
+            assert!(!vacuous.is_good(), "{why}");
+            assert!(vacuous.vacuous().unwrap().contains(why));
+        }
     }
 }

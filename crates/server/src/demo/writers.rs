@@ -13,12 +13,13 @@ use outrigger_wal::ContentId;
 use parking_lot::Mutex;
 use tokio::task::JoinHandle;
 
+use super::brake::Brake;
 use crate::error::Error;
 use crate::kv::client::{Client, ClientOptions};
 use crate::load::ack_log::{Ack, AckLog};
 use crate::load::pace::Pace;
 use crate::load::rows::{Input, Row};
-use crate::load::run::{Loaded, run};
+use crate::load::run::{Go, Loaded, run};
 
 /// The ack log's name in the demo's folder.
 pub(super) const ACK_LOG: &str = "acks.jsonl";
@@ -28,6 +29,12 @@ const BESIDE_IN_FLIGHT: usize = 4;
 const BURST_ROWS: u64 = 60;
 const BURST_IN_FLIGHT: usize = 60;
 const BURST_VALUE_BYTES: usize = 128 << 10;
+/// What the burst puts into the log at least.
+pub(super) const BURST_BYTES: u64 = BURST_ROWS * (BURST_VALUE_BYTES as u64);
+/// What the smallest block takes in the log: rows that come one by one take that each.
+const BLOCK_BYTES: u64 = 4096;
+/// What a row's record and its block have beside key and value, at most.
+const ROW_HEAD_BYTES: u64 = 256;
 /// The longest latency that is told apart from longer ones: an hour.
 const MAX_MICROS: u64 = 3_600_000_000;
 /// Pause between two looks.
@@ -39,19 +46,50 @@ struct Tally {
     epoch: u64,
     log: AckLog,
     latency: Histogram<u64>,
+    brake: Brake,
     killed: Option<(Instant, u64)>,
+    /// Bytes of records that the new primary acknowledged.
+    bytes_after: u64,
     first_after: Option<Duration>,
 }
+
+/// Where rows come from.
+type Rows = Box<dyn Iterator<Item = Result<Row, Error>> + Send>;
 
 /// The writers under way.
 pub(super) struct Writers {
     tally: Arc<Mutex<Tally>>,
     acked: Arc<AtomicU64>,
     stop: Arc<AtomicBool>,
+    to_come: ToCome,
     rows: JoinHandle<Result<Loaded, Error>>,
     beside: JoinHandle<Result<Loaded, Error>>,
     burst: Mutex<Option<JoinHandle<Result<Loaded, Error>>>>,
     client: ClientOptions,
+}
+
+/// What rows that do not repeat will take in the log.
+#[derive(Clone, Debug, Default)]
+struct ToCome {
+    all: u64,
+    bytes: u64,
+    begun: Arc<AtomicU64>,
+}
+
+impl ToCome {
+    fn of(rows: &[Row]) -> Self {
+        let bytes = |row: &Row| {
+            let bytes = (row.key.len() + row.value.len()) as u64 + ROW_HEAD_BYTES;
+            bytes.next_multiple_of(BLOCK_BYTES)
+        };
+        Self { all: rows.len() as u64, bytes: rows.iter().map(bytes).sum(), begun: Arc::default() }
+    }
+
+    /// At most, if the rows are of about one size.
+    fn bytes(&self) -> u64 {
+        let left = self.all.saturating_sub(self.begun.load(Ordering::SeqCst));
+        self.bytes.checked_div(self.all).unwrap_or(0).saturating_mul(left)
+    }
 }
 
 /// What was written.
@@ -78,7 +116,9 @@ impl Writers {
             epoch: 0,
             log: AckLog::create(&home.join(ACK_LOG))?,
             latency,
+            brake: Brake::default(),
             killed: None,
+            bytes_after: 0,
             first_after: None,
         };
         let tally = Arc::new(Mutex::new(tally));
@@ -89,22 +129,33 @@ impl Writers {
             patience: Duration::from_secs(15),
         };
         let held: Vec<Row> = input.rows()?.collect::<Result<_, _>>()?;
-        let start = |rows: Box<dyn Iterator<Item = Result<Row, Error>> + Send>, in_flight, pace| {
+        // Rows that do not repeat must all go in; who repeats is held back behind the kill.
+        let to_come = if pace.is_some() { ToCome::of(&held) } else { ToCome::default() };
+        let start = |rows: Rows, in_flight, pace: Option<f64>| {
             let client = Client::new(client.clone())?;
             let (tally, acked, stop) = (Arc::clone(&tally), Arc::clone(&acked), Arc::clone(&stop));
+            let to_come = to_come.clone();
             Ok::<_, Error>(tokio::spawn(async move {
-                let stop = || stop.load(Ordering::SeqCst);
+                let go = || match pace {
+                    _ if stop.load(Ordering::SeqCst) => Go::End,
+                    None if tally.lock().must_wait(to_come.bytes()) => Go::Wait,
+                    _ => Go::On,
+                };
                 let on_ack = |ack, took| note(&tally, &acked, ack, took);
-                run(&client, rows, in_flight, Pace::new(pace), stop, on_ack).await
+                run(&client, rows, in_flight, Pace::new(pace), go, on_ack).await
             }))
         };
-        let rows: Box<dyn Iterator<Item = Result<Row, Error>> + Send> = if pace.is_none() {
+        let rows: Rows = if pace.is_none() {
             Box::new((0_u64..).flat_map(move |round| {
                 let held: Vec<_> = held.iter().map(|row| Ok(renamed(row, round))).collect();
                 held
             }))
         } else {
-            Box::new(held.into_iter().map(Ok))
+            let begun = Arc::clone(&to_come.begun);
+            Box::new(held.into_iter().map(move |row| {
+                begun.fetch_add(1, Ordering::SeqCst);
+                Ok(row)
+            }))
         };
         let beside = (0_u64..).map(|n| {
             let (key, value) = (format!("beside/{n}"), format!("{{\"n\":{n}}}"));
@@ -112,7 +163,7 @@ impl Writers {
         });
         let rows = start(rows, ROWS_IN_FLIGHT, pace)?;
         let beside = start(Box::new(beside), BESIDE_IN_FLIGHT, None)?;
-        Ok(Self { tally, acked, stop, rows, beside, burst: Mutex::new(None), client })
+        Ok(Self { tally, acked, stop, to_come, rows, beside, burst: Mutex::new(None), client })
     }
 
     /// Writes much at once, by a client of its own.
@@ -125,7 +176,7 @@ impl Writers {
         let (tally, acked) = (Arc::clone(&self.tally), Arc::clone(&self.acked));
         let burst = tokio::spawn(async move {
             let on_ack = |ack, took| note(&tally, &acked, ack, took);
-            run(&client, rows, BURST_IN_FLIGHT, Pace::new(None), || false, on_ack).await
+            run(&client, rows, BURST_IN_FLIGHT, Pace::new(None), || Go::On, on_ack).await
         });
         *self.burst.lock() = Some(burst);
     }
@@ -135,7 +186,8 @@ impl Writers {
         self.acked.load(Ordering::SeqCst)
     }
 
-    /// Waits until so many rows are acknowledged, and so much time is over.
+    /// Waits until so many rows are acknowledged, so much time is over, and the log is so long that what
+    /// comes will be less.
     pub(super) async fn wait_acked(
         &self,
         rows: u64,
@@ -144,7 +196,9 @@ impl Writers {
     ) -> Result<(), Error> {
         let began = Instant::now();
         self.wait("the first rows are not acknowledged", patience, || {
-            self.acked() >= rows && began.elapsed() >= time
+            self.acked() >= rows
+                && began.elapsed() >= time
+                && self.tally.lock().brake.may_kill(self.to_come.bytes())
         })
         .await
     }
@@ -153,6 +207,15 @@ impl Writers {
     pub(super) fn killed(&self, at: Instant) {
         let mut tally = self.tally.lock();
         tally.killed = Some((at, tally.epoch));
+        tally.brake.killed(self.to_come.bytes());
+    }
+
+    /// Waits until the new primary has acknowledged records of so many bytes.
+    pub(super) async fn wait_missed(&self, bytes: u64, patience: Duration) -> Result<(), Error> {
+        self.wait("the new primary commits too little", patience, || {
+            self.tally.lock().bytes_after >= bytes
+        })
+        .await
     }
 
     /// Waits for the first commit after the kill: how long that took.
@@ -208,6 +271,12 @@ impl Writers {
     }
 }
 
+impl Tally {
+    fn must_wait(&self, rows_bytes: u64) -> bool {
+        self.killed.is_some_and(|(at, _)| self.brake.must_wait(at.elapsed(), rows_bytes))
+    }
+}
+
 fn note(tally: &Mutex<Tally>, acked: &AtomicU64, ack: Ack, took: Duration) -> Result<(), Error> {
     let mut tally = tally.lock();
     tally.log.note(&ack)?;
@@ -216,11 +285,12 @@ fn note(tally: &Mutex<Tally>, acked: &AtomicU64, ack: Ack, took: Duration) -> Re
     tally.epoch = tally.epoch.max(epoch);
     let micros = u64::try_from(took.as_micros()).unwrap_or(u64::MAX);
     tally.latency.saturating_record(micros);
+    tally.brake.note(ack.end);
     if let Some((killed, before)) = tally.killed
         && epoch > before
-        && tally.first_after.is_none()
     {
-        tally.first_after = Some(killed.elapsed());
+        tally.bytes_after = tally.bytes_after.saturating_add(ack.end.saturating_sub(ack.lsn));
+        tally.first_after.get_or_insert_with(|| killed.elapsed());
     }
     acked.fetch_add(1, Ordering::SeqCst);
     Ok(())

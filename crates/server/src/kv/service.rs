@@ -3,7 +3,8 @@
 //! Guarantees: writes of one connection enter the log in the order in which they came; a write is
 //! `Committed` once it is committed, applied, and took effect under its name; reads are of what is
 //! committed and applied on a primary that serves. A client that does not take its answers is told to
-//! come back, so that none makes this process hold more than some 3 MiB.
+//! come back, and one that goes on asking all the same is hung up on, so that none makes this process
+//! hold more than some 3 MiB.
 //! Not here: commits (replica), names and outcomes (store).
 
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -19,11 +20,15 @@ use outrigger_wal::Lsn;
 use outrigger_wal::format::record_frame_bytes;
 
 use super::protocol::{
-    Answer, Change, Cut, Joined, MAX_ROWS, PAGE_BYTES, Place, ProtocolError, Request, Status,
+    Answer, Change, Cut, Joined, MAX_BODY_BYTES, MAX_ROWS, PAGE_BYTES, Place, ProtocolError,
+    Request, Status,
 };
 
 /// A client that has not taken so many bytes of answers is told to come back.
-const MAX_QUEUED_BYTES: u64 = 1 << 20;
+const MAX_QUEUED_BYTES: u64 = 256 << 10;
+/// One that has not taken so many is hung up on: the answer that went over the other limit, and many
+/// words that it should come back. Small answers take some three times their bytes.
+const MAX_UNREAD_BYTES: u64 = (512 << 10) + MAX_BODY_BYTES as u64;
 /// The most requests that wait for an answer, of all clients.
 const MAX_WAITING: usize = 8192;
 
@@ -146,6 +151,9 @@ impl Service {
 
 impl Requests for Service {
     fn request(&self, caller: &Caller, op: u64, body: Bytes) {
+        if caller.queued_bytes() > MAX_UNREAD_BYTES {
+            return caller.hang_up();
+        }
         let (Some(me), Some(replica)) = (self.me.upgrade(), self.replica.get()) else {
             return respond(caller, op, &Answer::NotPrimary { hint: String::new() });
         };

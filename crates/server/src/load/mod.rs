@@ -61,21 +61,24 @@ pub(crate) async fn command(
         acks.as_ref().map_or(Ok(()), |acks| acks.borrow_mut().note(&ack))
     };
     let flush = || acks.as_ref().map_or(Ok(()), |acks| acks.borrow_mut().flush());
-    let stop = || stopped.load(Ordering::Relaxed);
+    let go = || if stopped.load(Ordering::Relaxed) { run::Go::End } else { run::Go::On };
     let began = Instant::now();
     let pace = Pace::new(options.rate);
-    let loading = run::run(client, input.rows()?, options.in_flight, pace, stop, on_ack);
+    let loading = run::run(client, input.rows()?, options.in_flight, pace, go, on_ack);
     let mut loading = std::pin::pin!(loading);
     let mut ticks = tokio::time::interval(FLUSH_TIME);
     let loaded = loop {
         tokio::select! {
-            loaded = &mut loading => break loaded?,
+            loaded = &mut loading => break loaded,
             _ = ticks.tick() => flush()?,
             _ = signals.next() => stopped.store(true, Ordering::Relaxed),
         }
     };
-    flush()?;
+    // What is acknowledged is in the ack log, however the load ended.
+    let flushed = flush();
     progress.end();
+    let loaded = loaded?;
+    flushed?;
     let seconds = began.elapsed().as_secs_f64();
     output::say(format_args!(
         "{} of {} rows committed in {seconds:.1} s, {} with a key that an earlier row has, {} in doubt",

@@ -29,6 +29,20 @@ pub(crate) struct Loaded {
     pub(crate) failed: Option<String>,
 }
 
+/// Whether a load goes on.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Go {
+    /// With its next row.
+    On,
+    /// Later.
+    Wait,
+    /// No more: it ends in order.
+    End,
+}
+
+/// Before a load that waits asks again.
+const WAIT_TIME: Duration = Duration::from_millis(5);
+
 /// A row on its way.
 struct Decided {
     key: Bytes,
@@ -37,25 +51,33 @@ struct Decided {
     result: Result<Place, ClientError>,
 }
 
-/// Stores rows until there are none, one fails, or `stop` says so. `on_ack` gets each
+/// Stores rows until there are none, one fails, or `go` says so. `on_ack` gets each
 /// acknowledgement with the time the commit took.
 ///
 /// # Errors
-/// When the rows cannot be read any more, or `on_ack` fails. Rows on their way are forgotten then.
+/// When the rows cannot be read any more, once those on their way are decided; when `on_ack` fails: those on
+/// their way are forgotten then.
 pub(crate) async fn run(
     client: &Client,
     rows: impl Iterator<Item = Result<Row, Error>>,
     in_flight: usize,
     mut pace: Pace,
-    stop: impl Fn() -> bool,
+    go: impl Fn() -> Go,
     mut on_ack: impl FnMut(Ack, Duration) -> Result<(), Error>,
 ) -> Result<Loaded, Error> {
     let (tell, mut told) = unbounded_channel();
     let mut busy: BTreeSet<Bytes> = BTreeSet::new();
     let mut loaded = Loaded::default();
     let began = Instant::now();
+    let mut unreadable = None;
     for row in rows {
-        let row = row?;
+        let row = match row {
+            Ok(row) => row,
+            Err(error) => {
+                unreadable = Some(error);
+                break;
+            }
+        };
         while busy.len() >= in_flight || busy.contains(&row.key) {
             next(&mut told, &mut busy, &mut loaded, &mut on_ack).await?;
         }
@@ -63,10 +85,17 @@ pub(crate) async fn run(
         if !wait.is_zero() {
             tokio::time::sleep(wait).await;
         }
-        while let Ok(decided) = told.try_recv() {
-            take(decided, &mut busy, &mut loaded, &mut on_ack)?;
-        }
-        if loaded.failed.is_some() || stop() {
+        let may_go = loop {
+            while let Ok(decided) = told.try_recv() {
+                take(decided, &mut busy, &mut loaded, &mut on_ack)?;
+            }
+            match go() {
+                _ if loaded.failed.is_some() => break false,
+                Go::Wait => tokio::time::sleep(WAIT_TIME).await,
+                answer => break answer == Go::On,
+            }
+        };
+        if !may_go {
             break;
         }
         busy.insert(row.key.clone());
@@ -75,7 +104,7 @@ pub(crate) async fn run(
     while !busy.is_empty() {
         next(&mut told, &mut busy, &mut loaded, &mut on_ack).await?;
     }
-    Ok(loaded)
+    unreadable.map_or(Ok(loaded), Err)
 }
 
 async fn send(client: &Client, row: Row, tell: &UnboundedSender<Decided>) {

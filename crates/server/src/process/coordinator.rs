@@ -25,30 +25,33 @@ use outrigger_replica::runtime::{
 };
 use outrigger_replica::store::StateStore;
 use outrigger_wal::format::MIN_SEGMENT_BYTES;
-use outrigger_wal::{ClusterId, Epoch, InstanceId, LogId, Lsn, Micros};
+use outrigger_wal::{ClusterId, Epoch, LogId, Lsn, Micros};
 use parking_lot::Mutex;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 
 use super::stop::{Signals, Stop};
-use super::{announce, ended, free_port, init, replica};
+use super::{Begin, announce, ended, free_port, init, replica};
 use crate::config::CoordinatorConfig;
 use crate::error::{Error, Verdict};
 
 /// Where the catalog's checkpoints and the register lie, below the data directory.
 const STORE: &str = "store";
 
+/// Who does not take so many bytes of answers is dropped.
+const SEND_WINDOW_BYTES: u64 = 512 << 10;
+
 /// Runs a coordinator until it is told to stop.
 ///
 /// # Errors
 /// Why it could not start, or failed.
-pub(crate) fn run(config: &CoordinatorConfig, make: bool) -> Result<Verdict, Error> {
+pub(crate) fn run(config: &CoordinatorConfig, begin: Begin) -> Result<Verdict, Error> {
     let runtime = super::runtime()?;
     let _within = runtime.enter();
     let mut signals = Signals::new()?;
     let dir = &config.data_dir;
     // A taken port is found before anything is made.
     let listen = free_port(&config.listen)?;
-    if make {
+    if begin == Begin::New {
         new(config)?;
     }
     let (events, queue) = unbounded_channel();
@@ -82,12 +85,12 @@ pub(crate) fn run(config: &CoordinatorConfig, make: bool) -> Result<Verdict, Err
 /// Makes the data directory.
 fn new(config: &CoordinatorConfig) -> Result<(), Error> {
     let dir = &config.data_dir;
-    init::empty_dir(dir)?;
+    let Some(instance) = init::begin(dir)? else { return Ok(()) };
     init::make(&dir.join(STORE))?;
     let identity = Identity {
         cluster: ClusterId(init::random()?),
         content: CATALOG,
-        instance: InstanceId(init::random()?),
+        instance,
         log: LogId(init::random()?),
         segment_bytes: MIN_SEGMENT_BYTES,
     };
@@ -116,6 +119,7 @@ fn open(
         });
     }
     let lock = Replica::lock(dir).map_err(|error| replica(dir, error))?;
+    init::born(dir)?;
     let failed = |error| Error::Catalog { dir: dir.clone(), error };
     let slots = |stem| Box::new(FileSlots::new(dir.join(STORE), stem));
     let catalog = Arc::new(Catalog::open(slots("catalog"), Rules::all()).map_err(failed)?);
@@ -123,7 +127,9 @@ fn open(
         SelfAuthority::open(slots("register"), identity.instance, Rules::all()).map_err(failed)?;
     let authority = Own::start(register)?;
     let door = Door { events: events.clone() };
-    let options = ReplicaOptions::new(dir, listen);
+    let mut options = ReplicaOptions::new(dir, listen);
+    // Nothing is streamed: answers alone wait to be taken.
+    options.net.send_window_bytes = SEND_WINDOW_BYTES;
     let copy = Replica::open_locked(
         lock,
         options,

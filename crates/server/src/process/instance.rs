@@ -13,13 +13,13 @@ use outrigger_replica::control::Identity;
 use outrigger_replica::runtime::{Authority, Front, Replica, ReplicaOptions, Requests};
 use outrigger_replica::store::lsm::{LsmOptions, LsmStore};
 use outrigger_replica::store::{Rows, StateStore};
-use outrigger_wal::{ContentId, InstanceId};
+use outrigger_wal::{ContentId, InstanceId, Lsn};
 use tokio::runtime::Runtime;
 use tokio::time::{Instant, sleep};
 
 use super::authority::Remote;
 use super::stop::{Signals, Stop};
-use super::{announce, ended, free_port, init, replica};
+use super::{Begin, announce, ended, free_port, init, replica};
 use crate::config::InstanceConfig;
 use crate::error::{Error, Verdict};
 use crate::kv::operator;
@@ -29,21 +29,19 @@ use crate::kv::service::Service;
 const INIT_PATIENCE: Duration = Duration::from_secs(15);
 /// How long one question to the coordinator may take.
 const ASK_PATIENCE: Duration = Duration::from_secs(2);
-/// How often the copy is looked after.
-const LOOK_TIME: Duration = Duration::from_millis(250);
 
 /// Runs an instance until it is told to stop.
 ///
 /// # Errors
 /// Why it could not start, or failed.
-pub(crate) fn run(config: &InstanceConfig, make: bool) -> Result<Verdict, Error> {
+pub(crate) fn run(config: &InstanceConfig, begin: Begin) -> Result<Verdict, Error> {
     let runtime = super::runtime()?;
     let _within = runtime.enter();
     let mut signals = Signals::new()?;
     let dir = &config.data_dir;
     // A taken port is found before anything is made.
     let listen = free_port(&config.listen)?;
-    if make {
+    if begin == Begin::New {
         runtime.block_on(async {
             tokio::select! {
                 made = new(config, &listen) => made,
@@ -115,6 +113,7 @@ fn open(config: &InstanceConfig, listen: &str) -> Result<Running, Error> {
     let failed = |error| replica(dir, error);
     let identity = Replica::identity(dir).map_err(failed)?;
     let lock = Replica::lock(dir).map_err(failed)?;
+    init::born(dir)?;
     let options = LsmOptions {
         memtable_bytes: config.memtable_bytes,
         cache_bytes: config.cache_bytes,
@@ -145,8 +144,7 @@ fn open(config: &InstanceConfig, listen: &str) -> Result<Running, Error> {
 /// Makes the data directory: a place at the coordinator, then identity and log.
 async fn new(config: &InstanceConfig, listen: &str) -> Result<(), Error> {
     let dir = &config.data_dir;
-    init::empty_dir(dir)?;
-    let instance = init::newborn(dir)?;
+    let Some(instance) = init::begin(dir)? else { return Ok(()) };
     let registration = Registration {
         content: ContentId(i32::from(config.content)),
         instance,
@@ -161,8 +159,7 @@ async fn new(config: &InstanceConfig, listen: &str) -> Result<(), Error> {
         log: place.log,
         segment_bytes: place.segment_bytes,
     };
-    Replica::init(dir, identity).map_err(|error| replica(dir, error))?;
-    init::born(dir)
+    Replica::init(dir, identity).map_err(|error| replica(dir, error))
 }
 
 async fn register(config: &InstanceConfig, mut wanted: Registration) -> Result<Place, Error> {
@@ -212,15 +209,13 @@ async fn keep_registered(config: &InstanceConfig, copy: &Running) {
 
 /// Ends with the reason when the copy fails.
 async fn watch(dir: &Path, replica: &Replica) -> Error {
-    loop {
-        if let Some(cause) = replica.status().failed {
-            return Error::Path {
-                path: dir.to_owned(),
-                cause,
-                advice: "look at the device, then start the instance again",
-            };
-        }
-        sleep(LOOK_TIME).await;
+    // Nothing is ever applied up to there: the wait ends with the copy.
+    let ended = replica.applied(Lsn(u64::MAX)).await;
+    let told = replica.status().failed;
+    Error::Path {
+        path: dir.to_owned(),
+        cause: told.or_else(|| ended.err().map(|error| error.to_string())).unwrap_or_default(),
+        advice: "look at the device, then start the instance again",
     }
 }
 

@@ -23,6 +23,15 @@ use outrigger_replica::runtime::ReplicaError;
 use crate::error::{Error, Verdict};
 use crate::output;
 
+/// What a process begins with.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Begin {
+    /// Its data directory is made first (`--init`).
+    New,
+    /// With the one that is there.
+    AsItIs,
+}
+
 /// Tells on standard output where a process listens, once it does.
 fn announce(address: SocketAddr) {
     // Nobody has to read it.

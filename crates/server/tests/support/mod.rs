@@ -6,9 +6,9 @@
     reason = "each test file includes this module and uses a part of it; a test may panic"
 )]
 
-use std::io::{BufRead, BufReader};
+use std::io::{BufRead, BufReader, Lines, Read};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Output, Stdio};
+use std::process::{Child, ChildStdout, Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
@@ -16,6 +16,8 @@ use serde_json::Value;
 pub(crate) const BINARY: &str = env!("CARGO_BIN_EXE_outrigger");
 /// How long anything may take before a test gives up.
 const PATIENCE: Duration = Duration::from_secs(60);
+/// Between two looks at what nobody tells of.
+const PAUSE: Duration = Duration::from_millis(10);
 
 /// A command that has ended.
 pub(crate) struct Ran {
@@ -51,6 +53,67 @@ pub(crate) fn run(arguments: &[&str]) -> Ran {
     Ran { code: status.code(), out: text(stdout), err: text(stderr) }
 }
 
+/// A command under way; killed when dropped.
+pub(crate) struct Running {
+    child: Child,
+    /// Its standard output, line by line.
+    pub(crate) lines: Lines<BufReader<ChildStdout>>,
+}
+
+/// Begins a command, with this as its directory for temporary files.
+pub(crate) fn begin(arguments: &[&str], temporary: &Path) -> Running {
+    let mut child = Command::new(BINARY)
+        .args(arguments)
+        .env("TMPDIR", temporary)
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("the binary runs");
+    let lines = BufReader::new(child.stdout.take().expect("piped")).lines();
+    Running { child, lines }
+}
+
+impl Running {
+    /// Reads its output up to a line that says this.
+    pub(crate) fn wait_for(&mut self, what: &str) {
+        let found = self.lines.by_ref().map_while(Result::ok).find(|line| line.contains(what));
+        assert!(found.is_some(), "it ended without saying {what:?}");
+    }
+
+    /// The processes that it has started and that are there now.
+    pub(crate) fn children(&self) -> Vec<u32> {
+        let id = self.child.id();
+        let list = std::fs::read_to_string(format!("/proc/{id}/task/{id}/children"));
+        list.unwrap_or_default().split_whitespace().filter_map(|id| id.parse().ok()).collect()
+    }
+
+    /// Ctrl-C.
+    pub(crate) fn interrupt(&self) {
+        signal(self.child.id(), rustix::process::Signal::INT);
+    }
+
+    /// Waits for its end.
+    pub(crate) fn end(mut self) -> Ran {
+        let out: Vec<String> = self.lines.by_ref().map_while(Result::ok).collect();
+        let mut err = String::new();
+        self.child.stderr.take().expect("piped").read_to_string(&mut err).expect("UTF-8");
+        Ran { code: self.child.wait().expect("ends").code(), out: out.join("\n"), err }
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.child.kill().ok();
+        self.child.wait().ok();
+    }
+}
+
+fn signal(process: u32, signal: rustix::process::Signal) {
+    let pid = i32::try_from(process).ok().and_then(rustix::process::Pid::from_raw).expect("a pid");
+    rustix::process::kill_process(pid, signal).expect("was alive");
+}
+
 /// A coordinator or instance; killed when dropped.
 pub(crate) struct Process {
     child: Child,
@@ -73,17 +136,34 @@ impl Process {
         Self { child, address: address.expect("it tells where it listens") }
     }
 
+    pub(crate) fn id(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// SIGSTOP: it stands still, with its connections open.
+    pub(crate) fn freeze(&self) {
+        signal(self.child.id(), rustix::process::Signal::STOP);
+    }
+
     /// SIGKILL.
     pub(crate) fn kill(mut self) {
         self.child.kill().expect("was alive");
         self.child.wait().expect("ends");
     }
 
+    /// Waits until it ends by itself: its exit code.
+    pub(crate) fn ended(mut self) -> Option<i32> {
+        let mut code = None;
+        until(|| {
+            code = self.child.try_wait().expect("ours").map(|status| status.code());
+            code.is_some()
+        });
+        code.flatten()
+    }
+
     /// SIGTERM, to its exit code.
     pub(crate) fn stop(mut self) -> Option<i32> {
-        let pid = i32::try_from(self.child.id()).expect("a pid");
-        let pid = rustix::process::Pid::from_raw(pid).expect("a pid");
-        rustix::process::kill_process(pid, rustix::process::Signal::TERM).expect("was alive");
+        signal(self.child.id(), rustix::process::Signal::TERM);
         self.child.wait().expect("ends").code()
     }
 }
@@ -105,9 +185,14 @@ pub(crate) struct Cluster {
 
 impl Cluster {
     pub(crate) fn start() -> Self {
+        Self::start_with("segment_bytes = 1048576\n")
+    }
+
+    /// With these keys for its instances.
+    pub(crate) fn start_with(keys: &str) -> Self {
         let home = tempfile::tempdir().expect("a folder");
         let coordinator = Process::start("coordinator", &config(home.path(), "c", ""), true);
-        let more = more(&coordinator);
+        let more = format!("coordinator = \"{}\"\n{keys}", coordinator.address);
         let primary = Process::start("instance", &config(home.path(), "one", &more), true);
         let mirror = Process::start("instance", &config(home.path(), "two", &more), true);
         let cluster = Self { home, coordinator, primary, mirror };
@@ -122,6 +207,12 @@ impl Cluster {
     /// Runs a verb that talks to the coordinator.
     pub(crate) fn ask(&self, arguments: &[&str]) -> Ran {
         ask(&self.coordinator, arguments)
+    }
+
+    /// Begins a verb that talks to the coordinator.
+    pub(crate) fn begin(&self, arguments: &[&str]) -> Running {
+        let whom = ["--coordinator", &self.coordinator.address];
+        begin(&[arguments, &whom].concat(), self.home.path())
     }
 
     pub(crate) fn in_sync(&self) {
@@ -152,6 +243,8 @@ pub(crate) fn until(mut holds: impl FnMut() -> bool) {
     let began = Instant::now();
     while !holds() {
         assert!(began.elapsed() < PATIENCE, "it does not come to hold");
+        // Others need the processor for it to come to hold.
+        std::thread::sleep(PAUSE);
     }
 }
 

@@ -22,8 +22,6 @@
 //! Not here: what keys and values mean.
 
 use std::any::Any;
-use std::fs::{DirBuilder, File};
-use std::os::unix::fs::DirBuilderExt as _;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -35,6 +33,7 @@ use lsm_tree::{
     AbstractTree, AnyTree, Cache, Config, DescriptorTable, Guard, SeqNo, SequenceNumberCounter,
 };
 use outrigger_wal::Lsn;
+use outrigger_wal::disk::plain::make_dir;
 use parking_lot::RwLock;
 use xxhash_rust::xxh3::xxh3_128;
 
@@ -76,20 +75,12 @@ pub(super) struct Tree {
 impl Tree {
     /// Opens the tree in a directory, made when it is missing.
     pub(super) fn open(path: &Path, cache_bytes: u64) -> Result<Self, StoreError> {
-        let files = |operation, cause: std::io::Error| StoreError::Files {
+        // ORDER: the directory's name is durable before anything in it can count.
+        make_dir(path).map_err(|fault| StoreError::Files {
             path: path.to_owned(),
-            operation,
-            cause: cause.to_string(),
-        };
-        if !path.exists() {
-            let made = DirBuilder::new().recursive(true).mode(0o700).create(path);
-            made.map_err(|cause| files("creating the directory", cause))?;
-            // ORDER: the directory's name is durable before anything in it can count.
-            if let Some(parent) = path.parent().filter(|parent| !parent.as_os_str().is_empty()) {
-                let synced = File::open(parent).and_then(|parent| parent.sync_all());
-                synced.map_err(|cause| files("syncing the directory above", cause))?;
-            }
-        }
+            operation: "creating the directory",
+            cause: fault.to_string(),
+        })?;
         check_version_file(path)?;
         let versions = SequenceNumberCounter::default();
         let config = Config::new(path, versions.clone(), SequenceNumberCounter::default())

@@ -20,12 +20,14 @@ use super::{Disk, Io, IoDone, IoFault, OpId};
 use crate::lsn::Micros;
 
 mod files;
+mod folder;
 mod pool;
 #[cfg(test)]
 mod tests;
 
 use files::Files;
 pub(super) use files::no_follow;
+pub use folder::make_dir;
 #[cfg(test)]
 pub(crate) use pool::Fails;
 use pool::Pool;

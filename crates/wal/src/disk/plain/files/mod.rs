@@ -3,9 +3,9 @@
 //! Guarantees: a handle with writes that were not synced stays open until they are, so that the
 //! operating system's error report for them is not lost with it. Not here: threads.
 
-use std::fs::{DirBuilder, File, OpenOptions};
+use std::fs::{File, OpenOptions};
 use std::io::{self, ErrorKind};
-use std::os::unix::fs::{DirBuilderExt, FileExt, OpenOptionsExt};
+use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -15,6 +15,7 @@ use parking_lot::Mutex;
 use rustix::fs::OFlags;
 
 use super::PlainOptions;
+use super::folder::make_dir;
 use crate::disk::lock::LOCK_NAME;
 use crate::disk::{Dir, FileId, Io, IoDone, IoFault};
 
@@ -266,26 +267,6 @@ fn open_file(path: &Path) -> io::Result<File> {
     }
 }
 
-/// Makes a folder and its missing parents, durably.
-fn make_dir(path: &Path) -> Result<(), IoFault> {
-    if path.is_dir() {
-        return Ok(());
-    }
-    let parent = path.parent();
-    if let Some(parent) = parent {
-        make_dir(parent)?;
-    }
-    match DirBuilder::new().mode(0o700).create(path) {
-        Err(error) if error.kind() == ErrorKind::AlreadyExists && path.is_dir() => {}
-        made => made.map_err(|error| fault(path, "make the folder", &error))?,
-    }
-    // ORDER: the folder's own name is durable before anything in it claims to be.
-    let parent = parent.unwrap_or(path);
-    File::open(parent)
-        .and_then(|opened| opened.sync_all())
-        .map_err(|error| fault(parent, "sync of the folder", &error))
-}
-
 fn check_dir(path: &Path) -> Result<(), IoFault> {
     let meta = std::fs::metadata(path).map_err(|error| fault(path, "open", &error))?;
     if meta.is_dir() { Ok(()) } else { Err(failed(path, "open", "not a folder".to_owned())) }
@@ -328,7 +309,7 @@ fn zero(file: &File, at: u64, len: u64) -> io::Result<()> {
     Ok(())
 }
 
-fn fault(path: &Path, operation: &'static str, error: &io::Error) -> IoFault {
+pub(super) fn fault(path: &Path, operation: &'static str, error: &io::Error) -> IoFault {
     let file = path.display().to_string();
     match error.kind() {
         ErrorKind::StorageFull | ErrorKind::QuotaExceeded => IoFault::NoSpace { file, operation },

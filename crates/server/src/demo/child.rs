@@ -1,28 +1,33 @@
 //! The demo's child processes: started, awaited, stopped, killed, never left behind.
 //!
-//! Guarantees: a child ends with its handle, and also when this process is killed (`--die-with`).
-//! Not here: what the children do.
+//! Guarantees: a child ends with its handle, and also when this process is killed (`--die-with`); Ctrl-C at a
+//! terminal reaches this process alone, which ends its children in order; whoever waits for one can
+//! be interrupted. Not here: what the children do.
 
 use std::fs::File;
 use std::io::{BufRead, BufReader};
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
+use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
+use tokio::time::{sleep, timeout};
 
 use crate::error::Error;
 
 /// How long a child may take to say that it is ready, and to end.
 const PATIENCE: Duration = Duration::from_secs(20);
+/// Between two looks whether a child has ended.
+const LOOK: Duration = Duration::from_millis(5);
 
 /// A process of ours.
 #[derive(Debug)]
 pub(crate) struct Process {
     name: &'static str,
     child: Child,
-    lines: Receiver<String>,
+    lines: UnboundedReceiver<String>,
     log: PathBuf,
     stopped: bool,
 }
@@ -43,9 +48,10 @@ impl Process {
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(errors)
+            .process_group(0)
             .spawn()
             .map_err(failed)?;
-        let (tell, lines) = channel();
+        let (tell, lines) = unbounded_channel();
         if let Some(out) = child.stdout.take() {
             let read = move || {
                 for line in BufReader::new(out).lines().map_while(Result::ok) {
@@ -60,19 +66,19 @@ impl Process {
     }
 
     /// Waits for the line that says where it listens; returns that address.
-    pub(crate) fn ready(&self) -> Result<String, Error> {
-        let until = Instant::now() + PATIENCE;
-        loop {
-            let left = until.saturating_duration_since(Instant::now());
-            match self.lines.recv_timeout(left) {
-                Ok(line) => {
-                    if let Some(address) = line.strip_prefix("listening ") {
-                        return Ok(address.to_owned());
-                    }
+    pub(crate) async fn ready(&mut self) -> Result<String, Error> {
+        let listening = async {
+            while let Some(line) = self.lines.recv().await {
+                if let Some(address) = line.strip_prefix("listening ") {
+                    return Some(address.to_owned());
                 }
-                Err(RecvTimeoutError::Timeout) => return Err(self.wrong("is not ready in 20 s")),
-                Err(RecvTimeoutError::Disconnected) => return Err(self.wrong("ended at once")),
             }
+            None
+        };
+        match timeout(PATIENCE, listening).await {
+            Ok(Some(address)) => Ok(address),
+            Ok(None) => Err(self.wrong("ended at once")),
+            Err(_) => Err(self.wrong("is not ready in 20 s")),
         }
     }
 
@@ -100,7 +106,7 @@ impl Process {
     }
 
     /// SIGTERM, and waits until it has closed cleanly.
-    pub(crate) fn stop(&mut self) -> Result<(), Error> {
+    pub(crate) async fn stop(&mut self) -> Result<(), Error> {
         if self.stopped {
             return Ok(());
         }
@@ -118,7 +124,7 @@ impl Process {
                     return Err(self.wrong(&format!("did not close cleanly: {status}")));
                 }
                 None if Instant::now() >= until => return Err(self.wrong("does not end in 20 s")),
-                None => std::thread::sleep(Duration::from_millis(10)),
+                None => sleep(LOOK).await,
             }
         }
     }
