@@ -49,8 +49,9 @@ const HEAVY_FOR_ALL: [&str; 14] = [
 ];
 
 /// Test files that may sleep, and why.
-const SLEEPS: [(&str, &str); 2] = [
+const SLEEPS: [(&str, &str); 3] = [
     ("crates/net/tests/transport.rs", "its clock stands still: the runtime moves it on at once"),
+    ("crates/server/tests/hostile_clients.rs", "a sampler's pace: nothing waits for it"),
     ("crates/server/tests/support/mod.rs", "waits for real processes, between two looks"),
 ];
 

@@ -92,7 +92,7 @@ impl Default for MemberOptions {
             copy_grace_millis: 500,
             silence_millis: 1_000,
             quiet_millis: 200,
-            tell_commit_micros: 10_000,
+            tell_commit_micros: 1_000,
             ask_again_millis: 200,
             promise_millis: 1_000,
             near_bytes: 1 << 20,
@@ -459,6 +459,8 @@ impl Member {
     }
 
     fn close(&mut self, out: &mut Vec<Out>) {
+        // The copies hear of the last commit while there is somebody to tell them.
+        self.tell_commit(0, out);
         self.step_down("it is going down", out);
         // What goes on arriving would keep the disk busy.
         self.drop_stream(out);

@@ -63,7 +63,7 @@ impl Member {
             self.commit = commit;
             self.log.commit_is(commit);
         }
-        self.tell_commit(out);
+        self.tell_commit(self.options.tell_commit_micros, out);
     }
 
     /// What is durable on all that count (S1).
@@ -86,10 +86,10 @@ impl Member {
         agreed
     }
 
-    fn tell_commit(&mut self, out: &mut Vec<Out>) {
+    /// Tells the copies of a commit LSN that they do not know for `delay` microseconds.
+    pub(super) fn tell_commit(&mut self, delay: u64, out: &mut Vec<Out>) {
         let (now, commit, keep) = (self.now, self.commit, self.control.keep);
         let quiet = self.options.quiet_millis.saturating_mul(1000);
-        let delay = self.options.tell_commit_micros;
         let mut said = Vec::new();
         if let Phase::Reigning(reign) = &mut self.phase {
             for peer in reign.peers.values_mut() {

@@ -420,6 +420,7 @@ fn status_of(member: &Member, failed: Option<String>) -> Status {
         applied: member.applied(),
         durable: member.log().durable(),
         end: member.log().end(),
+        writes: member.log().writes(),
         config: member.config().cloned(),
         counters: member.counters(),
         last_join: None,

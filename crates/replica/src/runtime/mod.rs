@@ -89,6 +89,8 @@ pub struct Status {
     pub durable: Lsn,
     /// The end of its log.
     pub end: Lsn,
+    /// Durable writes to its log, each of one block or more, since it was opened or last cut.
+    pub writes: u64,
     /// The configuration it acts under.
     pub config: Option<Config>,
     /// What it has done since it was opened.

@@ -9,9 +9,8 @@ use std::time::{Duration, Instant};
 
 use outrigger_replica::runtime::Replica;
 use outrigger_replica::store::kv::{ClientId, Op, Write};
-use outrigger_wal::Lsn;
 
-use super::append::{data_blocks, together};
+use super::append::together;
 use super::figures::Measured;
 use super::report::{Ours, Report};
 use super::slices::Raw;
@@ -63,9 +62,9 @@ pub(crate) fn commit(options: &Options) -> Result<Verdict, Error> {
     let sampler = Sampler::start();
     sampler.watch("primary", std::process::id());
     sampler.watch("mirror", mirror.id());
-    let from = replica.status().end;
+    let before = replica.status().writes;
     let measured = measure(&runtime, replica, (options, &interrupts), &mut raw)?;
-    let to = replica.status().end;
+    let syncs = replica.status().writes - before;
     let peaks = sampler.peaks();
     drop(sampler);
     if !both(&replica.status()) {
@@ -76,8 +75,7 @@ pub(crate) fn commit(options: &Options) -> Result<Verdict, Error> {
         mirror.stop().await?;
         coordinator.stop().await
     })?;
-    let blocks = data_blocks(&home.join("primary/wal"), Lsn(from.0 / 4096 * 4096), to)?;
-    let ours = Ours { bench: "commit", measured, blocks, peaks, replicated: true };
+    let ours = Ours { bench: "commit", measured, syncs, peaks, replicated: true };
     Report::new(options, &ours, &raw.measured())?.say(options.json)?;
     Ok(Verdict::Good)
 }

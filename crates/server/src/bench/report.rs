@@ -21,7 +21,7 @@ pub(super) struct Report {
     ours: Figures,
     mb_per_s: f64,
     /// Records per block: a sync covers one block, or several that waited for it.
-    records_per_sync_at_least: f64,
+    records_per_sync: f64,
     peak_memory_bytes: BTreeMap<&'static str, u64>,
     raw: Raw,
     ratios: Ratios,
@@ -56,8 +56,8 @@ pub(super) struct Ours {
     pub(super) bench: &'static str,
     /// Latencies.
     pub(super) measured: Measured,
-    /// Blocks that were written for them.
-    pub(super) blocks: u64,
+    /// Durable writes that were made for them.
+    pub(super) syncs: u64,
     /// Peak memory by process.
     pub(super) peaks: BTreeMap<&'static str, u64>,
     /// Whether commits waited for a mirror.
@@ -91,7 +91,7 @@ impl Report {
             seconds: options.time.as_secs_f64(),
             ours: figures,
             mb_per_s: figures.rate_per_s * as_f64(options.record_bytes as u64) / 1e6,
-            records_per_sync_at_least: as_f64(ours.measured.count()) / as_f64(ours.blocks.max(1)),
+            records_per_sync: as_f64(ours.measured.count()) / as_f64(ours.syncs.max(1)),
             peak_memory_bytes: ours.peaks.clone(),
             ratios: Ratios {
                 p50_to_raw: figures.p50_us / flush.p50_us,
@@ -135,9 +135,9 @@ impl Report {
         row(&mut lines, "round trip", &self.raw.round_trip)?;
         row(&mut lines, "round trip, one cpu", &self.raw.round_trip_one_cpu)?;
         lines.text(format_args!(
-            "{:.1} MB/s, at least {:.1} records per sync; p50 {:.2} times and rate {:.1} times that of {}",
+            "{:.1} MB/s, {:.1} records per sync; p50 {:.2} times and rate {:.1} times that of {}",
             self.mb_per_s,
-            self.records_per_sync_at_least,
+            self.records_per_sync,
             self.ratios.p50_to_raw,
             self.ratios.rate_to_raw,
             self.raw.best

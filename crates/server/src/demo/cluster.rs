@@ -175,8 +175,27 @@ impl Cluster {
         }
     }
 
-    /// Stops all in order; answers the peak memory of each.
-    pub(super) async fn stop(&mut self) -> Result<BTreeMap<&'static str, u64>, Error> {
+    /// Waits until both stores hold everything that is committed: what is stopped tells no more.
+    async fn wait_applied(&self, patience: Duration) -> Result<(), Error> {
+        let began = Instant::now();
+        let [old, new] = self.ports;
+        loop {
+            let (old, new) = (self.status(old).await?, self.status(new).await?);
+            let all = old.commit.max(new.commit);
+            if old.applied == all && new.applied == all {
+                return Ok(());
+            }
+            late(began, patience, "a store does not come to the last commit")?;
+            tokio::time::sleep(LOOK).await;
+        }
+    }
+
+    /// Stops all in order, once both copies hold the same; answers the peak memory of each.
+    pub(super) async fn stop(
+        &mut self,
+        patience: Duration,
+    ) -> Result<BTreeMap<&'static str, u64>, Error> {
+        self.wait_applied(patience).await?;
         for copy in &mut self.copies {
             copy.stop().await?;
         }

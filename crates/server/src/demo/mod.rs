@@ -128,7 +128,7 @@ async fn play(options: &DemoOptions, input: &Input, home: &Path) -> Result<Summa
     tokio::time::sleep(TOGETHER).await;
 
     let written = writers.finish(PATIENCE).await?;
-    let peaks = cluster.stop().await?;
+    let peaks = cluster.stop(PATIENCE).await?;
     tell("all is stopped. Proving...".to_owned())?;
     let (acks, dirs) = (home.join(ACK_LOG), [cluster.data_dir(0), cluster.data_dir(1)]);
     let range = (join.from, join.to);

@@ -120,6 +120,7 @@ pub struct Log {
     /// Stored bytes of what waits and of what is in flight.
     unwritten_bytes: u64,
     flights: VecDeque<Flight>,
+    writes: u64,
     segments: Segments,
     tail: Tail,
     index: BlockIndex,
@@ -162,6 +163,7 @@ impl Log {
             waiting: VecDeque::new(),
             unwritten_bytes: 0,
             flights: VecDeque::new(),
+            writes: 0,
             segments: Segments::new(recovered.segment_bytes, recovered.segments),
             tail: Tail::new(options.tail_bytes),
             index: recovered.index,
@@ -224,6 +226,12 @@ impl Log {
     #[must_use]
     pub const fn durable(&self) -> Lsn {
         self.durable
+    }
+
+    /// How many durable writes of blocks were asked for: each is one sync.
+    #[must_use]
+    pub const fn writes(&self) -> u64 {
+        self.writes
     }
 
     /// The running hash at [`Log::durable`].
@@ -664,6 +672,7 @@ impl Log {
             }
             let op = bump(&mut self.next_op);
             self.flights.push_back(Flight { op, end, hash, stored_bytes, done: false });
+            self.writes = self.writes.saturating_add(1);
             out.push((op, Io::Write { file: FileId::Segment(segment), at, parts, dsync: true }));
         }
     }

@@ -198,6 +198,15 @@ impl Wal {
         self.shared().durable.reached()
     }
 
+    /// How many durable writes, each of one block or more, were made since it was opened.
+    ///
+    /// # Errors
+    /// [`Error::Closed`].
+    pub fn writes(&self) -> Result<u64, Error> {
+        let core = self.shared().core.lock();
+        Ok(core.as_ref().ok_or(Error::Closed)?.log.writes())
+    }
+
     /// Follows the durable LSN.
     #[must_use]
     pub fn subscribe(&self) -> Subscription {
