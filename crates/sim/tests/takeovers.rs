@@ -196,6 +196,21 @@ fn a_copy_that_left_while_it_is_streamed_to_promises_nothing_more() {
 /// before it streams. The authority must hear that the floor fell: the copy is in sync and may reign (S6).
 #[test]
 fn a_cut_that_recovery_finished_lowers_the_floor_at_the_authority_too() {
+    promoted_after_a_finished_cut(|cluster| cluster.run_millis(2_500));
+}
+
+/// The same, and the promotion comes before the copy has reported for the first time: it carries what was heard
+/// before the cut, which counts up to the fork alone.
+#[test]
+fn a_cut_that_recovery_finished_keeps_nobody_from_reigning_before_it_is_reported() {
+    promoted_after_a_finished_cut(|cluster| {
+        let follows = |c: &Cluster| c.member(0).is_some_and(|m| m.config().is_some());
+        assert!(cluster.run_while(900, |c| !follows(c)), "it hears nothing of the configuration");
+        cluster.run_millis(50);
+    });
+}
+
+fn promoted_after_a_finished_cut(wait: impl Fn(&mut Cluster)) {
     let mut promised = 0;
     for seed in 0..20 {
         let mut cluster = deposed_with_a_tail(seed);
@@ -214,7 +229,7 @@ fn a_cut_that_recovery_finished_lowers_the_floor_at_the_authority_too() {
         cluster.restart(0);
         let end = cluster.member(0).map(|member| member.log().end());
         promised += u32::from(Some(heard) > end);
-        cluster.run_millis(2_500);
+        wait(&mut cluster);
         cluster.promote_to(0);
         assert!(cluster.run_while(9_000, |c| !c.is_serving(0)), "seed {seed}");
         cluster.restart(1);

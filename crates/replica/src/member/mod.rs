@@ -193,6 +193,12 @@ impl Member {
         let was_cut = control.truncating.is_some() || control.durable.epoch == control.epoch.number;
         let history_epoch =
             if was_cut && control.epoch.number > last.number { control.epoch } else { last };
+        // What was promised before that counts up to there, also while nobody was told of the cut.
+        let cut = if history_epoch.number > last.number {
+            Promise { epoch: history_epoch.number, lsn: recovered.end }
+        } else {
+            Promise::NONE
+        };
         let log = Log::new(recovered, options.log.clone(), OpId(0));
         let mut member = Self {
             rules,
@@ -215,7 +221,7 @@ impl Member {
             asked_at: None,
             reported: (now, Lsn::ZERO, Lsn::ZERO),
             history_epoch,
-            cut: Promise::NONE,
+            cut,
             next_link: 1,
             next_op: OWN_OPS,
             reads: BTreeMap::new(),
@@ -262,15 +268,17 @@ impl Member {
             return None;
         }
         let promise = self.reported.0.plus(self.options.promise_millis.saturating_mul(1000));
-        // While the log is being cut nothing is promised; a moment that is past would come again and again.
+        // While the log is being cut nothing is promised, and nothing is asked of it; a moment that is past
+        // would come again and again.
         let promise = (!self.is_reopening()).then_some(promise);
+        let log = self.log.deadline().filter(|_| !self.is_reopening());
         let ask = match self.phase {
             Phase::Waiting | Phase::Electing(_) => {
                 self.asked_at.map(|at| at.plus(self.options.ask_again_millis.saturating_mul(1000)))
             }
             _ => None,
         };
-        [promise, ask, self.log.deadline(), self.reign_deadline()].into_iter().flatten().min()
+        [promise, ask, log, self.reign_deadline()].into_iter().flatten().min()
     }
 
     /// Where producers append; refused while this copy does not reign.
@@ -472,9 +480,13 @@ impl Member {
         if matches!(self.phase, Phase::Failed | Phase::Closed) {
             return;
         }
-        self.act_on_config(out);
+        if !self.closing {
+            self.act_on_config(out);
+        }
         self.settle_following(out);
-        self.settle_restart(out);
+        if !self.closing {
+            self.settle_restart(out);
+        }
         if self.is_reopening() {
             // The log is being cut: nothing is asked of the disk until that is over.
             return;

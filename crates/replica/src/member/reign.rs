@@ -339,8 +339,17 @@ impl Member {
             self.drop_line(link, "it is silent", out);
         }
         for (link, session, instance, at) in start {
-            self.say_start(link, session, at, config.in_sync(instance), out);
+            let waited = self.is_waited_for(instance);
+            self.say_start(link, session, at, waited, out);
         }
+    }
+
+    /// Whether commits wait for a copy by what is recorded, or by what was asked for and may be recorded
+    /// already (S4): it must know, or rot of what it acknowledges would pass for a torn tail there.
+    fn is_waited_for(&mut self, instance: InstanceId) -> bool {
+        let recorded = self.config.as_ref().is_some_and(|config| config.in_sync(instance));
+        let peer = self.peers().and_then(|peers| peers.get(&instance));
+        recorded || peer.and_then(|peer| peer.awaited).is_some_and(|awaited| awaited.base.is_some())
     }
 
     fn say_start(
@@ -378,11 +387,10 @@ impl Member {
 
     /// The block at a fork was read: its header has the running hash.
     pub(super) fn say_start_with(&mut self, link: LinkId, block: &Block, out: &mut Vec<Out>) {
-        let config = self.config.clone();
         let Some((instance, peer)) = self.peer_of(link) else { return };
         let Some(up) = peer.up() else { return };
         let session = up.session;
-        let in_sync = config.is_some_and(|config| config.in_sync(instance));
+        let in_sync = self.is_waited_for(instance);
         let (from, hash) = (block.lsn(), block.hash_before());
         self.send(link, session, Message::Start { from, hash, in_sync }, out);
     }

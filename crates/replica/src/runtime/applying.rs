@@ -109,6 +109,14 @@ impl Applier {
     }
 }
 
+impl Drop for Applier {
+    /// The thread ends, and lets go of the store. It is not waited for: it may be the one that drops this.
+    fn drop(&mut self) {
+        self.queue.state.lock().closed = true;
+        self.wake(true);
+    }
+}
+
 fn run(
     store: &dyn StateStore,
     checkpoint_bytes: u64,

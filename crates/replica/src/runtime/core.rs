@@ -207,7 +207,10 @@ impl Shared {
             }
             Out::Reopen { cut, hash } => self.reopen(core, cut, hash),
             Out::Event(event) => self.happened(core, &event),
-            Out::Closed => core.closed = true,
+            Out::Closed => {
+                core.closed = true;
+                self.end_reign("closed");
+            }
         }
     }
 
@@ -326,15 +329,28 @@ impl Shared {
         self.status.lock().clone()
     }
 
-    pub(super) fn fate(&self, epoch: Epoch, end: Lsn) -> Fate {
-        let core = self.core.lock();
-        fate(core.member.log().epochs(), core.member.commit(), epoch, end)
+    /// Looks at the member without a step. Whoever finds the lock taken meanwhile has left his step to us.
+    fn with_core<R>(self: &Arc<Self>, look: impl FnOnce(&mut Core) -> R) -> R {
+        let result = look(&mut self.core.lock());
+        // Against the fence in `drive`: either he got the lock, or we see `dirty`.
+        fence(Ordering::SeqCst);
+        if self.dirty.load(Ordering::SeqCst) {
+            self.drive();
+        }
+        result
     }
 
-    pub(super) fn epoch_at(&self, end: Lsn) -> Option<Epoch> {
-        let core = self.core.lock();
-        let epochs = core.member.log().epochs();
-        epochs.iter().rev().find(|entry| entry.start < end).map(|entry| entry.epoch)
+    pub(super) fn fate(self: &Arc<Self>, epoch: Epoch, end: Lsn) -> Fate {
+        self.with_core(|Core { member, .. }| {
+            fate(member.log().epochs(), member.commit(), epoch, end)
+        })
+    }
+
+    pub(super) fn epoch_at(self: &Arc<Self>, end: Lsn) -> Option<Epoch> {
+        self.with_core(|core| {
+            let epochs = core.member.log().epochs();
+            epochs.iter().rev().find(|entry| entry.start < end).map(|entry| entry.epoch)
+        })
     }
 
     pub(super) fn wait_until(&self, patience: Duration, done: impl Fn(&Status) -> bool) -> bool {
@@ -385,6 +401,7 @@ impl Shared {
             Err(ReplicaError::Down("it did not go down in order within 30 s".to_owned()))
         };
         core.disk.close();
+        self.end_reign("closed");
         self.applied.fail(Error::Closed);
         drop(core);
         *self.lock.lock() = None;
@@ -395,7 +412,7 @@ impl Shared {
     pub(super) fn fail(self: &Arc<Self>, text: String) {
         self.push(In::StoreFailed(text.clone()));
         // A member that was closed already does not hear it.
-        if self.core.lock().closed {
+        if self.with_core(|core| core.closed) {
             self.status.lock().failed.get_or_insert(text);
             self.changed.notify_all();
         }
@@ -431,3 +448,115 @@ fn status_of(member: &Member, failed: Option<String>) -> Status {
 
 /// What the store's thread gets.
 pub(super) type Blocks = Vec<Block>;
+
+#[cfg(test)]
+mod tests {
+    use outrigger_net::config::{Config, Copy, Rule, Version};
+    use outrigger_wal::recover::Promise;
+    use outrigger_wal::{ClusterId, ContentId, InstanceId, LogId};
+
+    use super::super::{Replica, ReplicaOptions, Told};
+    use super::*;
+    use crate::store::kv::{ClientId, Op, Write};
+    use crate::store::memory::MemoryStore;
+
+    /// Records whatever is asked for in turn.
+    struct Willing(Mutex<(Config, Option<Told>)>);
+
+    impl Willing {
+        fn tell(&self) {
+            let (config, told) = self.0.lock().clone();
+            if let Some(told) = told {
+                told.recorded(config, 1);
+            }
+        }
+    }
+
+    impl Authority for Willing {
+        fn attach(&self, told: Told) {
+            self.0.lock().1 = Some(told);
+            self.tell();
+        }
+
+        fn read(&self) {
+            self.tell();
+        }
+
+        fn swap(&self, seen: Version, new: Config) {
+            let mut recorded = self.0.lock();
+            if recorded.0.version == seen {
+                recorded.0 = new;
+            }
+            drop(recorded);
+            self.tell();
+        }
+
+        fn report(&self, _: Epoch, _: Lsn, _: Lsn, _: Lsn, _: Option<Lsn>) {}
+    }
+
+    fn alone(
+        dir: &std::path::Path,
+        listen: &str,
+        store: Arc<MemoryStore>,
+    ) -> Result<Replica, ReplicaError> {
+        let identity = Identity {
+            cluster: ClusterId(1),
+            content: ContentId(0),
+            instance: InstanceId(2),
+            log: LogId(3),
+            segment_bytes: 1 << 20,
+        };
+        Replica::init(dir, identity).unwrap();
+        let copy = Copy {
+            instance: InstanceId(2),
+            addresses: Vec::new(),
+            in_sync: true,
+            durable: Promise::NONE,
+        };
+        let config = Config {
+            version: Version(1),
+            epoch: Epoch { number: 1, nonce: 1 },
+            primary: InstanceId(2),
+            copies: vec![copy],
+            rule: Rule::All,
+        };
+        let authority = Arc::new(Willing(Mutex::new((config, None))));
+        let mut options = ReplicaOptions::new(dir, listen);
+        options.member.promise_millis = u64::MAX / 2000;
+        options.member.log.idle_micros = u64::MAX / 2;
+        Replica::open(options, store, authority, None)
+    }
+
+    #[test]
+    fn an_append_beside_somebody_who_looks_at_the_member_is_sealed_when_he_has_looked() {
+        // Somebody asks for a fate and has the lock; the appender finds it taken and leaves the step to
+        // him. Nothing else happens here: if he does not take it, nobody does.
+        let dir = tempfile::tempdir().unwrap();
+        let replica = alone(dir.path(), "127.0.0.1:0", Arc::default()).unwrap();
+        assert!(replica.wait_serving(Duration::from_secs(20)));
+        let op = Op::Put { key: "key".into(), value: "value".into() };
+        let record = Write { client: ClientId::NONE, sequence: 0, op }.encode().unwrap();
+        for _ in 0..20 {
+            let pending = replica.shared.with_core(|_| replica.append(&record)).unwrap();
+            let (tell, told) = std::sync::mpsc::channel();
+            std::thread::spawn(move || tell.send(pending.blocking().is_committed()));
+            assert_eq!(told.recv_timeout(Duration::from_secs(20)), Ok(true));
+        }
+        replica.close().unwrap();
+    }
+
+    #[test]
+    fn a_replica_that_could_not_be_opened_lets_go_of_its_store() {
+        // Its port is taken, its folder is free again: whoever tries once more must not meet the store
+        // of the first attempt in it.
+        let (dir, store) = (tempfile::tempdir().unwrap(), Arc::new(MemoryStore::default()));
+        let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = taken.local_addr().unwrap().to_string();
+        assert!(alone(dir.path(), &address, Arc::clone(&store)).is_err());
+        let began = Instant::now();
+        while Arc::strong_count(&store) > 1 {
+            assert!(began.elapsed() < Duration::from_secs(20), "somebody still has the store");
+            std::thread::yield_now();
+        }
+    }
+}

@@ -40,7 +40,7 @@ pub struct Promises {
     pub commit: Option<Promise>,
     /// Whether this copy was in the in-sync set: only then is what was committed durable here.
     pub in_sync: bool,
-    /// Who reigned from where; an instance's own epochs are recorded here before it seals in them.
+    /// Who reigned from where; an instance's own epochs are recorded here before it serves in them.
     pub epochs: Vec<EpochEntry>,
 }
 

@@ -43,7 +43,7 @@ pub(super) struct Core {
 /// What all handles of one opened log share.
 pub(super) struct Shared {
     /// `None` once the log is closed.
-    pub(super) core: Mutex<Option<Core>>,
+    core: Mutex<Option<Core>>,
     /// Whether something is to be done that the thread in the lock may not have seen.
     dirty: AtomicBool,
     pub(super) appender: Arc<Appender>,
@@ -162,6 +162,18 @@ impl Shared {
                 return;
             }
         }
+    }
+
+    /// Looks at the log, or changes it, without a step. Whoever finds the lock taken meanwhile has left his
+    /// step to us.
+    pub(super) fn with_core<R>(&self, look: impl FnOnce(Option<&mut Core>) -> R) -> R {
+        let result = look(self.core.lock().as_mut());
+        // Against the fence in `drive`: either he got the lock, or we see `dirty`.
+        fence(Ordering::SeqCst);
+        if self.dirty.load(Ordering::Relaxed) {
+            self.drive();
+        }
+        result
     }
 
     /// Takes the log away from all handles; `None` when somebody else has done so.

@@ -22,7 +22,7 @@ use crate::error::Error;
 use crate::lsn::{LogId, Lsn};
 use crate::recover::{Recovered, recover};
 use crate::watermark::{Subscription, Wait};
-use driver::Shared;
+use driver::{Core, Shared};
 use open::Opened;
 
 pub use options::WalOptions;
@@ -203,8 +203,7 @@ impl Wal {
     /// # Errors
     /// [`Error::Closed`].
     pub fn writes(&self) -> Result<u64, Error> {
-        let core = self.shared().core.lock();
-        Ok(core.as_ref().ok_or(Error::Closed)?.log.writes())
+        self.shared().with_core(|core| Ok(core.ok_or(Error::Closed)?.log.writes()))
     }
 
     /// Follows the durable LSN.
@@ -224,8 +223,7 @@ impl Wal {
     /// # Errors
     /// [`Error::Closed`].
     pub fn start_lsn(&self) -> Result<Lsn, Error> {
-        let core = self.shared().core.lock();
-        Ok(core.as_ref().ok_or(Error::Closed)?.log.start())
+        self.shared().with_core(|core| Ok(core.ok_or(Error::Closed)?.log.start()))
     }
 
     /// Reads from `from` on, and follows the tail: from the start of any record, or from a block's
@@ -242,9 +240,11 @@ impl Wal {
     /// there, also after a crash once a later block is durable. A log whose tail is never cut need not
     /// say it.
     pub fn commit(&self, commit: Lsn) {
-        if let Some(core) = self.shared().core.lock().as_mut() {
-            core.log.commit_is(commit.min(core.log.durable()));
-        }
+        self.shared().with_core(|core| {
+            if let Some(Core { log, .. }) = core {
+                log.commit_is(commit.min(log.durable()));
+            }
+        });
     }
 
     /// Cuts everything at and behind `to`, a block's boundary that is durable; what is cut is kept
@@ -288,11 +288,10 @@ impl Wal {
     }
 
     fn may_cut(&self, to: Lsn) -> Result<(), Error> {
-        let (start, commit, durable) = {
-            let core = self.shared().core.lock();
-            let log = &core.as_ref().ok_or(Error::Closed)?.log;
-            (log.start(), log.commit(), log.durable())
-        };
+        let (start, commit, durable) = self.shared().with_core(|core| {
+            let log = &core.ok_or(Error::Closed)?.log;
+            Ok::<_, Error>((log.start(), log.commit(), log.durable()))
+        })?;
         // A log's first block must stay: it says whose it is.
         if to <= start {
             return Err(Error::Recycled { lsn: to, start });
@@ -312,8 +311,7 @@ impl Wal {
     /// # Errors
     /// [`Error::Closed`], [`Error::Poisoned`].
     pub fn delete_below(&self, floor: Lsn) -> Result<Lsn, Error> {
-        let mut core = self.shared().core.lock();
-        core.as_mut().ok_or(Error::Closed)?.delete_below(floor)
+        self.shared().with_core(|core| core.ok_or(Error::Closed)?.delete_below(floor))
     }
 
     /// Closes the log for all handles: what was appended is written, then the mark of a clean close,

@@ -50,17 +50,16 @@ impl fmt::Debug for Reader {
 impl Reader {
     pub(super) fn new(wal: Wal, from: Lsn) -> Result<Self, Error> {
         let durable = wal.durable();
-        let at = {
-            let core = wal.shared().core.lock();
-            let log = &core.as_ref().ok_or(Error::Closed)?.log;
+        let at = wal.shared().with_core(|core| {
+            let log = &core.ok_or(Error::Closed)?.log;
             if from < log.start() {
                 return Err(Error::Recycled { lsn: from, start: log.start() });
             }
             // What is not durable may not even be sealed: it is looked for when it is.
             let known = from.min(durable);
-            if known == durable { Some(durable) } else { log.boundary_before(known) }
-                .unwrap_or(log.start())
-        };
+            let known = if known == durable { Some(durable) } else { log.boundary_before(known) };
+            Ok(known.unwrap_or(log.start()))
+        })?;
         let mut reader = Self {
             wal,
             seek: Some(from),
@@ -199,10 +198,10 @@ impl Reader {
     }
 
     fn fetch(&mut self, durable: Lsn) -> Result<(), Error> {
-        let fetch = {
-            let core = self.wal.shared().core.lock();
-            core.as_ref().ok_or(Error::Closed)?.log.fetch(self.at, FETCH_BYTES)?
-        };
+        let fetch = self
+            .wal
+            .shared()
+            .with_core(|core| core.ok_or(Error::Closed)?.log.fetch(self.at, FETCH_BYTES))?;
         let mut blocks = Vec::new();
         match fetch {
             Fetch::Blocks(found) => blocks = found,

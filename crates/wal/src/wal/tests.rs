@@ -18,7 +18,7 @@ fn options() -> WalOptions {
 }
 
 fn fail_with(wal: &Wal, fails: Fails) {
-    wal.shared().core.lock().as_ref().expect("it is open").disk.fail_with(fails);
+    wal.shared().with_core(|core| core.expect("it is open").disk.fail_with(fails));
 }
 
 fn record(n: u64) -> Vec<u8> {
@@ -199,9 +199,8 @@ fn a_poisoned_log_fails_every_waiter_and_every_later_caller() {
     let cause = broken();
     let poisoned = Error::Poisoned { cause: cause.clone() };
 
-    let end = {
-        let mut core = wal.shared().core.lock();
-        let log = &mut core.as_mut().expect("it is open").log;
+    let end = wal.shared().with_core(|core| {
+        let log = &mut core.expect("it is open").log;
         let end = log.appender().append(b"lost").expect("it is sound").end;
         let (now, mut sealed, mut out) = (crate::Micros(0), Vec::new(), Vec::new());
         while log.end() < end {
@@ -211,7 +210,7 @@ fn a_poisoned_log_fails_every_waiter_and_every_later_caller() {
             let _is_ours = log.done(now, *op, &Err(cause.clone()), &mut Vec::new());
         }
         end
-    };
+    });
     let waiting = wal.wait_durable(end);
     wal.shared().drive();
     assert_eq!(waiting.blocking(), Err(poisoned.clone()));
@@ -226,4 +225,19 @@ fn a_poisoned_log_fails_every_waiter_and_every_later_caller() {
         Err(true)
     );
     assert!(!dir.path().join("clean").exists());
+}
+
+#[test]
+fn an_append_beside_somebody_who_looks_at_the_log_is_written() {
+    // A reader has the lock for a moment; the appender finds it taken and leaves the writing to him.
+    // Nothing else happens on this log: if the reader does not look, nobody ever does.
+    let dir = tempfile::tempdir().expect("a folder");
+    let wal = Wal::open(dir.path(), &options()).expect("a new log");
+    for n in 0..20 {
+        let end = wal.shared().with_core(|_| wal.append(&record(n)).expect("it is sound").end);
+        let (waiting, (tell, told)) = (wal.wait_durable(end), mpsc::channel());
+        std::thread::spawn(move || tell.send(waiting.blocking()));
+        let heard = told.recv_timeout(std::time::Duration::from_secs(20));
+        assert!(matches!(heard, Ok(Ok(_))), "append {n}: {heard:?}");
+    }
 }
