@@ -5,6 +5,7 @@
 //! - Committed means durable on every copy of the recorded in-sync set at that moment.
 //! - Nothing above the commit LSN is applied; nothing applied or committed is cut.
 //! - The commit LSN of a copy never moves back, also not across restarts beyond what was persisted.
+//! - A promised block with a flipped bit is found: it is neither kept nor cut.
 //! - Each write takes effect at most once; what was acknowledged is there.
 //!
 //! It sees what no member sees: every copy's writes, and the authority's register. Running hashes cover
@@ -12,9 +13,17 @@
 
 use std::collections::BTreeMap;
 
+use outrigger_wal::recover::Recovered;
 use outrigger_wal::{Epoch, Lsn, RunningHash};
 
 use crate::cluster::AppliedRecord;
+
+/// A whole block that was durable and promised to be, until one bit of it flipped.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Damage {
+    pub(crate) start: Lsn,
+    pub(crate) end: Lsn,
+}
 
 /// What is known of one copy's log: by its writes, not by its word.
 #[derive(Clone, Debug, Default)]
@@ -31,8 +40,8 @@ pub(crate) struct Shadow {
     pub(crate) fenced: u64,
     /// Its disk was rolled back: promises below this say nothing.
     pub(crate) forgiven: Lsn,
-    /// Its stored bytes were damaged on purpose.
-    pub(crate) damaged: bool,
+    /// A block of it whose stored bytes were damaged on purpose.
+    pub(crate) damage: Option<Damage>,
     /// Its disk failed operations: it may refuse to start, it may not lie.
     pub(crate) flaky: bool,
 }
@@ -42,6 +51,51 @@ impl Shadow {
     pub(crate) fn cut(&mut self, end: Lsn) {
         self.bounds.retain(|at, _| *at <= end);
         self.durable = self.durable.min(end);
+        self.damage = self.damage.filter(|damage| damage.start < end);
+    }
+
+    /// Recovery accepted this: what was durable is there, and is what was written. `cut`: where the log was
+    /// to be cut; `promised`: up to where the control file's promise counts. A block that was damaged below that
+    /// is neither kept nor sent away.
+    pub(crate) fn recovered(
+        &mut self,
+        found: &Recovered,
+        cut: Option<Lsn>,
+        promised: Lsn,
+    ) -> Verdict {
+        let mut expected = cut.map_or(self.durable, |cut| cut.min(self.durable));
+        self.damage = self.damage.filter(|damage| damage.start >= found.start);
+        if let Some(damage) = self.damage {
+            if damage.start < found.end {
+                return Err(format!(
+                    "the block at {} has a flipped bit, and the log was opened up to {}",
+                    damage.start, found.end
+                ));
+            }
+            if cut.map_or(promised, |cut| cut.min(promised)) >= damage.end {
+                return Err(format!(
+                    "the block at {} has a flipped bit and was cut, promised is {promised} (cut: {cut:?})",
+                    damage.start
+                ));
+            }
+            expected = expected.min(damage.start);
+        }
+        if found.end < expected {
+            return Err(format!(
+                "the log ends at {} after it was opened; {expected} was durable (torn: {:?})",
+                found.end, found.torn
+            ));
+        }
+        if self.bounds.get(&found.end).is_some_and(|hash| *hash != found.hash) {
+            return Err(format!(
+                "the log ends at {} after it was opened, with another hash than was written",
+                found.end
+            ));
+        }
+        self.cut(found.end);
+        self.bound(found.end, found.hash);
+        self.durable = found.end;
+        Ok(())
     }
 
     /// A block was written, or was durable.
@@ -150,7 +204,7 @@ impl Checker {
         self.contains_committed(node, to, shadow)?;
         for copy in in_sync {
             let other = shadows[*copy];
-            if other.damaged || other.forgiven >= to {
+            if other.forgiven >= to {
                 continue;
             }
             if other.durable < to || other.bounds.get(&to) != Some(&hash) {
@@ -172,7 +226,7 @@ impl Checker {
 
     /// A copy was opened with this commit LSN.
     pub(crate) fn opened(&self, node: usize, commit: Lsn, shadow: &Shadow) -> Verdict {
-        if commit == Lsn::ZERO || shadow.damaged {
+        if commit == Lsn::ZERO {
             return Ok(());
         }
         let here = shadow.bounds.get(&commit);

@@ -139,7 +139,7 @@ fn report(out: &mut impl Write, summary: &Summary) -> io::Result<()> {
         ("writes in doubt", stats.in_doubt),
         ("writes refused", stats.refused),
         ("copies stopped by a disk error", stats.failures),
-        ("copies that found damage", stats.damaged),
+        ("flipped bits of promised blocks", stats.flips),
         ("disks rolled back", stats.rollbacks),
         ("control file slots that rotted", stats.rotten_slots),
         ("frames refused", stats.refusals),

@@ -146,7 +146,8 @@ impl Cluster {
             let after = self.faults.range(0..60);
             self.nodes[node].disk.crash_after(after);
         }
-        let (result, kept) = self.nodes[node].reopen(cut, hash);
+        let (result, kept, verdict) = self.nodes[node].reopen(cut, hash);
+        self.verdict(verdict.map_err(|text| format!("node {node}: {text}")));
         if self.nodes[node].disk.is_crashed() {
             self.note(|| format!("n{node} crashes while it cuts its log"));
             // The mark is in the control file: what was durable counts up to the cut alone.

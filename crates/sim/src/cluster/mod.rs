@@ -10,7 +10,7 @@
 //! - `node`, `store`, `clients`: what there is
 //! - `network`, `late`, `authority`: what lies between
 //! - `carry`: carries out what members ask for
-//! - `faults`, `start`: what goes wrong, and who comes back
+//! - `faults`, `rot`, `start`: what goes wrong, and who comes back
 //! - `run`: a whole run, and whether it converges
 //! - `stats`, `brief`: what is counted and what is told of it
 
@@ -24,6 +24,7 @@ mod network;
 mod node;
 mod plan;
 mod queue;
+mod rot;
 mod run;
 mod start;
 mod stats;

@@ -142,7 +142,7 @@ impl Cluster {
     fn is_lost(&self) -> bool {
         let config = self.authority.config();
         let damaged = |node: usize| {
-            self.nodes[node].state == State::Damaged || self.nodes[node].shadow.damaged
+            self.nodes[node].state == State::Damaged || self.nodes[node].shadow.damage.is_some()
         };
         let rolled = |node: usize| self.nodes[node].shadow.forgiven > Lsn::ZERO;
         (0..self.nodes.len())
@@ -162,7 +162,8 @@ impl Cluster {
         for (at, node) in self.nodes.iter().enumerate() {
             // A copy that was damaged or rolled back may need what is not here yet: a base backup.
             let rolled = node.shadow.forgiven > Lsn::ZERO && !config.in_sync(node.instance);
-            if node.shadow.damaged || node.state == State::Damaged || rolled {
+            let damaged = node.shadow.damage.is_some() || node.state == State::Damaged;
+            if damaged || rolled {
                 continue;
             }
             let Some(process) = &node.process else { return Some(format!("n{at} is down")) };

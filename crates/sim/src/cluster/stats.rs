@@ -37,6 +37,8 @@ pub struct Stats {
     pub pauses: u64,
     /// Disk errors that stopped a copy.
     pub failures: u64,
+    /// Bits of promised blocks that flipped.
+    pub flips: u64,
     /// Copies that found damage and refused.
     pub damaged: u64,
     /// Disks rolled back.
@@ -69,6 +71,7 @@ impl Stats {
         self.late += other.late;
         self.pauses += other.pauses;
         self.failures += other.failures;
+        self.flips += other.flips;
         self.damaged += other.damaged;
         self.rollbacks += other.rollbacks;
         self.rotten_slots += other.rotten_slots;
