@@ -6,17 +6,20 @@
 //! - Nothing above the commit LSN is applied; nothing applied or committed is cut.
 //! - The commit LSN of a copy never moves back, also not across restarts beyond what was persisted.
 //! - A promised block with a flipped bit is found: it is neither kept nor cut.
-//! - Each write takes effect at most once; what was acknowledged is there.
+//! - Each named write takes effect at most once, however often it is sent, and the same on every copy; what was
+//!   acknowledged is there; what a client was told of a name stays true.
 //!
 //! It sees what no member sees: every copy's writes, and the authority's register. Running hashes cover
 //! all bytes before them, so comparing them compares logs. Not here: convergence (the cluster's run).
 
 use std::collections::BTreeMap;
 
+use bytes::Bytes;
+use outrigger_replica::store::kv::Outcome;
 use outrigger_wal::recover::Recovered;
 use outrigger_wal::{Epoch, Lsn, RunningHash};
 
-use crate::cluster::AppliedRecord;
+use crate::cluster::{AppliedRecord, Decided, Name};
 
 /// A whole block that was durable and promised to be, until one bit of it flipped.
 #[derive(Clone, Copy, Debug)]
@@ -113,8 +116,13 @@ pub(crate) struct Checker {
     /// The reign that committed last.
     last: u64,
     reigns: BTreeMap<u64, (Epoch, usize)>,
-    names: BTreeMap<(u64, u64), Lsn>,
     records: BTreeMap<Lsn, u64>,
+    /// Which row each record gave which value; `None`: it had no effect.
+    effects: BTreeMap<Lsn, Option<(Bytes, u64)>>,
+    /// Where each named write took effect.
+    names: BTreeMap<Name, Lsn>,
+    /// What clients were told of their writes: whether they took effect.
+    told: BTreeMap<Name, bool>,
     acked: BTreeMap<Lsn, u64>,
 }
 
@@ -254,10 +262,9 @@ impl Checker {
         Ok(())
     }
 
-    /// Records that a store took.
+    /// Records that a store was handed.
     pub(crate) fn applied(&mut self, node: usize, records: &[AppliedRecord]) -> Verdict {
-        for record in records {
-            let AppliedRecord { lsn, name, digest } = record;
+        for AppliedRecord { lsn, digest } in records {
             if *self.records.entry(*lsn).or_insert(*digest) != *digest {
                 return Err(format!(
                     "node {node} applies another record at {lsn} than was applied there"
@@ -268,16 +275,56 @@ impl Checker {
                     "node {node} applies another record at {lsn} than was acknowledged"
                 ));
             }
-            if let Some(name) = name
-                && *self.names.entry(*name).or_insert(*lsn) != *lsn
-            {
+        }
+        Ok(())
+    }
+
+    /// A store decided which of its records take effect: as every other, and each name at most once.
+    pub(crate) fn decided(&mut self, node: usize, decided: &[Decided]) -> Verdict {
+        for Decided { lsn, name, effect } in decided {
+            let known = self.effects.entry(*lsn).or_insert_with(|| effect.clone());
+            if known != effect {
                 return Err(format!(
-                    "write {name:?} took effect at {:?} and at {lsn}",
-                    self.names.get(name)
+                    "node {node} decides that write {name:?} at {lsn} does {effect:?}, where {known:?} was decided"
+                ));
+            }
+            if effect.is_none() {
+                continue;
+            }
+            let first = *self.names.entry(*name).or_insert(*lsn);
+            if first != *lsn {
+                return Err(format!("write {name:?} took effect at {first} and at {lsn}"));
+            }
+            if self.told.get(name) == Some(&false) {
+                return Err(format!(
+                    "write {name:?} takes effect at {lsn}, and was refused before"
                 ));
             }
         }
         Ok(())
+    }
+
+    /// A client was told what became of its write.
+    pub(crate) fn answered(&mut self, node: usize, name: Name, outcome: Outcome) -> Verdict {
+        let applied = match outcome {
+            Outcome::Applied { .. } => true,
+            Outcome::Refused { .. } => false,
+            // Nothing is claimed.
+            Outcome::Unknown | Outcome::TooOld => return Ok(()),
+        };
+        if self.names.contains_key(&name) != applied {
+            return Err(format!(
+                "node {node} answers {outcome:?} to {name:?}, which took effect at {:?}",
+                self.names.get(&name)
+            ));
+        }
+        self.told.insert(name, applied);
+        Ok(())
+    }
+
+    /// The rows as they are after everything that took effect: digests of their values.
+    pub(crate) fn rows(&self) -> BTreeMap<Bytes, u64> {
+        self.effects.values().flatten().cloned().collect()
     }
 
     /// A write was acknowledged as committed.

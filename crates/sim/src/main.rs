@@ -138,6 +138,7 @@ fn report(out: &mut impl Write, summary: &Summary) -> io::Result<()> {
         ("pauses", stats.pauses),
         ("writes in doubt", stats.in_doubt),
         ("writes refused", stats.refused),
+        ("writes settled", stats.settled),
         ("copies stopped by a disk error", stats.failures),
         ("flipped bits of promised blocks", stats.flips),
         ("disks rolled back", stats.rollbacks),

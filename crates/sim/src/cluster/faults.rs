@@ -3,7 +3,6 @@
 //! Not here: bytes that rot (`rot`).
 
 use outrigger_replica::rules::Rule;
-use outrigger_wal::Lsn;
 
 use super::Cluster;
 use super::node::{State, instance};
@@ -151,7 +150,7 @@ impl Cluster {
     }
 
     fn crash(&mut self, node: usize, notice: std::ops::Range<u64>) {
-        self.doubt(node, Lsn(u64::MAX));
+        self.unanswered(node);
         if let Some(process) = self.nodes[node].process.take() {
             let counters = process.member.counters();
             self.stats.promotions += counters.promotions;
@@ -162,7 +161,7 @@ impl Cluster {
         let now = self.now;
         let slot = &mut self.nodes[node];
         slot.life += 1;
-        slot.store.crash();
+        slot.store = slot.store.crash();
         if slot.clock.is_paused() {
             slot.clock.resume(now);
         }
@@ -264,9 +263,7 @@ impl Cluster {
             let report = disk.power_cut();
             self.mix(6, node, report.in_flight);
             let slot = &mut self.nodes[node];
-            let mut store = slot.store.clone();
-            store.crash();
-            slot.snapshot = Some((disk, store, slot.shadow.clone()));
+            slot.snapshot = Some((disk, slot.store.crash(), slot.shadow.clone()));
         }
     }
 

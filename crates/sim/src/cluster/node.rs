@@ -51,7 +51,10 @@ pub(super) struct Process {
     pub(super) disk_at: Option<Micros>,
     pub(super) checkpointing: bool,
     next_incoming: u64,
+    /// Writes that wait to be committed.
     pub(super) writes: VecDeque<Write>,
+    /// Writes that are committed and wait to be applied.
+    pub(super) committed: VecDeque<Write>,
     /// What came while the node stood still.
     pub(super) inbox: VecDeque<In>,
 }
@@ -116,7 +119,7 @@ impl Node {
             instance: instance(node),
             disk,
             clock: NodeClock::default(),
-            store: Store::default(),
+            store: Store::new(),
             shadow: Shadow::default(),
             life: 0,
             state: State::Down,
@@ -224,6 +227,7 @@ impl Node {
             checkpointing: false,
             next_incoming: 0,
             writes: VecDeque::new(),
+            committed: VecDeque::new(),
             inbox: VecDeque::new(),
         });
         self.state = State::Up;

@@ -2,7 +2,7 @@
 //!
 //! Converged: the recorded primary serves, all copies that are not damaged are in sync, their logs end at
 //! one place with one hash, everything is committed and applied everywhere, the stores are equal and
-//! hold what was acknowledged, and a new write commits.
+//! hold what was acknowledged and what took effect, and a new write commits.
 
 use outrigger_wal::{Lsn, Micros};
 
@@ -181,7 +181,8 @@ impl Cluster {
             if commit != end || applied != end {
                 return Some(format!("n{at} committed {commit}, applied {applied} of {end}"));
             }
-            if node.store.records() != self.nodes[primary].store.records() {
+            let first = &self.nodes[primary].store;
+            if node.store.records() != first.records() || node.store.hash() != first.hash() {
                 return Some(format!("the store of n{at} differs"));
             }
         }
@@ -191,6 +192,10 @@ impl Cluster {
         if let Some((at, _)) = missing {
             return Some(format!("the write acknowledged at {at} is not there"));
         }
-        (self.checker.top() != end).then(|| format!("{end} is not committed"))
+        if self.checker.top() != end {
+            return Some(format!("{end} is not committed"));
+        }
+        let differs = self.nodes[primary].store.rows().as_ref() != Ok(&self.checker.rows());
+        differs.then(|| format!("the rows of n{primary} are not what took effect"))
     }
 }

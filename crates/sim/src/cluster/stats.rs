@@ -9,6 +9,10 @@ pub struct Stats {
     pub in_doubt: u64,
     /// Writes of which nothing was sealed.
     pub refused: u64,
+    /// Writes that were sent again under their name.
+    pub resent: u64,
+    /// Writes whose name a client asked to be settled.
+    pub settled: u64,
     /// Processes killed.
     pub kills: u64,
     /// Machines that lost power.
@@ -57,6 +61,8 @@ impl Stats {
         self.commits += other.commits;
         self.in_doubt += other.in_doubt;
         self.refused += other.refused;
+        self.resent += other.resent;
+        self.settled += other.settled;
         self.kills += other.kills;
         self.power_cuts += other.power_cuts;
         self.torn_tails += other.torn_tails;
