@@ -5,16 +5,28 @@
 //! - Committed means durable on every copy of the recorded in-sync set at that moment.
 //! - Nothing above the commit LSN is applied; nothing applied or committed is cut.
 //! - The commit LSN of a copy never moves back, also not across restarts beyond what was persisted.
-//! - Each write takes effect at most once; what was acknowledged is there.
+//! - A promised block with a flipped bit is found: it is neither kept nor cut.
+//! - Each named write takes effect at most once, however often it is sent, and the same on every copy; what was
+//!   acknowledged is there; what a client was told of a name stays true.
 //!
 //! It sees what no member sees: every copy's writes, and the authority's register. Running hashes cover
 //! all bytes before them, so comparing them compares logs. Not here: convergence (the cluster's run).
 
 use std::collections::BTreeMap;
 
+use bytes::Bytes;
+use outrigger_replica::store::kv::Outcome;
+use outrigger_wal::recover::Recovered;
 use outrigger_wal::{Epoch, Lsn, RunningHash};
 
-use crate::cluster::AppliedRecord;
+use crate::cluster::{AppliedRecord, Decided, Name};
+
+/// A whole block that was durable and promised to be, until one bit of it flipped.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Damage {
+    pub(crate) start: Lsn,
+    pub(crate) end: Lsn,
+}
 
 /// What is known of one copy's log: by its writes, not by its word.
 #[derive(Clone, Debug, Default)]
@@ -31,8 +43,8 @@ pub(crate) struct Shadow {
     pub(crate) fenced: u64,
     /// Its disk was rolled back: promises below this say nothing.
     pub(crate) forgiven: Lsn,
-    /// Its stored bytes were damaged on purpose.
-    pub(crate) damaged: bool,
+    /// A block of it whose stored bytes were damaged on purpose.
+    pub(crate) damage: Option<Damage>,
     /// Its disk failed operations: it may refuse to start, it may not lie.
     pub(crate) flaky: bool,
 }
@@ -42,6 +54,51 @@ impl Shadow {
     pub(crate) fn cut(&mut self, end: Lsn) {
         self.bounds.retain(|at, _| *at <= end);
         self.durable = self.durable.min(end);
+        self.damage = self.damage.filter(|damage| damage.start < end);
+    }
+
+    /// Recovery accepted this: what was durable is there, and is what was written. `cut`: where the log was
+    /// to be cut; `promised`: up to where the control file's promise counts. A block that was damaged below that
+    /// is neither kept nor sent away.
+    pub(crate) fn recovered(
+        &mut self,
+        found: &Recovered,
+        cut: Option<Lsn>,
+        promised: Lsn,
+    ) -> Verdict {
+        let mut expected = cut.map_or(self.durable, |cut| cut.min(self.durable));
+        self.damage = self.damage.filter(|damage| damage.start >= found.start);
+        if let Some(damage) = self.damage {
+            if damage.start < found.end {
+                return Err(format!(
+                    "the block at {} has a flipped bit, and the log was opened up to {}",
+                    damage.start, found.end
+                ));
+            }
+            if cut.map_or(promised, |cut| cut.min(promised)) >= damage.end {
+                return Err(format!(
+                    "the block at {} has a flipped bit and was cut, promised is {promised} (cut: {cut:?})",
+                    damage.start
+                ));
+            }
+            expected = expected.min(damage.start);
+        }
+        if found.end < expected {
+            return Err(format!(
+                "the log ends at {} after it was opened; {expected} was durable (torn: {:?})",
+                found.end, found.torn
+            ));
+        }
+        if self.bounds.get(&found.end).is_some_and(|hash| *hash != found.hash) {
+            return Err(format!(
+                "the log ends at {} after it was opened, with another hash than was written",
+                found.end
+            ));
+        }
+        self.cut(found.end);
+        self.bound(found.end, found.hash);
+        self.durable = found.end;
+        Ok(())
     }
 
     /// A block was written, or was durable.
@@ -59,8 +116,13 @@ pub(crate) struct Checker {
     /// The reign that committed last.
     last: u64,
     reigns: BTreeMap<u64, (Epoch, usize)>,
-    names: BTreeMap<(u64, u64), Lsn>,
     records: BTreeMap<Lsn, u64>,
+    /// Which row each record gave which value; `None`: it had no effect.
+    effects: BTreeMap<Lsn, Option<(Bytes, u64)>>,
+    /// Where each named write took effect.
+    names: BTreeMap<Name, Lsn>,
+    /// What clients were told of their writes: whether they took effect.
+    told: BTreeMap<Name, bool>,
     acked: BTreeMap<Lsn, u64>,
 }
 
@@ -150,7 +212,7 @@ impl Checker {
         self.contains_committed(node, to, shadow)?;
         for copy in in_sync {
             let other = shadows[*copy];
-            if other.damaged || other.forgiven >= to {
+            if other.forgiven >= to {
                 continue;
             }
             if other.durable < to || other.bounds.get(&to) != Some(&hash) {
@@ -172,7 +234,7 @@ impl Checker {
 
     /// A copy was opened with this commit LSN.
     pub(crate) fn opened(&self, node: usize, commit: Lsn, shadow: &Shadow) -> Verdict {
-        if commit == Lsn::ZERO || shadow.damaged {
+        if commit == Lsn::ZERO {
             return Ok(());
         }
         let here = shadow.bounds.get(&commit);
@@ -200,10 +262,9 @@ impl Checker {
         Ok(())
     }
 
-    /// Records that a store took.
+    /// Records that a store was handed.
     pub(crate) fn applied(&mut self, node: usize, records: &[AppliedRecord]) -> Verdict {
-        for record in records {
-            let AppliedRecord { lsn, name, digest } = record;
+        for AppliedRecord { lsn, digest } in records {
             if *self.records.entry(*lsn).or_insert(*digest) != *digest {
                 return Err(format!(
                     "node {node} applies another record at {lsn} than was applied there"
@@ -214,16 +275,56 @@ impl Checker {
                     "node {node} applies another record at {lsn} than was acknowledged"
                 ));
             }
-            if let Some(name) = name
-                && *self.names.entry(*name).or_insert(*lsn) != *lsn
-            {
+        }
+        Ok(())
+    }
+
+    /// A store decided which of its records take effect: as every other, and each name at most once.
+    pub(crate) fn decided(&mut self, node: usize, decided: &[Decided]) -> Verdict {
+        for Decided { lsn, name, effect } in decided {
+            let known = self.effects.entry(*lsn).or_insert_with(|| effect.clone());
+            if known != effect {
                 return Err(format!(
-                    "write {name:?} took effect at {:?} and at {lsn}",
-                    self.names.get(name)
+                    "node {node} decides that write {name:?} at {lsn} does {effect:?}, where {known:?} was decided"
+                ));
+            }
+            if effect.is_none() {
+                continue;
+            }
+            let first = *self.names.entry(*name).or_insert(*lsn);
+            if first != *lsn {
+                return Err(format!("write {name:?} took effect at {first} and at {lsn}"));
+            }
+            if self.told.get(name) == Some(&false) {
+                return Err(format!(
+                    "write {name:?} takes effect at {lsn}, and was refused before"
                 ));
             }
         }
         Ok(())
+    }
+
+    /// A client was told what became of its write.
+    pub(crate) fn answered(&mut self, node: usize, name: Name, outcome: Outcome) -> Verdict {
+        let applied = match outcome {
+            Outcome::Applied { .. } => true,
+            Outcome::Refused { .. } => false,
+            // Nothing is claimed.
+            Outcome::Unknown | Outcome::TooOld => return Ok(()),
+        };
+        if self.names.contains_key(&name) != applied {
+            return Err(format!(
+                "node {node} answers {outcome:?} to {name:?}, which took effect at {:?}",
+                self.names.get(&name)
+            ));
+        }
+        self.told.insert(name, applied);
+        Ok(())
+    }
+
+    /// The rows as they are after everything that took effect: digests of their values.
+    pub(crate) fn rows(&self) -> BTreeMap<Bytes, u64> {
+        self.effects.values().flatten().cloned().collect()
     }
 
     /// A write was acknowledged as committed.

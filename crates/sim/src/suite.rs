@@ -28,7 +28,7 @@ pub struct Failure {
 
 /// What each suite must have seen, and how often it did.
 #[must_use]
-pub const fn coverage(stats: &Stats) -> [(&'static str, u64); 8] {
+pub const fn coverage(stats: &Stats) -> [(&'static str, u64); 10] {
     [
         ("commits", stats.commits),
         ("power cuts", stats.power_cuts),
@@ -38,6 +38,8 @@ pub const fn coverage(stats: &Stats) -> [(&'static str, u64); 8] {
         ("grows", stats.grows),
         ("shrinks", stats.shrinks),
         ("frames of old connections", stats.late),
+        ("damage that was refused", stats.damaged),
+        ("writes sent again", stats.resent),
     ]
 }
 

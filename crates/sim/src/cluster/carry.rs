@@ -7,12 +7,11 @@ use outrigger_replica::member::{Event as Said, In, LinkId, Out};
 use outrigger_wal::disk::{FileId, Io};
 use outrigger_wal::format::{Block, BlockHeader};
 use outrigger_wal::{Lsn, RunningHash};
-use xxhash_rust::xxh3::xxh3_64;
 
 use super::network::{End, Parcel};
 use super::node::{self, instance};
 use super::queue::{Event, Life};
-use super::{Ask, Cluster, Write, brief_config, brief_out};
+use super::{Ask, Cluster, brief_config, brief_out};
 
 impl Cluster {
     pub(super) fn carry(&mut self, node: usize, life: Life, out: Out) {
@@ -130,11 +129,34 @@ impl Cluster {
         }
     }
 
+    /// The store has applied everything up to `to`.
+    pub(super) fn applied(&mut self, node: usize, to: Lsn) {
+        let verdict = self.nodes[node]
+            .store
+            .apply(to)
+            .and_then(|decided| self.checker.decided(node, &decided));
+        self.verdict(verdict.map_err(|text| format!("node {node}: {text}")));
+        self.give(node, In::Applied(to));
+        self.answer_writes(node);
+    }
+
     pub(super) fn checkpoint(&mut self, node: usize, life: Life) {
         if self.is_alive(node, life) {
-            let to = self.nodes[node].store.applied();
             let micros = self.rng.range(1_000..20_000);
-            self.at(micros, Event::Checkpointed { node, life, to });
+            self.at(micros, Event::Checkpointed { node, life });
+        }
+    }
+
+    pub(super) fn checkpointed(&mut self, node: usize, life: Life) {
+        if !self.is_alive(node, life) {
+            return;
+        }
+        if let Some(process) = &mut self.nodes[node].process {
+            process.checkpointing = false;
+        }
+        match self.nodes[node].store.make_durable() {
+            Ok(to) => self.give(node, In::Checkpointed(to)),
+            Err(text) => self.violate(format!("node {node}: {text}")),
         }
     }
 
@@ -146,7 +168,8 @@ impl Cluster {
             let after = self.faults.range(0..60);
             self.nodes[node].disk.crash_after(after);
         }
-        let (result, kept) = self.nodes[node].reopen(cut, hash);
+        let (result, kept, verdict) = self.nodes[node].reopen(cut, hash);
+        self.verdict(verdict.map_err(|text| format!("node {node}: {text}")));
         if self.nodes[node].disk.is_crashed() {
             self.note(|| format!("n{node} crashes while it cuts its log"));
             // The mark is in the control file: what was durable counts up to the cut alone.
@@ -256,42 +279,5 @@ impl Cluster {
         let config = Box::new(older.unwrap_or_else(|| self.authority.config().clone()));
         let micros = self.net.rng.range(self.plan.authority_delay_micros.clone());
         self.at(micros, Event::Told { node, config });
-    }
-
-    /// A client writes, or waits.
-    pub(super) fn client(&mut self, at: usize) {
-        let think = self.plan.think_micros.clone();
-        let micros = self.clients[at].rng.range(think);
-        self.at(micros, Event::Client { client: at });
-        if self.clients[at].in_flight >= 8 {
-            return;
-        }
-        let records = self.clients[at].records();
-        let target = self.clients[at].target;
-        if !self.write(at, target, &records) {
-            let nodes = self.nodes.len() as u64;
-            let next = self.clients[at].rng.below(nodes);
-            self.clients[at].target = usize::try_from(next).unwrap_or(0);
-        }
-    }
-
-    /// Appends records at a node; `false` when it does not take them.
-    pub(super) fn write(&mut self, client: usize, node: usize, records: &[Vec<u8>]) -> bool {
-        if self.nodes[node].clock.is_paused() {
-            return false;
-        }
-        let Some(process) = self.nodes[node].process.as_mut() else { return false };
-        let batch: Vec<&[u8]> = records.iter().map(Vec::as_slice).collect();
-        let Ok(appended) = process.member.appender().append_batch(&batch) else { return false };
-        process.writes.push_back(Write {
-            client,
-            start: appended.start,
-            end: appended.end,
-            epoch: process.member.epoch(),
-            digests: records.iter().map(|record| xxh3_64(record)).collect(),
-        });
-        self.clients[client].in_flight += 1;
-        self.give(node, In::Kick);
-        true
     }
 }

@@ -1,56 +1,112 @@
-//! Clients that append records and learn what became of them.
+//! Clients: they name their writes, learn what became of them, and send again what is in doubt.
+//!
+//! Not here: what they do next, and at which node (`writes`).
 
+use std::collections::VecDeque;
+
+use bytes::Bytes;
+use outrigger_replica::store::kv::{self, ClientId, Op};
 use outrigger_wal::{Epoch, Lsn};
 
+use super::store::Name;
 use crate::rng::Rng;
 
-/// A write whose fate is not known yet.
+/// How many rows they write to.
+const ROWS: u64 = 40;
+
+/// One record of a client.
+#[derive(Clone, Debug)]
+pub(super) struct Named {
+    pub(super) name: Name,
+    pub(super) body: Bytes,
+}
+
+/// What a client asks to be appended as one batch.
+#[derive(Clone, Debug)]
+pub(super) struct Request {
+    /// What it wants to take effect.
+    pub(super) records: Vec<Named>,
+    /// It was sent before: it may be in the log already, or lie before what is remembered.
+    pub(super) again: bool,
+    /// It gives up: the names are settled, and take no effect from then on if they had none before.
+    pub(super) settles: bool,
+}
+
+impl Request {
+    /// The bytes to append.
+    pub(super) fn bodies(&self) -> Vec<Bytes> {
+        let settle = |record: &Named| {
+            let (client, sequence) = record.name;
+            let client = ClientId(u128::from(client));
+            kv::Write { client, sequence, op: Op::Settle }.encode().unwrap_or_default()
+        };
+        let body = |record: &Named| if self.settles { settle(record) } else { record.body.clone() };
+        self.records.iter().map(body).collect()
+    }
+}
+
+/// A request that was appended and is not answered yet.
 #[derive(Clone, Debug)]
 pub(super) struct Write {
     pub(super) client: usize,
     pub(super) start: Lsn,
     pub(super) end: Lsn,
     pub(super) epoch: Epoch,
-    /// Digests of its records.
-    pub(super) digests: Vec<u64>,
+    /// A digest of its first record.
+    pub(super) digest: u64,
+    pub(super) request: Request,
 }
 
 /// One client.
 #[derive(Debug)]
 pub(super) struct Client {
-    pub(super) number: u64,
+    number: u64,
     sequence: u64,
     pub(super) in_flight: usize,
     /// Where it thinks the primary is.
     pub(super) target: usize,
     pub(super) rng: Rng,
+    /// What it does not know the fate of.
+    pub(super) doubts: VecDeque<Request>,
 }
 
 impl Client {
     pub(super) const fn new(number: u64, rng: Rng) -> Self {
-        Self { number, sequence: 0, in_flight: 0, target: 0, rng }
+        Self { number, sequence: 0, in_flight: 0, target: 0, rng, doubts: VecDeque::new() }
     }
 
-    /// The records of its next write: one, or a batch.
-    pub(super) fn records(&mut self) -> Vec<Vec<u8>> {
+    /// Its next write: one record, or a batch.
+    pub(super) fn request(&mut self) -> Request {
         let many = if self.rng.chance(100) { self.rng.range(2..6) } else { 1 };
-        (0..many).map(|_| self.record()).collect()
+        let records = (0..many).map(|_| self.record()).collect();
+        Request { records, again: false, settles: false }
     }
 
-    pub(super) fn record(&mut self) -> Vec<u8> {
-        self.sequence += 1;
-        let padding = match self.rng.below(1000) {
+    /// A write of one record with a value of so many bytes.
+    pub(super) fn sized(&mut self, bytes: usize) -> Request {
+        Request { records: vec![self.put(bytes)], again: false, settles: false }
+    }
+
+    fn record(&mut self) -> Named {
+        let bytes = match self.rng.below(1000) {
             0..5 => self.rng.range(64 << 10..200 << 10),
             5..50 => self.rng.range(2 << 10..64 << 10),
             50..100 => 0,
             _ => self.rng.range(0..2 << 10),
         };
-        let padding = usize::try_from(padding).unwrap_or(0);
-        let mut body = Vec::with_capacity(16 + padding);
-        body.extend_from_slice(&self.number.to_le_bytes());
-        body.extend_from_slice(&self.sequence.to_le_bytes());
+        self.put(usize::try_from(bytes).unwrap_or(0))
+    }
+
+    fn put(&mut self, bytes: usize) -> Named {
+        self.sequence += 1;
+        let (client, sequence) = (self.number, self.sequence);
+        let key = Bytes::copy_from_slice(&self.rng.below(ROWS).to_be_bytes());
         let fill = self.rng.next_u64().to_le_bytes();
-        body.extend(fill.iter().cycle().take(padding));
-        body
+        // A value belongs to one write.
+        let mut value = [client.to_le_bytes(), sequence.to_le_bytes()].concat();
+        value.extend(fill.iter().cycle().take(bytes));
+        let op = Op::Put { key, value: value.into() };
+        let write = kv::Write { client: ClientId(u128::from(client)), sequence, op };
+        Named { name: (client, sequence), body: write.encode().unwrap_or_default() }
     }
 }

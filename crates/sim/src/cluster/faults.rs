@@ -1,13 +1,11 @@
 //! What goes wrong, and the operator who promotes.
+//!
+//! Not here: bytes that rot (`rot`).
 
-use bytes::Bytes;
-use outrigger_replica::control::Control;
 use outrigger_replica::rules::Rule;
-use outrigger_wal::Lsn;
-use outrigger_wal::disk::FileId;
 
 use super::Cluster;
-use super::node::{SEGMENT_BYTES, State, instance};
+use super::node::{State, instance};
 use super::queue::Event;
 use crate::clock::Pause;
 use crate::disk::{FaultRates, Latency};
@@ -152,7 +150,7 @@ impl Cluster {
     }
 
     fn crash(&mut self, node: usize, notice: std::ops::Range<u64>) {
-        self.doubt(node, Lsn(u64::MAX));
+        self.unanswered(node);
         if let Some(process) = self.nodes[node].process.take() {
             let counters = process.member.counters();
             self.stats.promotions += counters.promotions;
@@ -163,7 +161,7 @@ impl Cluster {
         let now = self.now;
         let slot = &mut self.nodes[node];
         slot.life += 1;
-        slot.store.crash();
+        slot.store = slot.store.crash();
         if slot.clock.is_paused() {
             slot.clock.resume(now);
         }
@@ -253,42 +251,6 @@ impl Cluster {
         }
     }
 
-    /// Flips a bit that was promised to be durable, on one node in a run.
-    fn flip(&mut self, node: usize) {
-        let promised = self.nodes[node].promised().lsn;
-        if std::mem::replace(&mut self.flipped, promised > Lsn::ZERO) || promised == Lsn::ZERO {
-            return;
-        }
-        let at = self.faults.below(promised.0);
-        let bit = u8::try_from(self.faults.below(8)).unwrap_or(0);
-        let file = FileId::Segment(at / SEGMENT_BYTES);
-        self.note(|| format!("a bit flips on n{node} at {}", Lsn(at)));
-        if self.nodes[node].disk.flip_bit(file, at % SEGMENT_BYTES, bit) {
-            self.nodes[node].shadow.damaged = true;
-        }
-    }
-
-    /// Flips a bit in one slot of the control file of a copy that is down; `false` when the other slot
-    /// alone would not be enough: one that was torn or is not durable is a fault of its own.
-    pub fn rot_control(&mut self, node: usize, slot: u8) -> bool {
-        let disk = &self.nodes[node].disk;
-        let other = disk.durable_bytes(FileId::Control(1 - slot.min(1)));
-        let whole =
-            |bytes: Option<&Bytes>| bytes.is_some_and(|bytes| Control::decode(bytes).is_ok());
-        let file = FileId::Control(slot);
-        let (Some(bytes), true) = (disk.file_bytes(file), whole(other.as_ref())) else {
-            return false;
-        };
-        if self.nodes[node].process.is_some() || !whole(Some(&bytes)) {
-            return false;
-        }
-        let at = self.faults.below(bytes.len() as u64);
-        let bit = u8::try_from(self.faults.below(8)).unwrap_or(0);
-        self.note(|| format!("a bit flips in slot {slot} of the control file of n{node} at {at}"));
-        self.stats.rotten_slots += 1;
-        self.nodes[node].disk.flip_bit(file, at, bit)
-    }
-
     /// Remembers a disk, to come back with it once; not while another copy is damaged.
     pub fn snapshot(&mut self, node: usize) {
         if self.rolled_back || self.nodes[node].process.is_none() {
@@ -301,9 +263,7 @@ impl Cluster {
             let report = disk.power_cut();
             self.mix(6, node, report.in_flight);
             let slot = &mut self.nodes[node];
-            let mut store = slot.store.clone();
-            store.crash();
-            slot.snapshot = Some((disk, store, slot.shadow.clone()));
+            slot.snapshot = Some((disk, slot.store.crash(), slot.shadow.clone()));
         }
     }
 

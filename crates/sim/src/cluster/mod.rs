@@ -8,9 +8,10 @@
 //! - `plan`: what a run is
 //! - `queue`: what will happen when
 //! - `node`, `store`, `clients`: what there is
+//! - `writes`: what clients do, and what becomes of it
 //! - `network`, `late`, `authority`: what lies between
 //! - `carry`: carries out what members ask for
-//! - `faults`, `start`: what goes wrong, and who comes back
+//! - `faults`, `rot`, `start`: what goes wrong, and who comes back
 //! - `run`: a whole run, and whether it converges
 //! - `stats`, `brief`: what is counted and what is told of it
 
@@ -24,10 +25,12 @@ mod network;
 mod node;
 mod plan;
 mod queue;
+mod rot;
 mod run;
 mod start;
 mod stats;
 mod store;
+mod writes;
 
 use std::fmt::Write as _;
 use std::io::Write as _;
@@ -40,7 +43,7 @@ use outrigger_wal::{Epoch, Lsn, Micros};
 pub(crate) use authority::Ask;
 use authority::Authority;
 use brief::{brief_config, brief_in, brief_out};
-use clients::{Client, Write};
+use clients::Client;
 use network::Network;
 use node::{Node, instance};
 use queue::{Event, Life, Queue};
@@ -50,7 +53,7 @@ pub use node::State;
 pub use plan::{Faults, Plan};
 pub use run::Outcome;
 pub use stats::Stats;
-pub(crate) use store::AppliedRecord;
+pub(crate) use store::{AppliedRecord, Decided, Name};
 
 use crate::checker::{Checker, Shadow, Verdict};
 use crate::disk::{SimDisk, SimDiskOptions};
@@ -247,9 +250,8 @@ impl Cluster {
     /// Client 0 appends a record of so many bytes at a node; `false` when it is not taken there.
     pub fn append(&mut self, node: usize, bytes: usize) -> bool {
         let Some(client) = self.clients.first_mut() else { return false };
-        let mut record = client.record();
-        record.resize(bytes.max(16), 7);
-        self.write(0, node, &[record])
+        let request = client.sized(bytes);
+        self.write(0, node, request).is_ok()
     }
 
     fn violate(&mut self, text: String) {
@@ -307,20 +309,11 @@ impl Cluster {
             Event::Resume { node } => self.resume(node),
             Event::Applied { node, life, to } => {
                 if self.is_alive(node, life) {
-                    self.nodes[node].store.applied_is(to);
-                    self.give(node, In::Applied(to));
+                    self.applied(node, to);
                 }
             }
             Event::Checkpoint { node, life } => self.checkpoint(node, life),
-            Event::Checkpointed { node, life, to } => {
-                if self.is_alive(node, life) {
-                    self.nodes[node].store.checkpoint_is(to);
-                    if let Some(process) = &mut self.nodes[node].process {
-                        process.checkpointing = false;
-                    }
-                    self.give(node, In::Checkpointed(to));
-                }
-            }
+            Event::Checkpointed { node, life } => self.checkpointed(node, life),
             Event::Reopened { node, life, result } => {
                 if self.is_alive(node, life) {
                     self.give(node, In::Reopened(result));
@@ -521,39 +514,6 @@ impl Cluster {
         }
         if self.is_alive(node, life) {
             self.schedule(node);
-        }
-    }
-
-    /// Writes that are committed, or can no longer be awaited.
-    fn settle_writes(&mut self, node: usize) {
-        while let Some(process) = self.nodes[node].process.as_mut() {
-            let member = &process.member;
-            let reigns = member.role() == outrigger_replica::member::Role::Primary;
-            let (commit, epoch) = (member.commit(), member.epoch());
-            let committed = |write: &Write| reigns && epoch == write.epoch && commit >= write.end;
-            if !process.writes.front().is_some_and(committed) {
-                return;
-            }
-            let Some(write) = process.writes.pop_front() else { return };
-            self.stats.commits += 1;
-            self.clients[write.client].in_flight -= 1;
-            if let Some(digest) = write.digests.first() {
-                let verdict = self.checker.acknowledged(node, write.start, write.end, *digest);
-                self.verdict(verdict);
-            }
-        }
-    }
-
-    /// A reign is over: what was not sealed is refused, the rest is in doubt.
-    fn doubt(&mut self, node: usize, sealed: Lsn) {
-        let Some(process) = self.nodes[node].process.as_mut() else { return };
-        for write in std::mem::take(&mut process.writes) {
-            self.clients[write.client].in_flight -= 1;
-            if write.start >= sealed {
-                self.stats.refused += 1;
-            } else {
-                self.stats.in_doubt += 1;
-            }
         }
     }
 }

@@ -18,7 +18,7 @@ use outrigger_wal::{
 use super::clients::Write;
 use super::queue::Life;
 use super::store::Store;
-use crate::checker::Shadow;
+use crate::checker::{Shadow, Verdict};
 use crate::clock::NodeClock;
 use crate::disk::SimDisk;
 
@@ -52,7 +52,10 @@ pub(super) struct Process {
     pub(super) disk_at: Option<Micros>,
     pub(super) checkpointing: bool,
     next_incoming: u64,
+    /// Writes that wait to be committed.
     pub(super) writes: VecDeque<Write>,
+    /// Writes that are committed and wait to be applied.
+    pub(super) committed: VecDeque<Write>,
     /// What came while the node stood still.
     pub(super) inbox: VecDeque<In>,
 }
@@ -117,7 +120,7 @@ impl Node {
             instance: instance(node),
             disk,
             clock: NodeClock::default(),
-            store: Store::default(),
+            store: Store::new(),
             shadow: Shadow::default(),
             life: 0,
             state: State::Down,
@@ -174,7 +177,7 @@ impl Node {
     }
 
     const fn may_refuse(&self) -> bool {
-        self.shadow.damaged || self.shadow.flaky
+        self.shadow.damage.is_some() || self.shadow.flaky
     }
 
     fn read_and_recover(&mut self) -> Result<((u64, Control), Recovered), Opened> {
@@ -202,24 +205,9 @@ impl Node {
                 shadow.fenced, control.epoch
             ));
         }
-        let expected = control.truncating.map_or(shadow.durable, |cut| cut.to.min(shadow.durable));
-        if recovered.end < expected && !shadow.damaged {
-            return Err(format!(
-                "the log ends at {} after a restart; {expected} was durable (torn: {:?})",
-                recovered.end, recovered.torn
-            ));
-        }
-        let known = shadow.bounds.get(&recovered.end);
-        if known.is_some_and(|hash| *hash != recovered.hash) && !shadow.damaged {
-            return Err(format!(
-                "the log ends at {} after a restart with another hash than was written",
-                recovered.end
-            ));
-        }
-        shadow.cut(recovered.end);
-        shadow.bound(recovered.end, recovered.hash);
-        shadow.durable = recovered.end;
-        Ok(())
+        let durable = control.durable;
+        let promised = durable.counts(&control.epochs).min(durable.counts(&recovered.epochs));
+        shadow.recovered(recovered, control.truncating.map(|cut| cut.to), promised)
     }
 
     pub(super) fn start(&mut self, member: Member) {
@@ -231,6 +219,7 @@ impl Node {
             checkpointing: false,
             next_incoming: 0,
             writes: VecDeque::new(),
+            committed: VecDeque::new(),
             inbox: VecDeque::new(),
         });
         self.state = State::Up;
@@ -242,8 +231,8 @@ impl Node {
         &mut self,
         cut: Lsn,
         hash: Option<RunningHash>,
-    ) -> (Result<Recovered, Error>, Vec<Completion>) {
-        let Some(process) = &self.process else { return (Err(Error::Closed), Vec::new()) };
+    ) -> (Result<Recovered, Error>, Vec<Completion>, Verdict) {
+        let Some(process) = &self.process else { return (Err(Error::Closed), Vec::new(), Ok(())) };
         let member = &process.member;
         let options = RecoverOptions {
             cut: Some(cut),
@@ -258,11 +247,11 @@ impl Node {
         let result = result.and_then(|found| {
             found.ok_or_else(|| Error::NoLog { folder: "the simulated disk".to_owned() })
         });
-        if let Ok(recovered) = &result {
-            self.shadow.cut(recovered.end);
-            self.shadow.bound(recovered.end, recovered.hash);
-        }
-        (result, kept)
+        let verdict = result.as_ref().map_or(Ok(()), |recovered| {
+            let promised = self.promised().counts(&recovered.epochs);
+            self.shadow.recovered(recovered, Some(cut), promised)
+        });
+        (result, kept, verdict)
     }
 
     pub(super) fn is_serving(&self) -> bool {
@@ -271,7 +260,7 @@ impl Node {
     }
 
     /// What the control file in memory promises to be durable.
-    pub(super) fn promised(&self) -> Promise {
+    fn promised(&self) -> Promise {
         self.process.as_ref().map_or(Promise::default(), |p| p.member.control().durable)
     }
 

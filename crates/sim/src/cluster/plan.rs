@@ -41,7 +41,7 @@ pub struct Faults {
     pub promote_alive: u32,
     /// The operator promotes a copy because a connection of the primary stalls: at each look.
     pub promote_stalled: u32,
-    /// A bit of a stored and promised byte flips, once in a run.
+    /// A bit of a promised block flips, once in a run.
     pub flip: u32,
     /// A disk comes back older than it was, once in a run.
     pub rollback: u32,
@@ -135,7 +135,7 @@ impl Plan {
             old_config: some(500, 10..100),
             promote_alive: some(400, 3..25),
             promote_stalled: 0,
-            flip: some(60, 5..15),
+            flip: some(260, 5..40),
             rollback: some(150, 5..30),
             rot: 0,
         };

@@ -29,7 +29,7 @@ pub(super) enum Event {
     /// The store takes a checkpoint.
     Checkpoint { node: usize, life: Life },
     /// The checkpoint is durable.
-    Checkpointed { node: usize, life: Life, to: Lsn },
+    Checkpointed { node: usize, life: Life },
     /// The log was opened again.
     Reopened { node: usize, life: Life, result: Box<Result<Recovered, Error>> },
     /// A dialled connection is there, or is not.

@@ -2,7 +2,7 @@
 //!
 //! Converged: the recorded primary serves, all copies that are not damaged are in sync, their logs end at
 //! one place with one hash, everything is committed and applied everywhere, the stores are equal and
-//! hold what was acknowledged, and a new write commits.
+//! hold what was acknowledged and what took effect, and a new write commits.
 
 use outrigger_wal::{Lsn, Micros};
 
@@ -142,7 +142,7 @@ impl Cluster {
     fn is_lost(&self) -> bool {
         let config = self.authority.config();
         let damaged = |node: usize| {
-            self.nodes[node].state == State::Damaged || self.nodes[node].shadow.damaged
+            self.nodes[node].state == State::Damaged || self.nodes[node].shadow.damage.is_some()
         };
         let rolled = |node: usize| self.nodes[node].shadow.forgiven > Lsn::ZERO;
         (0..self.nodes.len())
@@ -162,7 +162,8 @@ impl Cluster {
         for (at, node) in self.nodes.iter().enumerate() {
             // A copy that was damaged or rolled back may need what is not here yet: a base backup.
             let rolled = node.shadow.forgiven > Lsn::ZERO && !config.in_sync(node.instance);
-            if node.shadow.damaged || node.state == State::Damaged || rolled {
+            let damaged = node.shadow.damage.is_some() || node.state == State::Damaged;
+            if damaged || rolled {
                 continue;
             }
             let Some(process) = &node.process else { return Some(format!("n{at} is down")) };
@@ -180,7 +181,8 @@ impl Cluster {
             if commit != end || applied != end {
                 return Some(format!("n{at} committed {commit}, applied {applied} of {end}"));
             }
-            if node.store.records() != self.nodes[primary].store.records() {
+            let first = &self.nodes[primary].store;
+            if node.store.records() != first.records() || node.store.hash() != first.hash() {
                 return Some(format!("the store of n{at} differs"));
             }
         }
@@ -190,6 +192,10 @@ impl Cluster {
         if let Some((at, _)) = missing {
             return Some(format!("the write acknowledged at {at} is not there"));
         }
-        (self.checker.top() != end).then(|| format!("{end} is not committed"))
+        if self.checker.top() != end {
+            return Some(format!("{end} is not committed"));
+        }
+        let differs = self.nodes[primary].store.rows().as_ref() != Ok(&self.checker.rows());
+        differs.then(|| format!("the rows of n{primary} are not what took effect"))
     }
 }

@@ -9,6 +9,10 @@ pub struct Stats {
     pub in_doubt: u64,
     /// Writes of which nothing was sealed.
     pub refused: u64,
+    /// Writes that were sent again under their name.
+    pub resent: u64,
+    /// Writes whose name a client asked to be settled.
+    pub settled: u64,
     /// Processes killed.
     pub kills: u64,
     /// Machines that lost power.
@@ -37,6 +41,8 @@ pub struct Stats {
     pub pauses: u64,
     /// Disk errors that stopped a copy.
     pub failures: u64,
+    /// Bits of promised blocks that flipped.
+    pub flips: u64,
     /// Copies that found damage and refused.
     pub damaged: u64,
     /// Disks rolled back.
@@ -55,6 +61,8 @@ impl Stats {
         self.commits += other.commits;
         self.in_doubt += other.in_doubt;
         self.refused += other.refused;
+        self.resent += other.resent;
+        self.settled += other.settled;
         self.kills += other.kills;
         self.power_cuts += other.power_cuts;
         self.torn_tails += other.torn_tails;
@@ -69,6 +77,7 @@ impl Stats {
         self.late += other.late;
         self.pauses += other.pauses;
         self.failures += other.failures;
+        self.flips += other.flips;
         self.damaged += other.damaged;
         self.rollbacks += other.rollbacks;
         self.rotten_slots += other.rotten_slots;
