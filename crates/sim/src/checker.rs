@@ -4,7 +4,9 @@
 //! - Each epoch has one reign: one nonce, one instance, taken up once.
 //! - Committed means durable on every copy of the recorded in-sync set at that moment.
 //! - Nothing above the commit LSN is applied; nothing applied or committed is cut.
-//! - The commit LSN of a copy never moves back, also not across restarts beyond what was persisted.
+//! - The commit LSN of a process never moves back. Across a restart a copy may know less, never less than its
+//!   control file says: it answers local reads alone then, and those may fall back. Who serves shows at least
+//!   what anybody who served has shown before.
 //! - A promised block with a flipped bit is found: it is neither kept nor cut.
 //! - Each named write takes effect at most once, however often it is sent, and the same on every copy; what was
 //!   acknowledged is there; what a client was told of a name stays true.
@@ -124,6 +126,8 @@ pub(crate) struct Checker {
     /// What clients were told of their writes: whether they took effect.
     told: BTreeMap<Name, bool>,
     acked: BTreeMap<Lsn, u64>,
+    /// Up to where a copy that served has applied.
+    shown: Lsn,
 }
 
 pub(crate) type Verdict = Result<(), String>;
@@ -232,7 +236,24 @@ impl Checker {
         Ok(())
     }
 
-    /// A copy was opened with this commit LSN.
+    /// A copy that serves has applied so much: its readers see it.
+    pub(crate) fn shows(&mut self, applied: Lsn) {
+        self.shown = self.shown.max(applied);
+    }
+
+    /// A copy begins to serve, with so much applied.
+    pub(crate) fn serves(&self, node: usize, applied: Lsn) -> Verdict {
+        if applied < self.shown {
+            return Err(format!(
+                "node {node} serves with {applied} applied, readers have seen {}",
+                self.shown
+            ));
+        }
+        Ok(())
+    }
+
+    /// A copy was opened with this commit LSN: it was committed. What it has forgotten since it was persisted it
+    /// learns again.
     pub(crate) fn opened(&self, node: usize, commit: Lsn, shadow: &Shadow) -> Verdict {
         if commit == Lsn::ZERO {
             return Ok(());

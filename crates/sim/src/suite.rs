@@ -28,7 +28,7 @@ pub struct Failure {
 
 /// What each suite must have seen, and how often it did.
 #[must_use]
-pub const fn coverage(stats: &Stats) -> [(&'static str, u64); 10] {
+pub const fn coverage(stats: &Stats) -> [(&'static str, u64); 12] {
     [
         ("commits", stats.commits),
         ("power cuts", stats.power_cuts),
@@ -40,6 +40,8 @@ pub const fn coverage(stats: &Stats) -> [(&'static str, u64); 10] {
         ("frames of old connections", stats.late),
         ("damage that was refused", stats.damaged),
         ("writes sent again", stats.resent),
+        ("restarts of the coordinator", stats.coordinator_restarts),
+        ("words of a deposed coordinator", stats.deposed_words),
     ]
 }
 

@@ -175,7 +175,7 @@ fn two_swaps_on_one_base_record_one() {
     cluster.promote_to(1);
     cluster.promote_to(2);
     assert!(cluster.run_while(9_000, |c| !c.is_serving(2)), "{:?}", cluster.violation());
-    let versions: Vec<u64> = cluster.past().iter().map(|config| config.version.0).collect();
+    let versions: Vec<u64> = cluster.past().map(|config| config.version.0).collect();
     assert!(versions.windows(2).all(|pair| pair[0] + 1 == pair[1]), "{versions:?}");
     comes_together(cluster);
 }

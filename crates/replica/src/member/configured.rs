@@ -19,6 +19,11 @@ impl Member {
             self.counters.refusals = self.counters.refusals.saturating_add(1);
             return;
         }
+        if coordinator_epoch > self.control.coordinator_epoch {
+            // Also with a version that is known: from now on the coordinators before it are deposed.
+            self.control.coordinator_epoch = coordinator_epoch;
+            self.persist();
+        }
         self.asked_at = Some(self.now);
         let newest = self.accepting.back().map(|(_, config)| config).or(self.config.as_ref());
         let known = newest.map(|config| config.version);
@@ -34,7 +39,6 @@ impl Member {
             }
             return;
         }
-        self.control.coordinator_epoch = coordinator_epoch;
         self.control.version = self.control.version.max(config.version);
         let generation = self.persist();
         self.accepting.push_back((generation, config));

@@ -76,7 +76,8 @@ impl Member {
             self.refuse(link, session, Reason::NotAMember, text, out);
             return;
         }
-        // S0: coordinator's epoch, then epoch, then version.
+        // S0: epoch, then version. The coordinator's epoch fences its own word alone (`recorded`): a primary that
+        // reigns may not have heard of the newest coordinator yet.
         if let Some((reason, text)) = self.stale(&envelope) {
             if reason == Reason::ForeignNonce {
                 out.push(Out::Event(Event::ForeignNonce {

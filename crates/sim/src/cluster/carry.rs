@@ -1,7 +1,8 @@
-//! Carries out what members ask for: disk, network, store, authority.
+//! Carries out what members ask for: disk, network, store.
+//!
+//! Not here: the authority (`coordinator`).
 
 use bytes::Bytes;
-use outrigger_net::config::Config;
 use outrigger_net::message::{Envelope, Message};
 use outrigger_replica::member::{Event as Said, In, LinkId, Out};
 use outrigger_wal::disk::{FileId, Io};
@@ -9,9 +10,9 @@ use outrigger_wal::format::{Block, BlockHeader};
 use outrigger_wal::{Lsn, RunningHash};
 
 use super::network::{End, Parcel};
-use super::node::{self, instance};
+use super::node;
 use super::queue::{Event, Life};
-use super::{Ask, Cluster, brief_config, brief_out};
+use super::{Ask, Cluster, brief_out};
 
 impl Cluster {
     pub(super) fn carry(&mut self, node: usize, life: Life, out: Out) {
@@ -137,6 +138,9 @@ impl Cluster {
             .and_then(|decided| self.checker.decided(node, &decided));
         self.verdict(verdict.map_err(|text| format!("node {node}: {text}")));
         self.give(node, In::Applied(to));
+        if self.nodes[node].is_serving() {
+            self.checker.shows(self.nodes[node].store.applied());
+        }
         self.answer_writes(node);
     }
 
@@ -191,6 +195,10 @@ impl Cluster {
     fn said(&mut self, node: usize, said: Said) {
         match said {
             Said::SteppedDown { sealed, .. } => self.doubt(node, sealed),
+            Said::Serves { .. } => {
+                let verdict = self.checker.serves(node, self.nodes[node].store.applied());
+                self.verdict(verdict);
+            }
             Said::Failed { text } => {
                 self.stats.failures += 1;
                 self.end_process(node);
@@ -207,77 +215,5 @@ impl Cluster {
             }
             _ => {}
         }
-    }
-
-    /// Sends a message to the authority, if it gets there; sometimes twice.
-    fn ask(&mut self, from: usize, ask: Ask) {
-        let times = if self.net.rng.chance(self.plan.authority_loss_per_mille) {
-            if self.net.rng.chance(500) { 0 } else { 2 }
-        } else {
-            1
-        };
-        for _ in 0..times {
-            let micros = self.net.rng.range(self.plan.authority_delay_micros.clone());
-            self.at(micros, Event::Asked { from, ask: Box::new(ask.clone()) });
-        }
-    }
-
-    pub(super) fn asked(&mut self, from: usize, ask: Ask) {
-        let authority = self.nodes.len();
-        if self.net.is_blocked(from, authority) {
-            return;
-        }
-        match ask {
-            Ask::Read => self.tell(from, None),
-            Ask::Swap { seen, new } => {
-                let line = brief_config(&new);
-                if self.authority.swap(seen, new) {
-                    self.note(|| format!("authority records {line}"));
-                    self.recorded();
-                }
-                self.tell(from, None);
-            }
-            Ask::Report { epoch, durable, cut } => {
-                let once = self.authority.report(instance(from), epoch, durable, cut);
-                // A disk that was rolled back has forgotten the first.
-                if !once && self.nodes[from].shadow.forgiven == Lsn::ZERO {
-                    self.violate(format!("node {from} was cut twice for epoch {epoch}"));
-                }
-            }
-        }
-    }
-
-    /// Something new is recorded: it is counted and pushed.
-    pub(super) fn recorded(&mut self) {
-        let version = self.authority.config().version.0;
-        self.mix(3, 0, version);
-        if let [.., before, after] = self.authority.past() {
-            for copy in &after.copies {
-                match (before.in_sync(copy.instance), copy.in_sync) {
-                    (false, true) => self.stats.grows += 1,
-                    (true, false) => self.stats.shrinks += 1,
-                    _ => {}
-                }
-            }
-        }
-        self.push_config();
-    }
-
-    pub(super) fn push_config(&mut self) {
-        for node in 0..self.nodes.len() {
-            self.tell(node, None);
-        }
-    }
-
-    /// Tells a node what is recorded, or something older, if the message gets there.
-    pub(super) fn tell(&mut self, node: usize, older: Option<Config>) {
-        let authority = self.nodes.len();
-        let lost = self.net.rng.chance(self.plan.authority_loss_per_mille / 2);
-        if self.net.is_blocked(authority, node) || lost {
-            return;
-        }
-        let config = Box::new(older.unwrap_or_else(|| self.authority.config().clone()));
-        let micros = self.net.rng.range(self.plan.authority_delay_micros.clone());
-        self.at(micros, Event::Told { node, config });
     }
 }

@@ -92,12 +92,15 @@ impl Cluster {
             let recent = self.faults.chance(700);
             let from = if recent { &past[newest..] } else { past };
             if let Some(old) = self.faults.pick(from).cloned() {
-                self.note(|| format!("an old configuration {} for n{node}", old.version.0));
-                self.tell(node, Some(old));
+                self.note(|| format!("an old configuration {} for n{node}", old.1.version.0));
+                self.send_config(node, Some(old));
             }
         }
         if self.faults.chance(faults.promote_alive) {
             self.promote();
+        }
+        if faults.coordinator > 0 {
+            self.trouble_coordinator(node);
         }
         if self.faults.chance(faults.flip) {
             self.flip(node);
@@ -169,7 +172,8 @@ impl Cluster {
             slot.state = State::Down;
         }
         for conn in self.net.of(node) {
-            self.net.cut(now, conn, notice.clone(), &mut self.queue);
+            let read = self.net.cut(now, conn, notice.clone(), &mut self.queue);
+            self.verdict(read);
         }
         self.maybe_roll_back(node);
         if self.faults.chance(self.plan.faults.rot) && !self.healed {
@@ -233,7 +237,8 @@ impl Cluster {
             self.stats.cuts += 1;
             let notice = if self.faults.chance(700) { 0..3_000 } else { 0..1_500_000 };
             self.note(|| format!("connection {conn} is cut"));
-            self.net.cut(self.now, conn, notice, &mut self.queue);
+            let read = self.net.cut(self.now, conn, notice, &mut self.queue);
+            self.verdict(read);
         }
     }
 
@@ -270,7 +275,8 @@ impl Cluster {
     /// A disk comes back as it once was, but only where the authority knows of everything it had
     /// promised since: beyond that no rule can help.
     fn maybe_roll_back(&mut self, node: usize) {
-        let heard = self.authority.heard(instance(node));
+        // What no record carries is gone with the coordinator.
+        let heard = self.authority.heard(instance(node), self.plan.faults.coordinator == 0);
         let slot = &mut self.nodes[node];
         let durable = slot.shadow.durable;
         let worth = slot.snapshot.as_ref().is_some_and(|(_, _, then)| then.durable < durable);
@@ -305,10 +311,14 @@ impl Cluster {
     /// Promotes this copy.
     pub fn promote_to(&mut self, to: usize) {
         let nonce = self.rng.u128();
-        self.note(|| format!("n{to} is promoted"));
-        self.authority.promote(instance(to), nonce);
+        if self.coordinator_down {
+            return;
+        }
+        self.note(|| format!("n{to} is to be promoted"));
+        let asked = self.authority.promote(instance(to), nonce);
+        self.verdict(asked);
         self.served = self.now;
-        self.recorded();
+        self.decide_soon();
     }
 
     /// The operator looks whether the primary serves.

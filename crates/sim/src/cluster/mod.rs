@@ -9,7 +9,7 @@
 //! - `queue`: what will happen when
 //! - `node`, `store`, `clients`: what there is
 //! - `writes`: what clients do, and what becomes of it
-//! - `network`, `late`, `authority`: what lies between
+//! - `network`, `late`, `authority`, `coordinator`: what lies between
 //! - `carry`: carries out what members ask for
 //! - `faults`, `rot`, `start`: what goes wrong, and who comes back
 //! - `run`: a whole run, and whether it converges
@@ -19,6 +19,7 @@ mod authority;
 mod brief;
 mod carry;
 mod clients;
+mod coordinator;
 mod faults;
 mod late;
 mod network;
@@ -71,6 +72,10 @@ pub struct Cluster {
     nodes: Vec<Node>,
     net: Network,
     authority: Authority,
+    /// Nobody answers for the authority.
+    coordinator_down: bool,
+    /// A record of its is on its way to the disk.
+    deciding: bool,
     clients: Vec<Client>,
     checker: Checker,
     stats: Stats,
@@ -121,12 +126,15 @@ impl Cluster {
                 Client::new(client as u64 + 1, Rng::new(seed))
             })
             .collect();
+        let (authority, created) = Authority::new(config, plan.rules);
         let mut cluster = Self {
             now: Micros(1_000_000),
             queue: Queue::default(),
             nodes,
             net: Network::new(plan.weather.clone(), rng.fork("network")),
-            authority: Authority::new(config),
+            authority,
+            coordinator_down: false,
+            deciding: false,
             clients,
             checker: Checker::default(),
             stats: Stats::default(),
@@ -142,6 +150,7 @@ impl Cluster {
             acks: std::collections::BTreeMap::new(),
             plan,
         };
+        cluster.verdict(created);
         for node in 0..cluster.nodes.len() {
             if let Err(text) = cluster.nodes[node].initialise() {
                 cluster.violate(text);
@@ -189,9 +198,8 @@ impl Cluster {
     }
 
     /// All configurations that were ever recorded, oldest first.
-    #[must_use]
-    pub fn past(&self) -> &[Config] {
-        self.authority.past()
+    pub fn past(&self) -> impl Iterator<Item = &Config> {
+        self.authority.past().iter().map(|(_, config)| config)
     }
 
     /// The end of the committed log.
@@ -231,7 +239,12 @@ impl Cluster {
 
     /// Brings this configuration to a node, however old it is.
     pub fn release(&mut self, node: usize, config: Config) {
-        self.give(node, In::Config { config, coordinator_epoch: 1 });
+        self.told(node, (self.authority.epoch(), config));
+    }
+
+    /// Brings a configuration to a node, as told in this reign of the coordinator.
+    pub fn tell(&mut self, node: usize, coordinator_epoch: u64, config: Config) {
+        self.told(node, (coordinator_epoch, config));
     }
 
     /// The last acknowledgement that `from` has sent to `to`, as it is to come again later.
@@ -267,7 +280,7 @@ impl Cluster {
         }
     }
 
-    /// Adds a line to the trace: always to its hash, to standard error when asked.
+    /// Tells a line of the trace on standard error, when asked; what counts for the hash goes through `mix`.
     fn note(&mut self, line: impl FnOnce() -> String) {
         if self.tracing {
             let mut text = String::new();
@@ -350,11 +363,10 @@ impl Cluster {
                 }
             }
             Event::Asked { from, ask } => self.asked(from, *ask),
-            Event::Told { node, config } => {
-                if self.nodes[node].process.is_some() {
-                    self.give(node, In::Config { config: *config, coordinator_epoch: 1 });
-                }
-            }
+            Event::Told { node, told } => self.told(node, *told),
+            Event::ToldAlone { node, told } => self.told_alone(node, *told),
+            Event::Decide { reign } => self.durable_decision(reign),
+            Event::Coordinate => self.start_coordinator(),
             Event::Repeat => {
                 self.push_config();
                 self.at(300_000, Event::Repeat);
@@ -370,6 +382,11 @@ impl Cluster {
 
     fn is_alive(&self, node: usize, life: Life) -> bool {
         self.nodes[node].life == life && self.nodes[node].process.is_some()
+    }
+
+    /// The authority tells a node what is recorded.
+    fn told(&mut self, node: usize, (coordinator_epoch, config): authority::Told) {
+        self.give(node, In::Config { config, coordinator_epoch });
     }
 
     fn give_frame(
@@ -411,13 +428,26 @@ impl Cluster {
         self.note(|| format!("n{node} <- {}", brief_in(&event)));
         let now = self.nodes[node].clock.node_now(self.now);
         let Some(process) = self.nodes[node].process.as_mut() else { return };
+        let known = (process.member.control().coordinator_epoch, process.member.control().version);
+        let told = match &event {
+            In::Config { coordinator_epoch, .. } => Some(*coordinator_epoch),
+            _ => None,
+        };
         process.member.step(now, event, &mut out);
+        let version = process.member.control().version;
+        let deposed = told.filter(|told| *told < known.0 && version != known.1);
         let (commit, durable) = (process.member.commit(), process.member.log().durable());
         self.mix(
             1,
             node,
             commit.0 ^ durable.0.rotate_left(20) ^ (out.len() as u64).rotate_left(50),
         );
+        if let Some(told) = deposed {
+            self.violate(format!(
+                "node {node} knows coordinator's epoch {}, and takes configuration {} of {told}",
+                known.0, version.0
+            ));
+        }
         // A reign counts from the step that takes it up.
         for said in &out {
             if let Out::Event(Said::Reigns { epoch, from }) = said {

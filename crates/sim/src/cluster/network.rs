@@ -66,6 +66,30 @@ impl Parcel {
     }
 }
 
+/// The beginning of a frame, up to any byte: nothing comes of it.
+fn cut_short(parcel: &Parcel, rng: &mut Rng) -> Result<(), String> {
+    let mut stream =
+        encode(&parcel.envelope, &parcel.message).map_err(|error| error.to_string())?.to_vec();
+    // Near its ends as often as in between.
+    stream.extend_from_slice(&parcel.body);
+    let len = stream.len() as u64;
+    let read = if rng.chance(500) { rng.below(len) } else { len - 1 - rng.below(len.min(64)) };
+    stream.truncate(usize::try_from(read).unwrap_or(0));
+    let mut decoder = FrameDecoder::new(Limits::open(1 << 20));
+    let mut buffer = BytesMut::new();
+    for piece in stream.chunks(60_000) {
+        buffer.extend_from_slice(piece);
+        match decoder.decode(&mut buffer) {
+            Ok(None) => {}
+            Ok(Some(_)) => {
+                return Err(format!("{read} of {len} bytes are read as {:?}", parcel.message));
+            }
+            Err(error) => return Err(format!("{read} of {len} bytes are refused: {error}")),
+        }
+    }
+    Ok(())
+}
+
 /// One end of a connection.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct End {
@@ -232,10 +256,18 @@ impl Network {
 
     /// Breaks a connection: behind a point in each direction nothing arrives; both ends learn of it
     /// later, each at its time.
-    pub(super) fn cut(&mut self, now: Micros, conn: usize, notice: Range<u64>, queue: &mut Queue) {
+    /// Of the first frame behind that point the beginning comes, up to any byte.
+    pub(super) fn cut(
+        &mut self,
+        now: Micros,
+        conn: usize,
+        notice: Range<u64>,
+        queue: &mut Queue,
+    ) -> Result<(), String> {
         if std::mem::replace(&mut self.conns[conn].cut, true) {
-            return;
+            return Ok(());
         }
+        let mut read = Ok(());
         for side in 0..2 {
             let way = std::mem::take(&mut self.conns[conn].ways[side]);
             let stalled = now < self.conns[conn].stalled[side];
@@ -244,6 +276,9 @@ impl Network {
                 if (n as u64) < whole {
                     self.conns[conn].ways[side].push_back(parcel);
                 } else {
+                    if n as u64 == whole {
+                        read = read.and(cut_short(&parcel, &mut self.rng));
+                    }
                     self.keep(now, conn, side, parcel, queue);
                 }
             }
@@ -251,6 +286,7 @@ impl Network {
             let at = seen.plus(self.rng.range(notice.clone()));
             queue.push(at, Event::Closed { conn, side: 1 - side });
         }
+        read
     }
 
     /// One end hangs up: what it said still arrives, then the other end learns of it.

@@ -35,6 +35,8 @@ pub struct Faults {
     pub disk_slow: u32,
     /// A clock runs wrong or jumps.
     pub clock: u32,
+    /// The coordinator dies, and starts again; where it can, its decisions take time to be durable.
+    pub coordinator: u32,
     /// The authority's messages: an old configuration comes again.
     pub old_config: u32,
     /// The operator promotes a copy although the primary is alive.
@@ -132,6 +134,7 @@ impl Plan {
             disk_full: some(150, 2..12),
             disk_slow: some(350, 10..80),
             clock: some(200, 5..30),
+            coordinator: 0,
             old_config: some(500, 10..100),
             promote_alive: some(400, 3..25),
             promote_stalled: 0,
@@ -154,6 +157,9 @@ impl Plan {
         }
         if rng.chance(400) {
             plan.faults.rot = u32::try_from(rng.range(100..700)).unwrap_or(0);
+        }
+        if rng.chance(250) {
+            plan.faults.coordinator = u32::try_from(rng.range(10..80)).unwrap_or(0);
         }
         plan
     }

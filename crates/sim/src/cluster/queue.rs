@@ -3,12 +3,11 @@
 use std::cmp::{Ordering, Reverse};
 use std::collections::BinaryHeap;
 
-use outrigger_net::config::Config;
 use outrigger_replica::member::LinkId;
 use outrigger_wal::recover::Recovered;
 use outrigger_wal::{Error, Lsn, Micros};
 
-use super::authority::Ask;
+use super::authority::{Ask, Told};
 
 /// Which process of a node: counts its starts. What was meant for an earlier one is dropped.
 pub(super) type Life = u64;
@@ -43,7 +42,13 @@ pub(super) enum Event {
     /// A message reaches the authority.
     Asked { from: usize, ask: Box<Ask> },
     /// A message of the authority reaches a node.
-    Told { node: usize, config: Box<Config> },
+    Told { node: usize, told: Box<Told> },
+    /// What a coordinator that was deposed decided alone reaches a node.
+    ToldAlone { node: usize, told: Box<Told> },
+    /// The oldest record of a coordinator's reign that waits is durable.
+    Decide { reign: u64 },
+    /// The coordinator starts again.
+    Coordinate,
     /// The authority repeats what is recorded.
     Repeat,
     /// A client does its next thing.

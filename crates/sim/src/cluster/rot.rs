@@ -40,11 +40,14 @@ impl Cluster {
     /// alone would not be enough: one that was torn or is not durable is a fault of its own.
     pub fn rot_control(&mut self, node: usize, slot: u8) -> bool {
         let disk = &self.nodes[node].disk;
-        let other = disk.durable_bytes(FileId::Control(1 - slot.min(1)));
+        let other = FileId::Control(1 - slot.min(1));
+        let (other, seen) = (disk.durable_bytes(other), disk.file_bytes(other));
         let whole =
             |bytes: Option<&Bytes>| bytes.is_some_and(|bytes| Control::decode(bytes).is_ok());
         let file = FileId::Control(slot);
-        let (Some(bytes), true) = (disk.file_bytes(file), whole(other.as_ref())) else {
+        let (Some(bytes), true) =
+            (disk.file_bytes(file), whole(other.as_ref()) && whole(seen.as_ref()))
+        else {
             return false;
         };
         if self.nodes[node].process.is_some() || !whole(Some(&bytes)) {

@@ -23,6 +23,10 @@ pub struct Stats {
     pub promotions: u64,
     /// Reigns taken up after a restart.
     pub restarts: u64,
+    /// Times the coordinator died and started again.
+    pub coordinator_restarts: u64,
+    /// Configurations that a deposed coordinator decided alone, told to copies that know its successor.
+    pub deposed_words: u64,
     /// Logs cut at a fork.
     pub truncations: u64,
     /// Copies that joined an in-sync set.
@@ -68,6 +72,8 @@ impl Stats {
         self.torn_tails += other.torn_tails;
         self.promotions += other.promotions;
         self.restarts += other.restarts;
+        self.coordinator_restarts += other.coordinator_restarts;
+        self.deposed_words += other.deposed_words;
         self.truncations += other.truncations;
         self.grows += other.grows;
         self.shrinks += other.shrinks;

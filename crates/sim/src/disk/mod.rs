@@ -13,7 +13,8 @@
 //! [`IoFault::Closed`] after it; what concerns the disk and not the process (everything but the
 //! [`Disk`] trait) works through any handle.
 //!
-//! Not here: what is in the files; when a process crashes.
+//! Not here: what is in the files; when a process crashes; short writes: at the seam a write is done as a whole
+//! or fails, partly done. Going on behind a short one is the plain files' own loop, which has its own tests.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
