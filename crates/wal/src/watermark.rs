@@ -53,10 +53,10 @@ impl Watermark {
         Lsn(self.reached.load(Ordering::Acquire))
     }
 
-    /// Whether anybody waits for it to move.
+    /// Whether anybody would be released if it reached `lsn`.
     #[must_use]
-    pub fn is_awaited(&self) -> bool {
-        !self.waiting.lock().wakers.is_empty()
+    pub fn is_awaited(&self, lsn: Lsn) -> bool {
+        self.waiting.lock().wakers.first_key_value().is_some_and(|((first, _), _)| *first <= lsn)
     }
 
     /// Moves it forward, never back, and wakes whoever waited for that, in LSN order.

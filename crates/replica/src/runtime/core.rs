@@ -39,8 +39,8 @@ pub(super) struct Core {
         outrigger_wal::disk::OpId,
         Result<outrigger_wal::disk::IoDone, outrigger_wal::disk::IoFault>,
     )>,
-    /// Blocks were handed to the store's thread, and it was not woken yet.
-    applying: bool,
+    /// Up to where blocks were handed to the store's thread, when it was not woken yet.
+    applying: Option<Lsn>,
     /// The disk is with the thread that cuts the log.
     lent: bool,
     closed: bool,
@@ -76,7 +76,7 @@ impl Core {
             out: Vec::new(),
             events: Vec::new(),
             done: Vec::new(),
-            applying: false,
+            applying: None,
             lent: false,
             closed: false,
         }
@@ -140,15 +140,15 @@ impl Shared {
             let Some(mut core) = self.core.try_lock() else { return };
             self.dirty.store(false, Ordering::SeqCst);
             let reached = self.pump(&mut core);
-            let applying = std::mem::take(&mut core.applying);
+            let applying = core.applying.take();
             drop(core);
             fence(Ordering::SeqCst);
             // Those who wait for a commit first: they have waited for a disk and a round trip.
             if let Some((commit, reign)) = reached {
                 reign.commit.advance(commit);
             }
-            if applying {
-                self.applier.wake(self.applied.is_awaited());
+            if let Some(end) = applying {
+                self.applier.wake(self.applied.is_awaited(end));
             }
             if !self.dirty.load(Ordering::SeqCst) {
                 return;
@@ -202,8 +202,8 @@ impl Shared {
                 self.authority.report(epoch, durable, commit, applied, cut);
             }
             Out::Apply(blocks) => {
+                core.applying = blocks.last().map(Block::end);
                 self.applier.queue(blocks);
-                core.applying = true;
             }
             Out::Reopen { cut, hash } => self.reopen(core, cut, hash),
             Out::Event(event) => self.happened(core, &event),
