@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering, fence};
 use std::time::{Duration, Instant, SystemTime};
 
+use outrigger_net::config::Config;
 use outrigger_wal::disk::plain::PlainDisk;
 use outrigger_wal::disk::{Disk, DiskExt, FileId, lock::DirLock};
 use outrigger_wal::format::{Block, CleanMark};
@@ -95,7 +96,7 @@ impl Shared {
         lock: DirLock,
         applied: Lsn,
     ) -> Self {
-        let status = status_of(&core.member, None);
+        let status = status_of(&core.member, core.member.config().cloned());
         Self {
             identity,
             core: Mutex::new(core),
@@ -304,9 +305,16 @@ impl Shared {
         self.alarm.set(core.member.deadline(), || self.timer.notify_one());
         {
             let mut status = self.status.lock();
-            let fresh = status_of(&core.member, status.failed.take());
-            let (last_join, last_cut) = (status.last_join.take(), status.last_cut.take());
-            *status = Status { last_join, last_cut, ..fresh };
+            // The configuration hardly ever changes, and this is done for each step: it is copied only then.
+            let same = status.config.as_ref() == core.member.config();
+            let config = if same { status.config.take() } else { core.member.config().cloned() };
+            let fresh = status_of(&core.member, config);
+            *status = Status {
+                last_join: status.last_join.take(),
+                last_cut: status.last_cut.take(),
+                failed: status.failed.take(),
+                ..fresh
+            };
         }
         self.changed.notify_all();
         let reign = serving.and_then(|_| self.reign.lock().clone())?;
@@ -428,7 +436,7 @@ impl Shared {
     }
 }
 
-fn status_of(member: &Member, failed: Option<String>) -> Status {
+fn status_of(member: &Member, config: Option<Config>) -> Status {
     Status {
         role: member.role(),
         epoch: member.epoch(),
@@ -438,11 +446,11 @@ fn status_of(member: &Member, failed: Option<String>) -> Status {
         durable: member.log().durable(),
         end: member.log().end(),
         writes: member.log().writes(),
-        config: member.config().cloned(),
+        config,
         counters: member.counters(),
         last_join: None,
         last_cut: None,
-        failed,
+        failed: None,
     }
 }
 
@@ -451,7 +459,7 @@ pub(super) type Blocks = Vec<Block>;
 
 #[cfg(test)]
 mod tests {
-    use outrigger_net::config::{Config, Copy, Rule, Version};
+    use outrigger_net::config::{Copy, Rule, Version};
     use outrigger_wal::recover::Promise;
     use outrigger_wal::{ClusterId, ContentId, InstanceId, LogId};
 
