@@ -5,69 +5,23 @@
 
 #![expect(clippy::expect_used, reason = "a test that cannot go on says why")]
 
+mod register;
+
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
 use outrigger_net::config::{Config, Copy, Rule, Version};
 use outrigger_replica::control::Identity;
-use outrigger_replica::runtime::{Authority, Outcome, Replica, ReplicaOptions, Told};
+use outrigger_replica::runtime::{Authority, Outcome, Replica, ReplicaOptions};
 use outrigger_replica::store::Rows;
 use outrigger_replica::store::kv::{ClientId, Op, OutcomeLimits, Write};
 use outrigger_replica::store::memory::MemoryStore;
 use outrigger_wal::recover::Promise;
 use outrigger_wal::{ClusterId, ContentId, Epoch, InstanceId, LogId, Lsn};
-use parking_lot::Mutex;
+use register::Register;
 
 const PATIENCE: Duration = Duration::from_secs(20);
-
-/// A register in this process: one for all replicas.
-#[derive(Default)]
-struct Register {
-    config: Mutex<Option<Config>>,
-    told: Mutex<Vec<Told>>,
-}
-
-impl Register {
-    fn push(&self) {
-        let config = self.config.lock().clone();
-        for told in self.told.lock().iter() {
-            if let Some(config) = &config {
-                told.recorded(config.clone(), 1);
-            }
-        }
-    }
-
-    fn change(&self, change: impl FnOnce(&mut Config)) {
-        if let Some(config) = self.config.lock().as_mut() {
-            change(config);
-            config.version = config.version.next();
-        }
-        self.push();
-    }
-}
-
-impl Authority for Register {
-    fn attach(&self, told: Told) {
-        self.told.lock().push(told);
-        self.push();
-    }
-
-    fn read(&self) {
-        self.push();
-    }
-
-    fn swap(&self, seen: Version, new: Config) {
-        let mut config = self.config.lock();
-        if config.as_ref().is_some_and(|config| config.version == seen) {
-            *config = Some(new);
-        }
-        drop(config);
-        self.push();
-    }
-
-    fn report(&self, _: Epoch, _: Lsn, _: Lsn, _: Lsn, _: Option<Lsn>) {}
-}
 
 fn identity(instance: u128) -> Identity {
     Identity {

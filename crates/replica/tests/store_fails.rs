@@ -5,6 +5,8 @@
 
 #![expect(clippy::expect_used, reason = "a test that cannot go on says why")]
 
+mod register;
+
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -13,7 +15,7 @@ use std::time::Duration;
 use outrigger_net::config::{Config, Copy, Rule, Version};
 use outrigger_replica::control::Identity;
 use outrigger_replica::member::{Event, Role};
-use outrigger_replica::runtime::{Authority, Outcome, Replica, ReplicaError, ReplicaOptions, Told};
+use outrigger_replica::runtime::{Authority, Outcome, Replica, ReplicaError, ReplicaOptions};
 use outrigger_replica::store::kv::{ClientId, Op, OutcomeLimits, Write};
 use outrigger_replica::store::memory::MemoryStore;
 use outrigger_replica::store::{KeyRange, Pair, Partition, Snapshot, StateStore, StoreError};
@@ -21,48 +23,9 @@ use outrigger_wal::format::Record;
 use outrigger_wal::recover::Promise;
 use outrigger_wal::{ClusterId, ContentId, Epoch, InstanceId, LogId, Lsn};
 use parking_lot::{Condvar, Mutex};
+use register::Register;
 
 const PATIENCE: Duration = Duration::from_secs(20);
-
-/// A register in this process, which can stop recording.
-#[derive(Default)]
-struct Register {
-    config: Mutex<Option<Config>>,
-    told: Mutex<Vec<Told>>,
-    silent: AtomicBool,
-}
-
-impl Register {
-    fn push(&self) {
-        let Some(config) = self.config.lock().clone() else { return };
-        let told: Vec<Told> = self.told.lock().clone();
-        told.iter().for_each(|told| told.recorded(config.clone(), 1));
-    }
-}
-
-impl Authority for Register {
-    fn attach(&self, told: Told) {
-        self.told.lock().push(told);
-        self.push();
-    }
-
-    fn read(&self) {
-        self.push();
-    }
-
-    fn swap(&self, seen: Version, new: Config) {
-        let mut config = self.config.lock();
-        if !self.silent.load(Ordering::SeqCst)
-            && config.as_ref().is_some_and(|config| config.version == seen)
-        {
-            *config = Some(new);
-        }
-        drop(config);
-        self.push();
-    }
-
-    fn report(&self, _: Epoch, _: Lsn, _: Lsn, _: Lsn, _: Option<Lsn>) {}
-}
 
 #[derive(Clone, Copy, PartialEq, Eq, Default)]
 enum Gate {
