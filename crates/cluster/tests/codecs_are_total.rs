@@ -5,6 +5,7 @@ mod support;
 
 use bytes::Bytes;
 use outrigger_cluster::CodecError;
+use outrigger_cluster::catalog::tables::{Dbid, Host, Instance, Preferred, Rebuild, Up, Wanted};
 use outrigger_cluster::catalog::{Catalog, Change, Record, Ticket};
 use outrigger_cluster::operator::{
     Answer, ClusterState, ContentState, CopyRole, CopyState, Place, Registration, Request,
@@ -82,8 +83,69 @@ fn a_record() -> impl Strategy<Value = Record> {
             }
         ),
     ];
-    (any::<u64>(), any::<u64>(), change)
-        .prop_map(|(epoch, number, change)| Record { ticket: Ticket { epoch, number }, change })
+    let change = prop_oneof![2 => change, 3 => a_table_change()];
+    (any::<u64>(), any::<u64>(), any::<u64>(), change).prop_map(|(epoch, number, at, change)| {
+        Record { ticket: Ticket { epoch, number }, at, change }
+    })
+}
+
+fn a_row() -> impl Strategy<Value = Instance> {
+    let wanted = prop_oneof![
+        Just(Wanted::Down),
+        Just(Wanted::New),
+        Just(Wanted::Up),
+        Just(Wanted::Rebuild(Rebuild::Differential)),
+        Just(Wanted::Rebuild(Rebuild::Full)),
+        Just(Wanted::Gone),
+    ];
+    let preferred = prop_oneof![Just(Preferred::Primary), Just(Preferred::Mirror)];
+    let names = ("\\PC{0,20}", addresses(), "\\PC{0,20}");
+    (any::<i32>(), an_instance(), preferred, names, wanted, any::<u64>(), any::<u64>()).prop_map(
+        |(content, instance, preferred, names, wanted, run, max_rate_bytes)| {
+            let (host, addresses, data_dir) = names;
+            let content = ContentId(content);
+            Instance {
+                content,
+                instance,
+                preferred,
+                host,
+                addresses,
+                data_dir,
+                wanted,
+                run,
+                max_rate_bytes,
+            }
+        },
+    )
+}
+
+fn a_table_change() -> impl Strategy<Value = Change> {
+    let name = "\\PC{0,20}";
+    let maybe = proptest::option::of(name);
+    let up = prop_oneof![
+        Just(Up::Founding),
+        Just(Up::Running),
+        Just(Up::Stopped),
+        name.prop_map(|why| Up::ShutDown { why }),
+    ];
+    prop_oneof![
+        (name, addresses(), addresses(), maybe.clone(), maybe).prop_map(
+            |(name, addresses, agent, rack, storage)| Change::PutHost(Host {
+                name,
+                addresses,
+                agent,
+                rack,
+                storage
+            })
+        ),
+        name.prop_map(|name| Change::RemoveHost { name }),
+        (any::<u16>(), a_row())
+            .prop_map(|(dbid, row)| Change::PutInstance { dbid: Dbid(dbid), row }),
+        any::<u16>().prop_map(|dbid| Change::RemoveInstance { dbid: Dbid(dbid) }),
+        (name, any::<u64>()).prop_map(|(key, value)| Change::Set { key, value }),
+        up.prop_map(Change::SetUp),
+        (any::<u16>(), name).prop_map(|(dbid, text)| Change::Note { dbid: Dbid(dbid), text }),
+    ]
 }
 
 fn a_request() -> impl Strategy<Value = Request> {

@@ -9,7 +9,9 @@ use outrigger_net::frame::MAX_COPIES;
 use outrigger_replica::store::{Pair, StoreError};
 use outrigger_wal::{ClusterId, ContentId, Lsn};
 
+use super::rows;
 use super::state::{Content, MAX_CONTENTS, State};
+use super::tables::{Dbid, MAX_HISTORY, MAX_HOSTS, MAX_INSTANCES, MAX_ROW_TEXT_BYTES, Up};
 use crate::codec::{Put, Take};
 use crate::error::CodecError;
 use crate::register::Register;
@@ -20,8 +22,25 @@ const HEARD_BYTES: usize = 32;
 const HEARD: &str = "the number of heard copies";
 const CONTENTS: &str = "the number of contents";
 
+const HOSTS: &str = "the number of hosts";
+const INSTANCES: &str = "the number of instances";
+const SETTINGS: &str = "the number of settings";
+const SETTING: &str = "the name of a setting";
+const HISTORY: &str = "the rows of history";
+const MAX_SETTINGS: usize = 1024;
+/// The bytes of the smallest row of each table.
+const HOST_BYTES: usize = 12;
+const INSTANCE_BYTES: usize = 48;
+const SETTING_BYTES: usize = 10;
+const HISTORY_BYTES: usize = 12;
+
 const CLUSTER_KEY: &[u8] = b"a";
 const CONTENT_KEY: u8 = b'c';
+const HOST_KEY: u8 = b'h';
+const INSTANCE_KEY: u8 = b'i';
+const SETTING_KEY: u8 = b's';
+const UP_KEY: &[u8] = b"u";
+const HISTORY_KEY: u8 = b'y';
 
 fn put_content(put: &mut Put, content: &Content) {
     put.u128(content.log.0);
@@ -69,6 +88,22 @@ pub(super) fn encode(state: &State, applied: Lsn) -> Result<Bytes, CodecError> {
         put.i32(id.0);
         put_content(put, content);
     });
+    let hosts: Vec<_> = state.hosts.values().collect();
+    put.list(HOSTS, MAX_HOSTS, &hosts, |put, host| rows::put_host(put, host));
+    let instances: Vec<_> = state.instances.iter().collect();
+    put.list(INSTANCES, MAX_INSTANCES, &instances, |put, (dbid, row)| {
+        put.u16(dbid.0);
+        rows::put_instance(put, row);
+    });
+    let settings: Vec<_> = state.settings.iter().collect();
+    put.list(SETTINGS, MAX_SETTINGS, &settings, |put, (key, value)| {
+        put.text(SETTING, MAX_ROW_TEXT_BYTES, key);
+        put.u64(**value);
+    });
+    rows::put_up(&mut put, &state.up);
+    put.u64(state.forgotten);
+    let history: Vec<_> = state.history.iter().collect();
+    put.list(HISTORY, MAX_HISTORY, &history, |put, row| rows::put_history(put, row));
     put.done()
 }
 
@@ -80,8 +115,42 @@ pub(super) fn decode(body: &[u8]) -> Result<(State, Lsn), CodecError> {
     let contents = take.list(CONTENTS, MAX_CONTENTS, CONTENT_BYTES, |take| {
         Ok((take.content()?, take_content(take)?))
     })?;
+    let hosts = take.list(HOSTS, MAX_HOSTS, HOST_BYTES, |take| {
+        rows::take_host(take).map(|host| (host.name.clone(), host))
+    })?;
+    let instances = take.list(INSTANCES, MAX_INSTANCES, INSTANCE_BYTES, |take| {
+        Ok((Dbid(take.u16()?), rows::take_instance(take)?))
+    })?;
+    let settings = take.list(SETTINGS, MAX_SETTINGS, SETTING_BYTES, |take| {
+        Ok((take.text(SETTING, MAX_ROW_TEXT_BYTES)?, take.u64()?))
+    })?;
+    let up = rows::take_up(&mut take)?;
+    let forgotten = take.u64()?;
+    let history = take.list(HISTORY, MAX_HISTORY, HISTORY_BYTES, rows::take_history)?;
     take.end()?;
-    Ok((State { cluster, contents: ascending(contents)? }, applied))
+    let state = State {
+        cluster,
+        contents: ascending(contents)?,
+        hosts: ascending(hosts)?,
+        instances: ascending(instances)?,
+        settings: ascending(settings)?,
+        up,
+        forgotten,
+        history: history.into(),
+    };
+    Ok((state, applied))
+}
+
+fn key(table: u8, name: &[u8]) -> Bytes {
+    let mut key = vec![table];
+    key.extend_from_slice(name);
+    Bytes::from(key)
+}
+
+fn pair(key: Bytes, put: impl FnOnce(&mut Put)) -> Result<Pair, CodecError> {
+    let mut value = Put::versioned(VERSION);
+    put(&mut value);
+    Ok((key, value.done()?))
 }
 
 /// Numbers that sort like the ids, the coordinator's own first.
@@ -105,6 +174,23 @@ pub(super) fn pairs(state: &State) -> Result<Vec<Pair>, CodecError> {
         put_content(&mut put, content);
         pairs.push((content_key(*id), put.done()?));
     }
+    for (name, host) in &state.hosts {
+        pairs.push(pair(key(HOST_KEY, name.as_bytes()), |put| rows::put_host(put, host))?);
+    }
+    for (dbid, row) in &state.instances {
+        let key = key(INSTANCE_KEY, &dbid.0.to_be_bytes());
+        pairs.push(pair(key, |put| rows::put_instance(put, row))?);
+    }
+    for (name, value) in &state.settings {
+        pairs.push(pair(key(SETTING_KEY, name.as_bytes()), |put| put.u64(*value))?);
+    }
+    if state.up != Up::default() {
+        pairs.push(pair(Bytes::from_static(UP_KEY), |put| rows::put_up(put, &state.up))?);
+    }
+    for (row, number) in state.history.iter().zip(state.forgotten..) {
+        let key = key(HISTORY_KEY, &number.to_be_bytes());
+        pairs.push(pair(key, |put| rows::put_history(put, row))?);
+    }
     Ok(pairs)
 }
 
@@ -123,6 +209,31 @@ pub(super) fn restore(state: &mut State, (key, value): &Pair) -> Result<(), Stor
             let ordered = id.iter().fold(0_u32, |id, byte| (id << 8) | u32::from(*byte));
             let id = ContentId((ordered ^ (1 << 31)).cast_signed());
             state.contents.insert(id, take_content(&mut take).map_err(damaged)?);
+        }
+        (_, UP_KEY) => state.up = rows::take_up(&mut take).map_err(damaged)?,
+        (Some((&HOST_KEY, name)), _) => {
+            let host = rows::take_host(&mut take).map_err(damaged)?;
+            if host.name.as_bytes() != name {
+                return Err(damaged(CodecError::Malformed { what: "a host under another's name" }));
+            }
+            state.hosts.insert(host.name.clone(), host);
+        }
+        (Some((&INSTANCE_KEY, [high, low])), _) => {
+            let row = rows::take_instance(&mut take).map_err(damaged)?;
+            state.instances.insert(Dbid(u16::from_be_bytes([*high, *low])), row);
+        }
+        (Some((&SETTING_KEY, name)), _) => {
+            let name = std::str::from_utf8(name);
+            let malformed = CodecError::Malformed { what: "a setting's name is not UTF-8" };
+            let name = name.map_err(|_| damaged(malformed))?.to_owned();
+            state.settings.insert(name, take.u64().map_err(damaged)?);
+        }
+        (Some((&HISTORY_KEY, number)), _) if number.len() == 8 => {
+            let number = number.iter().fold(0_u64, |all, byte| (all << 8) | u64::from(*byte));
+            if state.history.is_empty() {
+                state.forgotten = number;
+            }
+            state.history.push_back(rows::take_history(&mut take).map_err(damaged)?);
         }
         _ => return Err(StoreError::ForeignPair { first: key.first().copied() }),
     }

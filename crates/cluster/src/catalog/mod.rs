@@ -7,13 +7,16 @@
 //! # Layout
 //! - [`record`]: what is appended
 //! - [`state`]: what it means
+//! - [`tables`]: hosts, instances, settings, history; `rows`: as bytes
 //! - `image`: the whole of it as bytes
 //!
 //! Not here: who may ask for what, and who is told ([`crate::coordinator`]).
 
 mod image;
 pub mod record;
+pub(crate) mod rows;
 pub mod state;
+pub mod tables;
 
 use std::collections::VecDeque;
 
@@ -113,11 +116,11 @@ impl Inner {
     }
 
     fn apply_record(&mut self, record: &Record, rules: Rules) {
-        let result = self.state.apply(&record.change, rules);
+        let result = self.state.apply(record.at, &record.change, rules);
         if self.listening == Some(record.ticket.epoch) {
             let content = match record.change {
-                Change::Found { .. } => None,
                 Change::Create { content, .. } | Change::Swap { content, .. } => Some(content),
+                _ => None,
             };
             self.outcomes.push_back(Outcome { ticket: record.ticket, content, result });
         }

@@ -8,6 +8,8 @@ use outrigger_net::config::{Config, Version};
 use outrigger_net::frame::MAX_COPIES;
 use outrigger_wal::{ClusterId, ContentId, LogId};
 
+use super::rows;
+use super::tables::{Dbid, Host, Instance, MAX_ROW_TEXT_BYTES, Up};
 use crate::codec::{Put, Take};
 use crate::error::CodecError;
 use crate::register::{Proposer, Report};
@@ -32,6 +34,8 @@ pub struct Ticket {
 pub struct Record {
     /// Its name.
     pub ticket: Ticket,
+    /// When it was appended, in microseconds UTC: history tells it, and nothing depends on it.
+    pub at: u64,
     /// What it changes.
     pub change: Change,
 }
@@ -70,7 +74,46 @@ pub enum Change {
         /// swap loses.
         reports: Vec<Report>,
     },
+    /// A host is there, or is another than before.
+    PutHost(Host),
+    /// A host that no instance is on is forgotten.
+    RemoveHost {
+        /// Its name.
+        name: String,
+    },
+    /// An instance is there, or something else is wanted of it.
+    PutInstance {
+        /// Which.
+        dbid: Dbid,
+        /// All of its row.
+        row: Instance,
+    },
+    /// An instance that no configuration names is forgotten.
+    RemoveInstance {
+        /// Which.
+        dbid: Dbid,
+    },
+    /// A setting has a value.
+    Set {
+        /// Its name.
+        key: String,
+        /// The value.
+        value: u64,
+    },
+    /// The cluster is up or down.
+    SetUp(Up),
+    /// Something that an administrator should find in the history.
+    Note {
+        /// Which instance; 0 for the cluster.
+        dbid: Dbid,
+        /// What, in words.
+        text: String,
+    },
 }
+
+const KEY: &str = "the name of a setting";
+const NAME: &str = "the name of a host";
+const TEXT: &str = "a text of the history";
 
 impl Record {
     /// The bytes of it.
@@ -83,9 +126,17 @@ impl Record {
             Change::Found { .. } => 1,
             Change::Create { .. } => 2,
             Change::Swap { .. } => 3,
+            Change::PutHost(_) => 4,
+            Change::RemoveHost { .. } => 5,
+            Change::PutInstance { .. } => 6,
+            Change::RemoveInstance { .. } => 7,
+            Change::Set { .. } => 8,
+            Change::SetUp(_) => 9,
+            Change::Note { .. } => 10,
         });
         put.u64(self.ticket.epoch);
         put.u64(self.ticket.number);
+        put.u64(self.at);
         match &self.change {
             Change::Found { cluster } => put.u128(cluster.0),
             Change::Create { content, log, segment_bytes, config } => {
@@ -112,6 +163,22 @@ impl Record {
                     put.u64(report.durable.0);
                 });
             }
+            Change::PutHost(host) => rows::put_host(&mut put, host),
+            Change::RemoveHost { name } => put.text(NAME, MAX_ROW_TEXT_BYTES, name),
+            Change::PutInstance { dbid, row } => {
+                put.u16(dbid.0);
+                rows::put_instance(&mut put, row);
+            }
+            Change::RemoveInstance { dbid } => put.u16(dbid.0),
+            Change::Set { key, value } => {
+                put.text(KEY, MAX_ROW_TEXT_BYTES, key);
+                put.u64(*value);
+            }
+            Change::SetUp(up) => rows::put_up(&mut put, up),
+            Change::Note { dbid, text } => {
+                put.u16(dbid.0);
+                put.text(TEXT, MAX_ROW_TEXT_BYTES, text);
+            }
         }
         put.done()
     }
@@ -124,6 +191,7 @@ impl Record {
         let mut take = Take::versioned(bytes, VERSION)?;
         let kind = take.u8()?;
         let ticket = Ticket { epoch: take.u64()?, number: take.u64()? };
+        let at = take.u64()?;
         let change = match kind {
             1 => Change::Found { cluster: take.cluster()? },
             2 => Change::Create {
@@ -150,9 +218,21 @@ impl Record {
                     })
                 })?,
             },
+            4 => Change::PutHost(rows::take_host(&mut take)?),
+            5 => Change::RemoveHost { name: take.text(NAME, MAX_ROW_TEXT_BYTES)? },
+            6 => Change::PutInstance {
+                dbid: Dbid(take.u16()?),
+                row: rows::take_instance(&mut take)?,
+            },
+            7 => Change::RemoveInstance { dbid: Dbid(take.u16()?) },
+            8 => Change::Set { key: take.text(KEY, MAX_ROW_TEXT_BYTES)?, value: take.u64()? },
+            9 => Change::SetUp(rows::take_up(&mut take)?),
+            10 => {
+                Change::Note { dbid: Dbid(take.u16()?), text: take.text(TEXT, MAX_ROW_TEXT_BYTES)? }
+            }
             found => return Err(CodecError::Kind { found }),
         };
         take.end()?;
-        Ok(Self { ticket, change })
+        Ok(Self { ticket, at, change })
     }
 }

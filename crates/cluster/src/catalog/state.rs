@@ -1,15 +1,18 @@
 //! What the catalog says: a function of its records.
 //!
 //! Guarantees: every change is decided here, when its record is applied, in log order; one that is
-//! refused changes nothing but what its reports say. Not here: locks, files, LSNs.
+//! refused changes nothing but what its reports say. What a change does to an instance's role, mode or status is
+//! written into the history with it. Not here: locks, files, LSNs.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 
+use outrigger_net::config::Config;
 use outrigger_replica::rules::Rules;
 use outrigger_wal::format::{MAX_SEGMENT_BYTES, MIN_SEGMENT_BYTES};
 use outrigger_wal::{ClusterId, ContentId, InstanceId, LogId};
 
 use super::record::Change;
+use super::tables::{Dbid, History, Host, Instance, MAX_HISTORY, MAX_HOSTS, MAX_INSTANCES, Up};
 use crate::register::{Conflict, Register};
 
 /// The most contents of a cluster.
@@ -65,6 +68,42 @@ pub enum Refused {
         /// The size.
         found: u64,
     },
+    /// A cluster has as many hosts or instances as it may have.
+    #[error("a cluster has at most {MAX_HOSTS} hosts and {MAX_INSTANCES} instances")]
+    TooManyRows,
+    /// An instance on a host that the catalog does not know.
+    #[error("the instance's host is not in the catalog")]
+    NoHost,
+    /// A host that instances are on.
+    #[error("instance {dbid} is on this host")]
+    HostInUse {
+        /// One of them.
+        dbid: Dbid,
+    },
+    /// There is no such instance.
+    #[error("there is no instance {dbid}")]
+    NoInstance {
+        /// Which.
+        dbid: Dbid,
+    },
+    /// Two instances with one identity, or one place.
+    #[error("instance {dbid} has that identity or place already")]
+    Taken {
+        /// Who has it.
+        dbid: Dbid,
+    },
+    /// An instance that a configuration names.
+    #[error("a configuration names instance {dbid}")]
+    InstanceInUse {
+        /// Which.
+        dbid: Dbid,
+    },
+    /// An instance cannot become another.
+    #[error("instance {dbid} is of another content, or has another identity")]
+    OtherInstance {
+        /// Which.
+        dbid: Dbid,
+    },
     /// An instance serves one content only.
     #[error("instance {instance} has a copy of content {content} already")]
     ServesAnother {
@@ -82,6 +121,45 @@ pub struct State {
     pub cluster: Option<ClusterId>,
     /// Its contents.
     pub contents: BTreeMap<ContentId, Content>,
+    /// Its hosts, by name.
+    pub hosts: BTreeMap<String, Host>,
+    /// Its instances.
+    pub instances: BTreeMap<Dbid, Instance>,
+    /// What was set, by name.
+    pub settings: BTreeMap<String, u64>,
+    /// Whether it should be up.
+    pub up: Up,
+    /// What happened, oldest first.
+    pub history: VecDeque<History>,
+    /// How many rows of history are forgotten.
+    pub forgotten: u64,
+}
+
+/// What an instance is: role, mode and status, as the tables call them.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Standing {
+    /// `p` or `m`.
+    pub role: char,
+    /// `s` when the pair is in sync, else `n`.
+    pub mode: char,
+    /// `u`, or `d` when it is out until it is recovered.
+    pub status: char,
+}
+
+impl Standing {
+    /// What a configuration says of a copy. The acting primary is never down here: where it is lost, that is a
+    /// double fault, and shown as such elsewhere.
+    #[must_use]
+    pub fn of(config: &Config, instance: InstanceId) -> Self {
+        let primary = config.primary == instance;
+        let synced = config.in_sync_set().count() > 1 && config.in_sync(instance);
+        let up = primary || config.in_sync(instance);
+        Self {
+            role: if primary { 'p' } else { 'm' },
+            mode: if synced { 's' } else { 'n' },
+            status: if up { 'u' } else { 'd' },
+        }
+    }
 }
 
 impl State {
@@ -95,12 +173,59 @@ impl State {
         })
     }
 
-    /// Applies one change.
+    /// The row of an instance.
+    #[must_use]
+    pub fn row_of(&self, instance: InstanceId) -> Option<(Dbid, &Instance)> {
+        let mut rows = self.instances.iter();
+        rows.find(|(_, row)| row.instance == instance).map(|(dbid, row)| (*dbid, row))
+    }
+
+    /// The lowest number that no instance has, and none had as far as rows tell.
+    #[must_use]
+    pub fn free_dbid(&self) -> Dbid {
+        let last = self.instances.keys().next_back().map_or(0, |dbid| dbid.0);
+        Dbid(last.saturating_add(1))
+    }
+
+    /// Applies one change that was appended `at` microseconds UTC.
     ///
     /// # Errors
     /// Why it was refused.
-    pub fn apply(&mut self, change: &Change, rules: Rules) -> Result<(), Refused> {
+    pub fn apply(&mut self, at: u64, change: &Change, rules: Rules) -> Result<(), Refused> {
         match change {
+            Change::PutHost(host) => {
+                if self.hosts.len() >= MAX_HOSTS && !self.hosts.contains_key(&host.name) {
+                    return Err(Refused::TooManyRows);
+                }
+                self.hosts.insert(host.name.clone(), host.clone());
+                Ok(())
+            }
+            Change::RemoveHost { name } => {
+                match self.instances.iter().find(|(_, row)| row.host == *name) {
+                    Some((dbid, _)) => Err(Refused::HostInUse { dbid: *dbid }),
+                    None => {
+                        self.hosts.remove(name);
+                        Ok(())
+                    }
+                }
+            }
+            Change::PutInstance { dbid, row } => self.put_instance(at, *dbid, row),
+            Change::RemoveInstance { dbid } => self.remove_instance(at, *dbid),
+            Change::Set { key, value } => {
+                self.settings.insert(key.clone(), *value);
+                Ok(())
+            }
+            Change::SetUp(up) => {
+                if self.up != *up {
+                    self.note(at, Dbid(0), format!("the cluster is {}", up_in_words(up)));
+                }
+                self.up = up.clone();
+                Ok(())
+            }
+            Change::Note { dbid, text } => {
+                self.note(at, *dbid, text.clone());
+                Ok(())
+            }
             Change::Found { cluster } => match self.cluster.replace(*cluster) {
                 Some(found) if found != *cluster => {
                     self.cluster = Some(found);
@@ -139,8 +264,85 @@ impl State {
                     }
                 }
                 free?;
-                Ok(row.register.swap(*seen, new, *proposer, rules)?)
+                let before = row.register.config().cloned();
+                row.register.swap(*seen, new, *proposer, rules)?;
+                let after = row.register.config().cloned();
+                if let (Some(before), Some(after)) = (before, after) {
+                    self.note_changes(at, *content, &before, &after);
+                }
+                Ok(())
             }
+        }
+    }
+
+    fn put_instance(&mut self, at: u64, dbid: Dbid, row: &Instance) -> Result<(), Refused> {
+        if !self.hosts.contains_key(&row.host) {
+            return Err(Refused::NoHost);
+        }
+        let same_place = |other: &Instance| {
+            other.host == row.host
+                && (other.data_dir == row.data_dir || other.addresses == row.addresses)
+        };
+        let taken = self.instances.iter().find(|(id, other)| {
+            **id != dbid && (other.instance == row.instance || same_place(other))
+        });
+        if let Some((dbid, _)) = taken {
+            return Err(Refused::Taken { dbid: *dbid });
+        }
+        match self.instances.get(&dbid) {
+            Some(old) if old.content != row.content || old.instance != row.instance => {
+                return Err(Refused::OtherInstance { dbid });
+            }
+            None if self.instances.len() >= MAX_INSTANCES => return Err(Refused::TooManyRows),
+            None => {
+                let (content, host) = (row.content, &row.host);
+                self.note(at, dbid, format!("added for contentid {content} on host {host}"));
+            }
+            Some(_) => {}
+        }
+        self.instances.insert(dbid, row.clone());
+        Ok(())
+    }
+
+    fn remove_instance(&mut self, at: u64, dbid: Dbid) -> Result<(), Refused> {
+        let row = self.instances.get(&dbid).ok_or(Refused::NoInstance { dbid })?;
+        if self.content_of(row.instance).is_some() {
+            return Err(Refused::InstanceInUse { dbid });
+        }
+        let text = format!("removed, was for contentid {} on host {}", row.content, row.host);
+        self.instances.remove(&dbid);
+        self.note(at, dbid, text);
+        Ok(())
+    }
+
+    /// A row of history for each instance that is something else than before.
+    fn note_changes(&mut self, at: u64, content: ContentId, before: &Config, after: &Config) {
+        let mut changed = Vec::new();
+        for (dbid, row) in self.instances.iter().filter(|(_, row)| row.content == content) {
+            let known = before.copy(row.instance).map(|_| Standing::of(before, row.instance));
+            if after.copy(row.instance).is_none() {
+                continue;
+            }
+            let now = Standing::of(after, row.instance);
+            if known != Some(now) {
+                let Standing { role, mode, status } = now;
+                let text = format!(
+                    "update role, status, and mode for dbid {dbid} with contentid {content} to \
+                     {role}, {status}, and {mode}"
+                );
+                changed.push((*dbid, text));
+            }
+        }
+        for (dbid, text) in changed {
+            self.note(at, dbid, text);
+        }
+    }
+
+    fn note(&mut self, at: u64, dbid: Dbid, description: String) {
+        self.history.push_back(History { at, dbid, description });
+        if self.history.len() > MAX_HISTORY {
+            self.history.pop_front();
+            self.forgotten = self.forgotten.saturating_add(1);
         }
     }
 
@@ -154,6 +356,15 @@ impl State {
             Some(Refused::ServesAnother { instance, content: other })
         });
         taken.map_or(Ok(()), Err)
+    }
+}
+
+fn up_in_words(up: &Up) -> String {
+    match up {
+        Up::Founding => "being made".to_owned(),
+        Up::Running => "up".to_owned(),
+        Up::Stopped => "stopped".to_owned(),
+        Up::ShutDown { why } => format!("down: {why}"),
     }
 }
 

@@ -52,11 +52,20 @@ pub struct CoordinatorOptions {
     pub copies: usize,
     /// Changes that wait to be applied at once, at most. Default 1,024.
     pub max_pending: usize,
+    /// The time of day, in microseconds UTC, at the zero of its clock: history tells it, nothing depends
+    /// on it. Default 0.
+    pub utc_micros: u64,
 }
 
 impl Default for CoordinatorOptions {
     fn default() -> Self {
-        Self { silence_millis: 3_000, quiet_millis: 500, copies: 2, max_pending: 1_024 }
+        Self {
+            silence_millis: 3_000,
+            quiet_millis: 500,
+            copies: 2,
+            max_pending: 1_024,
+            utc_micros: 0,
+        }
     }
 }
 
@@ -262,7 +271,8 @@ impl Coordinator {
         }
         self.next_ticket = self.next_ticket.saturating_add(1);
         let ticket = Ticket { epoch: serving.epoch.number, number: self.next_ticket };
-        match (Record { ticket, change }).encode() {
+        let at = self.options.utc_micros.saturating_add(self.now.0);
+        match (Record { ticket, at, change }).encode() {
             Ok(record) => {
                 self.pending.insert(ticket, pending);
                 out.push(Out::Append { ticket, record });

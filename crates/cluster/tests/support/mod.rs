@@ -76,7 +76,7 @@ impl Log {
 
     pub(crate) fn change(&mut self, number: u64, change: Change) {
         let ticket = Ticket { epoch: 1, number };
-        self.push(Record { ticket, change }.encode().unwrap());
+        self.push(Record { ticket, at: number, change }.encode().unwrap());
     }
 }
 

@@ -238,7 +238,7 @@ impl Authority {
     fn append(&mut self, change: Change) -> Result<(), String> {
         self.tickets += 1;
         let ticket = Ticket { epoch: self.epoch, number: self.tickets };
-        let record = Record { ticket, change: change.clone() };
+        let record = Record { ticket, at: 0, change: change.clone() };
         let body = record.encode().map_err(|error| error.to_string())?;
         let lsn = self.end;
         self.end = lsn.saturating_add(body.len() as u64 + 1);
