@@ -4,6 +4,7 @@
 //! - [`register`]: one content's compare-and-swap register: every rule about a change is here
 //! - [`catalog`]: the registers of all contents as a state store, driven by the coordinator's own log
 //! - [`coordinator`]: the step function that serves instances and operators from the catalog
+//! - [`agent`]: what runs on a host: instances started, stopped and watched as told
 //! - [`operator`]: what operators and clients ask, and the answers
 //! - [`authority`]: registers without a log: of the catalog itself, and in memory for tests
 //! - [`local`]: one content whose copies live in one process
@@ -12,6 +13,7 @@
 //! There is no clock, socket or random source in here but for [`local`]; files only behind [`slots::Slots`].
 #![forbid(unsafe_code)]
 
+pub mod agent;
 pub mod authority;
 pub mod catalog;
 mod codec;

@@ -31,6 +31,8 @@ pub enum Kind {
     Catalog,
     /// The coordinator's own register.
     Register,
+    /// What an agent must not forget.
+    Agent,
 }
 
 impl Kind {
@@ -38,6 +40,7 @@ impl Kind {
         match self {
             Self::Catalog => *b"\x89ORK\r\n\x1a\n",
             Self::Register => *b"\x89ORR\r\n\x1a\n",
+            Self::Agent => *b"\x89ORA\r\n\x1a\n",
         }
     }
 }

@@ -216,7 +216,7 @@ impl Authority {
         self.end = self.catalog.applied();
         let mut alone = self.catalog.read(State::clone);
         for (_, change) in lost {
-            if alone.apply(&change, self.rules).is_ok()
+            if alone.apply(0, &change, self.rules).is_ok()
                 && let Some(config) = configured(&alone)
             {
                 self.lost.push((self.epoch - 1, config));

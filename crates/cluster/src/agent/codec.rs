@@ -1,0 +1,246 @@
+//! Orders, questions, answers and memory of an agent as bytes.
+//!
+//! Guarantees: decoding is total; each value has one encoding; texts that are too long are cut.
+
+use std::collections::BTreeMap;
+
+use bytes::Bytes;
+
+use super::Memory;
+use super::message::{Ask, Order, Process, Say, Seen};
+use crate::catalog::rows::{put_wanted, take_wanted};
+use crate::catalog::tables::{Dbid, MAX_INSTANCES, MAX_ROW_TEXT_BYTES};
+use crate::codec::{Put, Take};
+use crate::error::CodecError;
+
+const VERSION: u8 = 1;
+const ORDERS: &str = "the number of orders";
+const SETTINGS: &str = "the number of settings";
+const MAX_SETTINGS: usize = 64;
+const NAME: &str = "a name";
+const PATH: &str = "a path";
+const HOW: &str = "how a process ended";
+/// The bytes of the smallest order, setting and instance.
+const ORDER_BYTES: usize = 77;
+const SETTING_BYTES: usize = 10;
+const SEEN_BYTES: usize = 31;
+
+fn cut(text: &str) -> &str {
+    let mut end = text.len().min(MAX_ROW_TEXT_BYTES);
+    while !text.is_char_boundary(end) {
+        end = end.saturating_sub(1);
+    }
+    text.get(..end).unwrap_or_default()
+}
+
+fn put_text(put: &mut Put, what: &'static str, text: &str) {
+    put.text(what, MAX_ROW_TEXT_BYTES, text);
+}
+
+fn take_text(take: &mut Take<'_>, what: &'static str) -> Result<String, CodecError> {
+    take.text(what, MAX_ROW_TEXT_BYTES)
+}
+
+fn put_order(put: &mut Put, dbid: Dbid, order: &Order) {
+    put.u16(dbid.0);
+    put.i32(order.content.0);
+    put.u128(order.instance.0);
+    put.u128(order.log.0);
+    put.u64(order.segment_bytes);
+    put.addresses(&order.addresses);
+    put_text(put, PATH, &order.data_dir);
+    put_wanted(put, order.wanted);
+    put.u64(order.run);
+    put.addresses(&order.coordinators);
+    put.list(ORDERS, MAX_INSTANCES, &order.voters, |put, voter| put_text(put, NAME, voter));
+    put.addresses(&order.source);
+    put.u64(order.max_rate_bytes);
+    put.list(SETTINGS, MAX_SETTINGS, &order.settings, |put, (name, value)| {
+        put_text(put, NAME, name);
+        put.u64(*value);
+    });
+}
+
+fn take_order(take: &mut Take<'_>) -> Result<(Dbid, Order), CodecError> {
+    let dbid = Dbid(take.u16()?);
+    let order = Order {
+        content: take.content()?,
+        instance: take.instance()?,
+        log: take.log()?,
+        segment_bytes: take.u64()?,
+        addresses: take.addresses()?,
+        data_dir: take_text(take, PATH)?,
+        wanted: take_wanted(take)?,
+        run: take.u64()?,
+        coordinators: take.addresses()?,
+        voters: take.list(ORDERS, MAX_INSTANCES, 2, |take| take_text(take, NAME))?,
+        source: take.addresses()?,
+        max_rate_bytes: take.u64()?,
+        settings: take.list(SETTINGS, MAX_SETTINGS, SETTING_BYTES, |take| {
+            Ok((take_text(take, NAME)?, take.u64()?))
+        })?,
+    };
+    Ok((dbid, order))
+}
+
+pub(super) fn encode_ask(ask: &Ask) -> Result<Bytes, CodecError> {
+    let mut put = Put::versioned(VERSION);
+    match ask {
+        Ask::Claim { cluster, host } => {
+            put.u8(1);
+            put.u128(cluster.0);
+            put_text(&mut put, NAME, host);
+        }
+        Ask::Want { cluster, coordinator_epoch, orders } => {
+            put.u8(2);
+            put.u128(cluster.0);
+            put.u64(*coordinator_epoch);
+            put.list(ORDERS, MAX_INSTANCES, orders, |put, (dbid, order)| {
+                put_order(put, *dbid, order);
+            });
+        }
+        Ask::Run { dbid, up } => {
+            put.u8(3);
+            put.u16(dbid.0);
+            put.flag(*up);
+        }
+        Ask::Watch { seen } => {
+            put.u8(4);
+            put.u64(*seen);
+        }
+    }
+    put.done()
+}
+
+pub(super) fn decode_ask(bytes: &[u8]) -> Result<Ask, CodecError> {
+    let mut take = Take::versioned(bytes, VERSION)?;
+    let ask = match take.u8()? {
+        1 => Ask::Claim { cluster: take.cluster()?, host: take_text(&mut take, NAME)? },
+        2 => Ask::Want {
+            cluster: take.cluster()?,
+            coordinator_epoch: take.u64()?,
+            orders: take.list(ORDERS, MAX_INSTANCES, ORDER_BYTES, take_order)?,
+        },
+        3 => Ask::Run { dbid: Dbid(take.u16()?), up: take.flag()? },
+        4 => Ask::Watch { seen: take.u64()? },
+        found => return Err(CodecError::Kind { found }),
+    };
+    take.end()?;
+    Ok(ask)
+}
+
+fn put_process(put: &mut Put, process: &Process) {
+    match process {
+        Process::Stopped => put.u8(1),
+        Process::Starting => put.u8(2),
+        Process::Running { pid } => {
+            put.u8(3);
+            put.u32(*pid);
+        }
+        Process::Rebuilding { done_bytes, total_bytes } => {
+            put.u8(4);
+            put.u64(*done_bytes);
+            put.u64(*total_bytes);
+        }
+        Process::Rebuilt => put.u8(5),
+        Process::Ended { how } => {
+            put.u8(6);
+            put_text(put, HOW, cut(how));
+        }
+        Process::Gone => put.u8(7),
+    }
+}
+
+fn take_process(take: &mut Take<'_>) -> Result<Process, CodecError> {
+    Ok(match take.u8()? {
+        1 => Process::Stopped,
+        2 => Process::Starting,
+        3 => Process::Running { pid: take.u32()? },
+        4 => Process::Rebuilding { done_bytes: take.u64()?, total_bytes: take.u64()? },
+        5 => Process::Rebuilt,
+        6 => Process::Ended { how: take_text(take, HOW)? },
+        7 => Process::Gone,
+        _ => return Err(CodecError::Malformed { what: "an unknown state of a process" }),
+    })
+}
+
+pub(super) fn encode_say(say: &Say) -> Result<Bytes, CodecError> {
+    let mut put = Put::versioned(VERSION);
+    match say {
+        Say::Denied { text } => {
+            put.u8(1);
+            put_text(&mut put, HOW, cut(text));
+        }
+        Say::Taken => put.u8(2),
+        Say::Status { generation, cluster, host, coordinator_epoch, instances } => {
+            put.u8(3);
+            put.u64(*generation);
+            put.u128(cluster.0);
+            put_text(&mut put, NAME, host);
+            put.u64(*coordinator_epoch);
+            put.list(ORDERS, MAX_INSTANCES, instances, |put, seen| {
+                put.u16(seen.dbid.0);
+                put.i32(seen.content.0);
+                put.u128(seen.instance.0);
+                put.u64(seen.run);
+                put_process(put, &seen.process);
+            });
+        }
+    }
+    put.done()
+}
+
+pub(super) fn decode_say(bytes: &[u8]) -> Result<Say, CodecError> {
+    let mut take = Take::versioned(bytes, VERSION)?;
+    let say = match take.u8()? {
+        1 => Say::Denied { text: take_text(&mut take, HOW)? },
+        2 => Say::Taken,
+        3 => Say::Status {
+            generation: take.u64()?,
+            cluster: take.cluster()?,
+            host: take_text(&mut take, NAME)?,
+            coordinator_epoch: take.u64()?,
+            instances: take.list(ORDERS, MAX_INSTANCES, SEEN_BYTES, |take| {
+                Ok(Seen {
+                    dbid: Dbid(take.u16()?),
+                    content: take.content()?,
+                    instance: take.instance()?,
+                    run: take.u64()?,
+                    process: take_process(take)?,
+                })
+            })?,
+        },
+        found => return Err(CodecError::Kind { found }),
+    };
+    take.end()?;
+    Ok(say)
+}
+
+pub(super) fn encode_memory(memory: &Memory) -> Result<Bytes, CodecError> {
+    let mut put = Put::versioned(VERSION);
+    put.u128(memory.cluster.0);
+    put_text(&mut put, NAME, &memory.host);
+    put.u64(memory.coordinator_epoch);
+    let orders: Vec<_> = memory.orders.iter().collect();
+    put.list(ORDERS, MAX_INSTANCES, &orders, |put, (dbid, order)| put_order(put, **dbid, order));
+    let done: Vec<_> = memory.done.iter().collect();
+    put.list(ORDERS, MAX_INSTANCES, &done, |put, (dbid, run)| {
+        put.u16(dbid.0);
+        put.u64(**run);
+    });
+    put.done()
+}
+
+pub(super) fn decode_memory(bytes: &[u8]) -> Result<Memory, CodecError> {
+    let mut take = Take::versioned(bytes, VERSION)?;
+    let cluster = take.cluster()?;
+    let host = take_text(&mut take, NAME)?;
+    let coordinator_epoch = take.u64()?;
+    let orders = take.list(ORDERS, MAX_INSTANCES, ORDER_BYTES, take_order)?;
+    let done = take
+        .list(ORDERS, MAX_INSTANCES, SETTING_BYTES, |take| Ok((Dbid(take.u16()?), take.u64()?)))?;
+    take.end()?;
+    let (orders, done): (BTreeMap<_, _>, BTreeMap<_, _>) =
+        (orders.into_iter().collect(), done.into_iter().collect());
+    Ok(Memory { cluster, host, coordinator_epoch, orders, done })
+}

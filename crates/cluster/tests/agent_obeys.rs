@@ -1,0 +1,307 @@
+//! The agent of a host: what it carries out, how often, and on whose word.
+#![expect(clippy::unwrap_used, reason = "helpers of tests are tests")]
+
+mod support;
+
+use outrigger_cluster::agent::{Agent, Ask, In, Memory, Order, Out, Process, Say};
+use outrigger_cluster::catalog::tables::{Dbid, Rebuild, Wanted};
+use outrigger_wal::{ClusterId, ContentId, InstanceId, LogId};
+use support::CLUSTER;
+
+const ONE: Dbid = Dbid(2);
+
+fn order(wanted: Wanted, run: u64) -> Order {
+    Order {
+        content: ContentId(0),
+        instance: InstanceId(0xA),
+        log: LogId(1),
+        segment_bytes: 1 << 20,
+        addresses: vec!["127.0.0.2:7001".to_owned()],
+        data_dir: "/data/gpseg0".to_owned(),
+        wanted,
+        run,
+        coordinators: vec!["127.0.0.1:7000".to_owned()],
+        voters: Vec::new(),
+        source: Vec::new(),
+        max_rate_bytes: 0,
+        settings: vec![("copy_grace_ms".to_owned(), 500)],
+    }
+}
+
+/// An agent, its disk, and what it asked of processes.
+struct Host {
+    agent: Agent,
+    /// What a crash would find.
+    disk: Memory,
+    unsaved: Vec<(u64, Memory)>,
+    asked: Vec<String>,
+    said: Vec<(u64, Say)>,
+    op: u64,
+}
+
+impl Host {
+    fn new() -> Self {
+        Self::with(Memory::default())
+    }
+
+    fn with(disk: Memory) -> Self {
+        let agent = Agent::new(disk.clone());
+        let (unsaved, asked, said) = (Vec::new(), Vec::new(), Vec::new());
+        Self { agent, disk, unsaved, asked, said, op: 0 }
+    }
+
+    fn claimed() -> Self {
+        let mut host = Self::new();
+        host.ask(Ask::Claim { cluster: CLUSTER, host: "sdw1".to_owned() });
+        host
+    }
+
+    fn take(&mut self, out: Vec<Out>) {
+        for out in out {
+            match out {
+                Out::Save { number, memory } => self.unsaved.push((number, memory)),
+                Out::Start { dbid, order } => {
+                    self.asked.push(format!("start {dbid} {:?}", order.wanted));
+                }
+                Out::Stop { dbid } => self.asked.push(format!("stop {dbid}")),
+                Out::Remove { dbid, .. } => self.asked.push(format!("remove {dbid}")),
+                Out::Say { op, say } => self.said.push((op, say)),
+            }
+        }
+    }
+
+    fn step(&mut self, event: In) {
+        let mut out = Vec::new();
+        self.agent.step(event, &mut out);
+        self.take(out);
+    }
+
+    fn save(&mut self) {
+        while !self.unsaved.is_empty() {
+            let (number, memory) = self.unsaved.remove(0);
+            self.disk = Agent::decode(&Agent::encode(&memory).unwrap()).unwrap();
+            self.step(In::Saved { number });
+        }
+    }
+
+    fn ask_unsaved(&mut self, ask: Ask) -> u64 {
+        self.op += 1;
+        let ask = Ask::decode(&ask.encode().unwrap()).unwrap();
+        self.step(In::Ask { op: self.op, ask });
+        self.op
+    }
+
+    fn ask(&mut self, ask: Ask) -> Option<Say> {
+        let op = self.ask_unsaved(ask);
+        self.save();
+        let at = self.said.iter().position(|(of, _)| *of == op)?;
+        let say = self.said.remove(at).1;
+        Some(Say::decode(&say.encode().unwrap()).unwrap())
+    }
+
+    fn want(&mut self, epoch: u64, wanted: Wanted, run: u64) -> Option<Say> {
+        let orders = vec![(ONE, order(wanted, run))];
+        self.ask(Ask::Want { cluster: CLUSTER, coordinator_epoch: epoch, orders })
+    }
+
+    fn asked(&mut self) -> Vec<String> {
+        std::mem::take(&mut self.asked)
+    }
+
+    fn process(&mut self) -> Process {
+        match self.agent.status() {
+            Say::Status { instances, .. } => instances.first().unwrap().process.clone(),
+            say => panic!("{say:?}"),
+        }
+    }
+}
+
+fn ended(good: bool) -> In {
+    In::Ended { dbid: ONE, how: "signal 9".to_owned(), good }
+}
+
+#[test]
+fn an_order_is_carried_out_once_however_often_it_comes() {
+    let mut host = Host::claimed();
+    assert_eq!(host.want(3, Wanted::New, 1), Some(Say::Taken));
+    assert_eq!(host.asked(), ["start 2 New"]);
+    host.step(In::Runs { dbid: ONE, pid: 77 });
+    for _ in 0..3 {
+        assert_eq!(host.want(3, Wanted::New, 1), Some(Say::Taken));
+    }
+    assert!(host.asked().is_empty());
+    assert_eq!(host.process(), Process::Running { pid: 77 });
+}
+
+#[test]
+fn an_instance_that_ends_by_itself_stays_down_until_it_is_wanted_again() {
+    let mut host = Host::claimed();
+    host.want(3, Wanted::Up, 1);
+    host.step(In::Runs { dbid: ONE, pid: 77 });
+    host.step(ended(false));
+    host.save();
+    host.want(3, Wanted::Up, 1);
+    assert_eq!(host.asked(), ["start 2 Up"]);
+    assert_eq!(host.process(), Process::Ended { how: "signal 9".to_owned() });
+    host.want(3, Wanted::Up, 2);
+    assert_eq!(host.asked(), ["start 2 Up"]);
+}
+
+#[test]
+fn a_late_order_of_a_lower_number_changes_nothing() {
+    let mut host = Host::claimed();
+    host.want(3, Wanted::Up, 4);
+    host.step(In::Runs { dbid: ONE, pid: 77 });
+    host.asked();
+    assert_eq!(host.want(3, Wanted::Down, 3), Some(Say::Taken));
+    assert!(host.asked().is_empty());
+}
+
+#[test]
+fn a_coordinator_of_a_lower_epoch_commands_nothing() {
+    let mut host = Host::claimed();
+    host.want(5, Wanted::Up, 1);
+    host.asked();
+    let Some(Say::Denied { text }) = host.want(4, Wanted::Gone, 9) else { panic!() };
+    assert!(text.contains("epoch 5"), "{text}");
+    assert!(host.asked().is_empty());
+    // Also after the agent was killed.
+    let mut host = Host::with(host.disk.clone());
+    assert!(matches!(host.want(4, Wanted::Gone, 9), Some(Say::Denied { .. })));
+}
+
+#[test]
+fn another_cluster_and_an_unclaimed_agent_are_refused() {
+    let mut host = Host::new();
+    assert!(matches!(host.want(3, Wanted::Up, 1), Some(Say::Denied { .. })));
+    host.ask(Ask::Claim { cluster: CLUSTER, host: "sdw1".to_owned() });
+    let orders = vec![(ONE, order(Wanted::Up, 1))];
+    let foreign = Ask::Want { cluster: ClusterId(9), coordinator_epoch: 9, orders };
+    assert!(matches!(host.ask(foreign), Some(Say::Denied { .. })));
+    let claim = |cluster, host: &str| Ask::Claim { cluster, host: host.to_owned() };
+    assert!(matches!(host.ask(claim(ClusterId(9), "sdw1")), Some(Say::Denied { .. })));
+    assert!(matches!(host.ask(claim(CLUSTER, "sdw2")), Some(Say::Denied { .. })));
+    assert_eq!(host.ask(claim(CLUSTER, "sdw1")), Some(Say::Taken));
+    assert!(host.asked().is_empty());
+}
+
+#[test]
+fn nothing_is_answered_or_carried_out_before_it_is_durable() {
+    let mut host = Host::claimed();
+    let orders = vec![(ONE, order(Wanted::Up, 1))];
+    host.ask_unsaved(Ask::Want { cluster: CLUSTER, coordinator_epoch: 3, orders });
+    assert!(host.said.is_empty() && host.asked.is_empty());
+    host.save();
+    assert_eq!(host.said.len(), 1);
+    assert_eq!(host.asked(), ["start 2 Up"]);
+}
+
+#[test]
+fn an_agent_that_was_killed_goes_on_where_it_was() {
+    let mut host = Host::claimed();
+    host.want(3, Wanted::Up, 1);
+    host.step(In::Runs { dbid: ONE, pid: 77 });
+    host.save();
+    // Its instance lives on: it is found, and nothing is started.
+    let mut again = Host::with(host.disk.clone());
+    let mut out = Vec::new();
+    again.agent.begin(&[(ONE, 77)], &mut out);
+    again.take(out);
+    assert!(again.asked().is_empty());
+    assert_eq!(again.process(), Process::Running { pid: 77 });
+    // Its instance ended meanwhile: it stays down.
+    let mut again = Host::with(host.disk.clone());
+    let mut out = Vec::new();
+    again.agent.begin(&[], &mut out);
+    again.take(out);
+    assert!(again.asked().is_empty());
+    assert!(matches!(again.process(), Process::Ended { .. }));
+}
+
+#[test]
+fn an_order_that_was_durable_and_not_carried_out_is_carried_out_after_a_kill() {
+    let mut host = Host::claimed();
+    let orders = vec![(ONE, order(Wanted::Up, 1))];
+    host.ask_unsaved(Ask::Want { cluster: CLUSTER, coordinator_epoch: 3, orders });
+    let (_, memory) = host.unsaved.remove(0);
+    let mut again = Host::with(memory);
+    let mut out = Vec::new();
+    again.agent.begin(&[], &mut out);
+    again.take(out);
+    assert_eq!(again.asked(), ["start 2 Up"]);
+}
+
+#[test]
+fn a_running_instance_is_stopped_before_it_is_made_anew_and_started_behind_that() {
+    let mut host = Host::claimed();
+    host.want(3, Wanted::Up, 1);
+    host.step(In::Runs { dbid: ONE, pid: 77 });
+    host.save();
+    host.asked();
+    host.want(3, Wanted::Rebuild(Rebuild::Full), 2);
+    assert_eq!(host.asked(), ["stop 2"]);
+    host.step(ended(true));
+    host.save();
+    assert_eq!(host.asked(), ["start 2 Rebuild(Full)"]);
+    host.step(In::Rebuilding { dbid: ONE, done_bytes: 5, total_bytes: 10 });
+    assert_eq!(host.process(), Process::Rebuilding { done_bytes: 5, total_bytes: 10 });
+    host.step(ended(true));
+    host.save();
+    assert_eq!(host.asked(), ["start 2 Up"]);
+    host.step(In::Runs { dbid: ONE, pid: 78 });
+    host.save();
+    assert_eq!(host.process(), Process::Running { pid: 78 });
+}
+
+#[test]
+fn a_rebuild_that_fails_starts_nothing() {
+    let mut host = Host::claimed();
+    host.want(3, Wanted::Rebuild(Rebuild::Full), 1);
+    assert_eq!(host.asked(), ["start 2 Rebuild(Full)"]);
+    host.step(In::Rebuilding { dbid: ONE, done_bytes: 5, total_bytes: 10 });
+    host.step(ended(false));
+    host.save();
+    assert!(host.asked().is_empty());
+    assert!(matches!(host.process(), Process::Ended { .. }));
+}
+
+#[test]
+fn what_is_gone_is_stopped_and_removed_once() {
+    let mut host = Host::claimed();
+    host.want(3, Wanted::Up, 1);
+    host.step(In::Runs { dbid: ONE, pid: 77 });
+    host.save();
+    host.want(3, Wanted::Gone, 2);
+    host.step(ended(true));
+    host.save();
+    host.step(In::Removed { dbid: ONE });
+    host.save();
+    host.want(3, Wanted::Gone, 2);
+    assert_eq!(host.asked(), ["start 2 Up", "stop 2", "remove 2"]);
+    assert_eq!(host.process(), Process::Gone);
+}
+
+#[test]
+fn a_watcher_is_told_when_something_changes_and_not_before() {
+    let mut host = Host::claimed();
+    host.want(3, Wanted::Up, 1);
+    let Some(Say::Status { generation, .. }) = host.ask(Ask::Watch { seen: 0 }) else { panic!() };
+    assert_eq!(host.ask(Ask::Watch { seen: generation }), None);
+    host.step(In::Runs { dbid: ONE, pid: 77 });
+    let (_, say) = host.said.pop().unwrap();
+    let Say::Status { generation: later, instances, .. } = say else { panic!() };
+    assert!(later > generation);
+    assert_eq!(instances[0].process, Process::Running { pid: 77 });
+}
+
+#[test]
+fn an_administrator_runs_coordinators_and_no_instance_of_data() {
+    let mut host = Host::claimed();
+    host.want(3, Wanted::Up, 1);
+    assert!(matches!(host.ask(Ask::Run { dbid: ONE, up: false }), Some(Say::Denied { .. })));
+    let orders = vec![(Dbid(1), Order { content: ContentId(-1), ..order(Wanted::Down, 7) })];
+    host.ask(Ask::Want { cluster: CLUSTER, coordinator_epoch: 3, orders });
+    host.asked();
+    assert_eq!(host.ask(Ask::Run { dbid: Dbid(1), up: true }), Some(Say::Taken));
+    assert_eq!(host.asked(), ["start 1 Up"]);
+}
