@@ -17,7 +17,7 @@ use std::time::Duration;
 use clap::{Args, Parser, Subcommand};
 use outrigger_wal::ContentId;
 
-use crate::config::{CoordinatorConfig, InstanceConfig, Keyed, key_help};
+use crate::config::{AgentConfig, CoordinatorConfig, InstanceConfig, Keyed, key_help};
 use crate::error::{Error, Verdict};
 
 /// A mirrored write-ahead log, and the servers around it.
@@ -35,6 +35,9 @@ pub(crate) struct Arguments {
 
 #[derive(Debug, Subcommand)]
 enum Verb {
+    /// Run the agent of a host: it starts and watches the host's instances, and votes
+    #[command(after_long_help = key_help(AgentConfig::KEYS))]
+    Agent(process::Agent),
     /// Run the coordinator of a cluster
     #[command(after_long_help = key_help(CoordinatorConfig::KEYS))]
     Coordinator(process::Process),
@@ -115,6 +118,7 @@ fn seconds(text: &str) -> Result<f64, String> {
 /// What it could not do.
 pub(crate) fn run(arguments: Arguments) -> Result<Verdict, Error> {
     match arguments.verb {
+        Verb::Agent(agent) => agent.run(),
         Verb::Coordinator(process) => process.coordinator(),
         Verb::Instance(process) => process.instance(),
         Verb::Promote(promote) => promote.run(),

@@ -1,10 +1,10 @@
-//! `outrigger coordinator` and `outrigger instance`.
+//! `outrigger agent`, `outrigger coordinator` and `outrigger instance`.
 
 use std::path::PathBuf;
 
 use clap::Args;
 
-use crate::config::{self, CoordinatorConfig, InstanceConfig};
+use crate::config::{self, AgentConfig, CoordinatorConfig, InstanceConfig};
 use crate::error::{Error, Verdict};
 use crate::output;
 use crate::process::{self, Begin};
@@ -20,6 +20,25 @@ pub(super) struct Process {
     /// End when the process with this id, which started this one, ends
     #[arg(long, value_name = "PID", hide = true)]
     die_with: Option<u32>,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct Agent {
+    /// The configuration, in TOML
+    #[arg(long, value_name = "FILE")]
+    config: PathBuf,
+    /// End, with all instances and however it comes, when the process with this id ends, which started this one
+    #[arg(long, value_name = "PID", hide = true)]
+    die_with: Option<u32>,
+}
+
+impl Agent {
+    pub(super) fn run(self) -> Result<Verdict, Error> {
+        let config: AgentConfig = config::read(&self.config)?;
+        self.die_with.map_or(Ok(()), process::stop::die_with)?;
+        output::log_to_stderr(&config.log)?;
+        process::agent::run(&config, self.die_with.is_some())
+    }
 }
 
 impl Process {

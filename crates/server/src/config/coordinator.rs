@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use serde::Deserialize;
 
-use super::{Key, Keyed, instance};
+use super::{IdentityConfig, Key, Keyed, instance};
 
 /// What a coordinator is started with.
 #[derive(Clone, PartialEq, Eq, Debug, Deserialize)]
@@ -14,6 +14,18 @@ pub(crate) struct CoordinatorConfig {
     pub(crate) data_dir: PathBuf,
     /// The address, `host:port`, on which instances, clients and operators are answered.
     pub(crate) listen: String,
+    /// The addresses that others are told; empty: `listen`.
+    #[serde(default)]
+    pub(crate) advertise: Vec<String>,
+    /// Who it is, where its agent says it.
+    #[serde(default)]
+    pub(crate) identity: Option<IdentityConfig>,
+    /// The agents that vote on who coordinates; none: it stands alone.
+    #[serde(default)]
+    pub(crate) voters: Vec<String>,
+    /// Where coordinators are: its own address and its standby's.
+    #[serde(default)]
+    pub(crate) coordinators: Vec<String>,
     /// Which log lines are written to standard error.
     #[serde(default = "instance::log")]
     pub(crate) log: String,
@@ -34,6 +46,31 @@ impl Keyed for CoordinatorConfig {
             meaning: "where instances, clients and operators are answered; port 0 takes a free one",
         },
         Key {
+            name: "advertise",
+            unit: "list of host:port",
+            default: "[]",
+            meaning: "the addresses that others are told, in order of preference; none: `listen`",
+        },
+        Key {
+            name: "identity",
+            unit: "table",
+            default: "none",
+            meaning: "cluster, content, instance and log, given by its agent; without it `--init` founds a cluster \
+                      of its own, without agents",
+        },
+        Key {
+            name: "voters",
+            unit: "list of host:port",
+            default: "[]",
+            meaning: "the agents that vote on who coordinates, in their fixed order; none: it stands alone",
+        },
+        Key {
+            name: "coordinators",
+            unit: "list of host:port",
+            default: "[]",
+            meaning: "where coordinators are: its own address and its standby's",
+        },
+        Key {
             name: "log",
             unit: "level",
             default: "\"info\"",
@@ -42,6 +79,14 @@ impl Keyed for CoordinatorConfig {
     ];
 
     fn check(&self) -> Result<(), (&'static str, String)> {
-        instance::check_address("listen", &self.listen)
+        instance::check_address("listen", &self.listen)?;
+        let lists = [
+            ("advertise", &self.advertise),
+            ("voters", &self.voters),
+            ("coordinators", &self.coordinators),
+        ];
+        lists.into_iter().try_for_each(|(key, list)| {
+            list.iter().try_for_each(|address| instance::check_address(key, address))
+        })
     }
 }

@@ -5,7 +5,8 @@ use std::path::PathBuf;
 use outrigger_wal::format::{DEFAULT_SEGMENT_BYTES, is_segment_bytes};
 use serde::Deserialize;
 
-use super::{Key, Keyed};
+use super::identity::one_or_more;
+use super::{IdentityConfig, Key, Keyed};
 
 /// What an instance is started with.
 #[derive(Clone, PartialEq, Eq, Debug, Deserialize)]
@@ -18,8 +19,12 @@ pub(crate) struct InstanceConfig {
     /// The addresses that others are told; empty: `listen`.
     #[serde(default)]
     pub(crate) advertise: Vec<String>,
-    /// The coordinator's address, `host:port`.
-    pub(crate) coordinator: String,
+    /// The coordinator's address, `host:port`, and the standby's.
+    #[serde(deserialize_with = "one_or_more")]
+    pub(crate) coordinator: Vec<String>,
+    /// Who it is, where its agent says it.
+    #[serde(default)]
+    pub(crate) identity: Option<IdentityConfig>,
     /// The content that it serves; used by `--init` only.
     #[serde(default)]
     pub(crate) content: u16,
@@ -97,9 +102,16 @@ impl Keyed for InstanceConfig {
         },
         Key {
             name: "coordinator",
-            unit: "host:port",
+            unit: "host:port, or a list",
             default: "",
-            meaning: "where the coordinator listens",
+            meaning: "where the coordinator listens, and its standby: whichever serves is asked",
+        },
+        Key {
+            name: "identity",
+            unit: "table",
+            default: "none",
+            meaning: "cluster, content, instance and log, given by its agent; without it `--init` asks the \
+                      coordinator for a place",
         },
         Key {
             name: "content",
@@ -156,7 +168,10 @@ impl Keyed for InstanceConfig {
 
     fn check(&self) -> Result<(), (&'static str, String)> {
         check_address("listen", &self.listen)?;
-        check_address("coordinator", &self.coordinator)?;
+        if self.coordinator.is_empty() {
+            return Err(("coordinator", "no address is given".to_owned()));
+        }
+        self.coordinator.iter().try_for_each(|address| check_address("coordinator", address))?;
         self.advertise.iter().try_for_each(|address| check_address("advertise", address))?;
         if !is_segment_bytes(self.segment_bytes) {
             let cause = format!("{} is not a power of two from 1 MiB to 1 GiB", self.segment_bytes);
@@ -184,7 +199,7 @@ pub(super) fn check_address(
     }
 }
 
-fn check_range(
+pub(super) fn check_range(
     key: &'static str,
     found: u64,
     least: u64,

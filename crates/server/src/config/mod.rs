@@ -5,7 +5,9 @@
 //! compares them). Units are the last part of a name: `_ms`, `_bytes`.
 //! Not here: what only one command needs, which are its options.
 
+mod agent;
 mod coordinator;
+mod identity;
 mod instance;
 mod keys;
 #[cfg(test)]
@@ -19,7 +21,9 @@ use serde::de::DeserializeOwned;
 
 use crate::error::Error;
 
+pub(crate) use agent::AgentConfig;
 pub(crate) use coordinator::CoordinatorConfig;
+pub(crate) use identity::IdentityConfig;
 pub(crate) use instance::InstanceConfig;
 pub(crate) use keys::{Key, key_help};
 

@@ -45,14 +45,14 @@ impl Remote {
     }
 
     /// Keeps up a connection to the coordinator until the dialer is dropped. Within a tokio runtime.
-    pub(super) fn connect(self: &Arc<Self>, coordinator: String) -> Dialer {
+    pub(super) fn connect(self: &Arc<Self>, coordinators: Vec<String>) -> Dialer {
         let me = Arc::downgrade(self);
         let on_event = Arc::new(move |event| {
             if let Some(me) = Weak::upgrade(&me) {
                 me.heard(event);
             }
         });
-        dial(vec![coordinator], Settings::default(), on_event)
+        dial(coordinators, Settings::default(), on_event)
     }
 
     fn heard(&self, event: PeerEvent) {

@@ -85,7 +85,7 @@ pub(crate) fn run(config: &CoordinatorConfig, begin: Begin) -> Result<Verdict, E
 /// Makes the data directory.
 fn new(config: &CoordinatorConfig) -> Result<(), Error> {
     let dir = &config.data_dir;
-    let Some(instance) = init::begin(dir)? else { return Ok(()) };
+    let Some(instance) = init::begin(dir, None)? else { return Ok(()) };
     init::make(&dir.join(STORE))?;
     let identity = Identity {
         cluster: ClusterId(init::random()?),

@@ -23,12 +23,12 @@ const NEWBORN: &str = "newborn";
 /// What is made before the control file is, and holds nothing that anybody was promised until then.
 const UNFINISHED: [&str; 3] = ["wal", "store", "control-new"];
 
-/// Begins to make an instance: the directory, and who it will be, the one of an earlier try or a new
+/// Begins to make an instance: the directory, and who it will be: `wanted`, the one of an earlier try, or a new
 /// one. `None`: an earlier try came to its end, and was interrupted behind it.
 ///
 /// # Errors
 /// The directory holds something else, is in use, or cannot be made or read; no random numbers.
-pub(super) fn begin(dir: &Path) -> Result<Option<InstanceId>, Error> {
+pub(super) fn begin(dir: &Path, wanted: Option<InstanceId>) -> Result<Option<InstanceId>, Error> {
     make(dir)?;
     let unreadable = |cause| Error::file("cannot be read", dir, cause);
     let _lock = DirLock::acquire(dir)?;
@@ -36,6 +36,15 @@ pub(super) fn begin(dir: &Path) -> Result<Option<InstanceId>, Error> {
     let newborn: Option<InstanceId> = newborn.and_then(|text| text.trim().parse().ok());
     if newborn.is_some() && has_control_file(dir)? {
         return Ok(None);
+    }
+    if let (Some(wanted), Some(newborn)) = (wanted, newborn)
+        && wanted != newborn
+    {
+        return Err(Error::Path {
+            path: dir.to_owned(),
+            cause: format!("another instance, {newborn}, was begun here"),
+            advice: "remove the directory, or give another one",
+        });
     }
     for entry in fs::read_dir(dir).map_err(unreadable)? {
         let name = entry.map_err(unreadable)?.file_name();
@@ -49,7 +58,10 @@ pub(super) fn begin(dir: &Path) -> Result<Option<InstanceId>, Error> {
         }
     }
     let Some(id) = newborn else {
-        let id = InstanceId(random()?);
+        let id = match wanted {
+            Some(wanted) => wanted,
+            None => InstanceId(random()?),
+        };
         let path = dir.join(NEWBORN);
         return match write(&path, &format!("{id}\n")).and_then(|()| sync(dir)) {
             Ok(()) => Ok(Some(id)),

@@ -144,7 +144,18 @@ fn open(config: &InstanceConfig, listen: &str) -> Result<Running, Error> {
 /// Makes the data directory: a place at the coordinator, then identity and log.
 async fn new(config: &InstanceConfig, listen: &str) -> Result<(), Error> {
     let dir = &config.data_dir;
-    let Some(instance) = init::begin(dir)? else { return Ok(()) };
+    let told = config.identity;
+    let Some(instance) = init::begin(dir, told.map(|told| told.instance))? else { return Ok(()) };
+    if let Some(told) = told {
+        let identity = Identity {
+            cluster: told.cluster,
+            content: ContentId(told.content),
+            instance,
+            log: told.log,
+            segment_bytes: config.segment_bytes,
+        };
+        return Replica::init(dir, identity).map_err(|error| replica(dir, error));
+    }
     let registration = Registration {
         content: ContentId(i32::from(config.content)),
         instance,
@@ -165,13 +176,15 @@ async fn new(config: &InstanceConfig, listen: &str) -> Result<(), Error> {
 async fn register(config: &InstanceConfig, mut wanted: Registration) -> Result<Place, Error> {
     let until = Instant::now() + INIT_PATIENCE;
     // The first instance of a content chooses; the others take what there is.
-    if let Ok(place) = operator::look_up(&config.coordinator, wanted.content, ASK_PATIENCE).await {
+    let mut coordinators = config.coordinator.iter().cycle();
+    let mut next = || coordinators.next().map(String::as_str).unwrap_or_default();
+    if let Ok(place) = operator::look_up(next(), wanted.content, ASK_PATIENCE).await {
         wanted.segment_bytes = place.segment_bytes;
     }
     let content = wanted.content;
     let request = Request::Register(wanted);
     loop {
-        match operator::ask(&config.coordinator, &request, ASK_PATIENCE).await {
+        match operator::ask(next(), &request, ASK_PATIENCE).await {
             Ok(Answer::Registered(place)) => return Ok(place),
             Ok(Answer::Denied { text }) => return Err(Error::Refused { content, text }),
             Ok(_) => {
@@ -184,8 +197,12 @@ async fn register(config: &InstanceConfig, mut wanted: Registration) -> Result<P
     }
 }
 
-/// Tells the coordinator where this instance is now, until it knows; never ends.
+/// Tells the coordinator where this instance is now, until it knows; never ends. An agent's instance is where
+/// the coordinator told the agent to start it.
 async fn keep_registered(config: &InstanceConfig, copy: &Running) {
+    if config.identity.is_some() {
+        return std::future::pending().await;
+    }
     let listen = copy.replica.local_addr().to_string();
     let request = Request::Register(Registration {
         content: copy.identity.content,
@@ -193,8 +210,8 @@ async fn keep_registered(config: &InstanceConfig, copy: &Running) {
         addresses: addresses(config, &listen),
         segment_bytes: copy.identity.segment_bytes,
     });
-    loop {
-        match operator::ask_once(&config.coordinator, &request, ASK_PATIENCE).await {
+    for coordinator in config.coordinator.iter().cycle() {
+        match operator::ask_once(coordinator, &request, ASK_PATIENCE).await {
             Ok(Answer::Registered(_)) => break,
             Ok(Answer::Denied { text }) => {
                 tracing::warn!(%text, "the coordinator does not take this instance's address");

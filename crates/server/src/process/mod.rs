@@ -3,12 +3,14 @@
 //! # Layout
 //! - [`coordinator`]: the catalog, and whoever asks it
 //! - [`instance`]: one copy of one content, and its clients
+//! - [`agent`]: a host's agent, and its child processes
 //! - [`authority`]: how an instance asks the coordinator
 //! - [`init`]: making a data directory
 //! - `stop`: which signals end them
 //!
 //! Not here: what they decide (cluster, replica).
 
+pub(crate) mod agent;
 mod authority;
 pub(crate) mod coordinator;
 mod init;

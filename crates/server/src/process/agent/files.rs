@@ -1,0 +1,117 @@
+//! The configuration files that an agent starts its instances with.
+//!
+//! Guarantees: everything in them follows from the order. Not here: what the keys mean (config).
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use outrigger_cluster::agent::Order;
+use outrigger_cluster::catalog::tables::Dbid;
+
+use crate::error::Error;
+
+/// Writes the configuration of an instance; returns its path.
+pub(super) fn write(
+    folder: &Path,
+    dbid: Dbid,
+    cluster: outrigger_wal::ClusterId,
+    order: &Order,
+    log: &str,
+) -> Result<PathBuf, Error> {
+    let path = folder.join(format!("{dbid}.toml"));
+    let failed = |cause| Error::file("cannot be written", &path, cause);
+    fs::create_dir_all(folder).map_err(failed)?;
+    fs::write(&path, text(cluster, order, log)).map_err(failed)?;
+    Ok(path)
+}
+
+fn text(cluster: outrigger_wal::ClusterId, order: &Order, log: &str) -> String {
+    let mut text = String::from("# Written by the agent at each start: changes are lost.\n");
+    let mut key = |name: &str, value: String| text.push_str(&format!("{name} = {value}\n"));
+    let listen = order.addresses.first().cloned().unwrap_or_default();
+    key("data_dir", quoted(&order.data_dir));
+    key("listen", quoted(&listen));
+    key("advertise", list(&order.addresses));
+    let identity = format!(
+        "{{ cluster = {}, content = {}, instance = {}, log = {} }}",
+        quoted(&cluster.to_string()),
+        order.content.0,
+        quoted(&order.instance.to_string()),
+        quoted(&order.log.to_string()),
+    );
+    key("identity", identity);
+    if order.content.0 < 0 {
+        key("coordinators", list(&order.coordinators));
+        key("voters", list(&order.voters));
+    } else {
+        key("coordinator", list(&order.coordinators));
+        key("segment_bytes", order.segment_bytes.to_string());
+    }
+    for (name, value) in &order.settings {
+        key(name, value.to_string());
+    }
+    key("log", quoted(log));
+    text
+}
+
+/// A TOML string.
+fn quoted(text: &str) -> String {
+    toml::Value::String(text.to_owned()).to_string()
+}
+
+fn list(texts: &[String]) -> String {
+    let quoted: Vec<_> = texts.iter().map(|text| quoted(text)).collect();
+    format!("[{}]", quoted.join(", "))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use outrigger_cluster::catalog::tables::Wanted;
+    use outrigger_wal::{ClusterId, ContentId, InstanceId, LogId};
+
+    fn order(content: i32) -> Order {
+        Order {
+            content: ContentId(content),
+            instance: InstanceId(0xA),
+            log: LogId(0xB),
+            segment_bytes: 1 << 20,
+            addresses: vec!["127.0.0.2:7001".to_owned(), "127.0.1.2:7001".to_owned()],
+            data_dir: "/data/with \"quotes\"".to_owned(),
+            wanted: Wanted::Up,
+            run: 1,
+            coordinators: vec!["127.0.0.1:7000".to_owned(), "127.0.0.2:7000".to_owned()],
+            voters: vec!["127.0.0.1:6900".to_owned()],
+            source: Vec::new(),
+            max_rate_bytes: 0,
+            settings: vec![("copy_grace_ms".to_owned(), 300)],
+        }
+    }
+
+    #[test]
+    fn an_instance_can_be_started_with_what_is_written() -> Result<(), Box<dyn std::error::Error>> {
+        let folder = tempfile::tempdir()?;
+        let path = write(folder.path(), Dbid(2), ClusterId(0xC), &order(3), "warn")?;
+        let config: crate::config::InstanceConfig = crate::config::read(&path)?;
+        assert_eq!(config.data_dir, PathBuf::from("/data/with \"quotes\""));
+        assert_eq!(config.coordinator.len(), 2);
+        assert_eq!(config.copy_grace_ms, 300);
+        assert_eq!(config.advertise.len(), 2);
+        let identity = config.identity.ok_or("no identity")?;
+        assert_eq!(identity.instance, InstanceId(0xA));
+        assert_eq!(identity.content, 3);
+        Ok(())
+    }
+
+    #[test]
+    fn a_coordinator_can_be_started_with_what_is_written() -> Result<(), Box<dyn std::error::Error>>
+    {
+        let folder = tempfile::tempdir()?;
+        let order = Order { settings: Vec::new(), ..order(-1) };
+        let path = write(folder.path(), Dbid(1), ClusterId(0xC), &order, "warn")?;
+        let config: crate::config::CoordinatorConfig = crate::config::read(&path)?;
+        assert_eq!(config.voters, ["127.0.0.1:6900"]);
+        assert_eq!(config.identity.ok_or("no identity")?.log, LogId(0xB));
+        Ok(())
+    }
+}

@@ -1,0 +1,160 @@
+//! The agent of a host as a process: its instances are child processes, its memory is a file.
+//!
+//! One task steps the machine; the network, the threads that wait for processes and the disk put events into its
+//! queue. Guarantees: what is told to the machine as saved is durable; instances outlive an agent that is
+//! killed, and are found again; SIGTERM and Ctrl-C end the instances in order first.
+//! Not here: what is carried out when (`outrigger_cluster::agent`).
+//!
+//! # Layout
+//! - `children`: the processes
+//! - `files`: their configurations
+//! - `door`: whoever asks
+
+mod children;
+mod door;
+mod files;
+
+use std::time::{Duration, Instant};
+
+use outrigger_cluster::agent::{Agent, In, Memory, Out};
+use outrigger_cluster::slots::{FileSlots, Kind, Saved};
+use outrigger_wal::disk::lock::DirLock;
+use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
+
+use self::children::Children;
+use self::door::Door;
+use super::stop::{Signals, Stop};
+use super::{announce, ended, init};
+use crate::config::AgentConfig;
+use crate::error::{Error, Verdict};
+
+/// A watcher is answered after so long, changed or not.
+const WATCH_TIME: Duration = Duration::from_secs(1);
+
+/// What happens to an agent.
+pub(super) enum Heard {
+    /// For the machine.
+    Machine(In),
+}
+
+/// Runs an agent until it is told to stop. `leash`: its instances die with it.
+///
+/// # Errors
+/// Why it could not start, or failed.
+pub(crate) fn run(config: &AgentConfig, leash: bool) -> Result<Verdict, Error> {
+    let runtime = super::runtime()?;
+    let _within = runtime.enter();
+    let mut signals = Signals::new()?;
+    let dir = &config.data_dir;
+    init::make(dir)?;
+    let _lock = DirLock::acquire(dir)?;
+    let failed = |error| Error::Catalog { dir: dir.clone(), error };
+    let slots = Box::new(FileSlots::new(dir, "agent"));
+    let (saved, body) = Saved::open(slots, Kind::Agent).map_err(failed)?;
+    let memory = match body {
+        None => Memory::default(),
+        Some(body) => Agent::decode(&body).map_err(|cause| {
+            failed(outrigger_cluster::Error::Content { place: saved.place(), cause })
+        })?,
+    };
+    let (events, queue) = unbounded_channel();
+    let children = Children::new(config, leash, events.clone());
+    let mut desk = Desk { machine: Agent::new(memory), saved, children, door: None };
+    runtime.block_on(async {
+        let door = Door::open(&config.listen, events).await?;
+        announce(door.local_addr());
+        desk.door = Some(door);
+        desk.begin()?;
+        let stop = desk.work(queue, &mut signals).await?;
+        desk.children.stop_all(config.stop_timeout_ms).await;
+        ended(stop)
+    })
+}
+
+struct Desk {
+    machine: Agent,
+    saved: Saved,
+    children: Children,
+    door: Option<Door>,
+}
+
+impl Desk {
+    fn begin(&mut self) -> Result<(), Error> {
+        let memory = self.machine.memory();
+        self.children.work_for(memory.cluster);
+        let found = self.children.find(&memory.orders);
+        let mut out = Vec::new();
+        self.machine.begin(&found, &mut out);
+        self.perform(out)
+    }
+
+    async fn work(
+        &mut self,
+        mut queue: UnboundedReceiver<Heard>,
+        signals: &mut Signals,
+    ) -> Result<Stop, Error> {
+        let mut told = Instant::now();
+        loop {
+            let wait = WATCH_TIME.saturating_sub(told.elapsed()).min(self.children.due());
+            let mut out = Vec::new();
+            tokio::select! {
+                biased;
+                stop = signals.next() => return Ok(stop),
+                heard = queue.recv() => match heard {
+                    Some(Heard::Machine(event)) => {
+                        let event = self.children.note(event);
+                        self.machine.step(event, &mut out);
+                    }
+                    None => return Ok(Stop::Terminated),
+                },
+                () = tokio::time::sleep(wait) => {}
+            }
+            self.children.kill_the_late();
+            if told.elapsed() >= WATCH_TIME {
+                told = Instant::now();
+                self.machine.tell_all(&mut out);
+            }
+            self.perform(out)?;
+        }
+    }
+
+    fn perform(&mut self, actions: Vec<Out>) -> Result<(), Error> {
+        let mut waiting = std::collections::VecDeque::from(actions);
+        while let Some(action) = waiting.pop_front() {
+            let mut more = Vec::new();
+            match action {
+                Out::Save { number, memory } => {
+                    self.save(&memory)?;
+                    self.machine.step(In::Saved { number }, &mut more);
+                }
+                Out::Start { dbid, order } => {
+                    if let Some(event) = self.children.start(dbid, &order) {
+                        self.machine.step(event, &mut more);
+                    }
+                }
+                Out::Stop { dbid } => self.children.stop(dbid),
+                Out::Remove { dbid, order } => {
+                    let event = self.children.remove(dbid, &order);
+                    self.machine.step(event, &mut more);
+                }
+                Out::Say { op, say } => {
+                    if let Some(door) = &self.door {
+                        door.answer(op, &say);
+                    }
+                }
+            }
+            waiting.extend(more);
+        }
+        Ok(())
+    }
+
+    fn save(&mut self, memory: &Memory) -> Result<(), Error> {
+        let place = self.saved.place();
+        let failed = |error| Error::Catalog { dir: place.clone().into(), error };
+        let body = Agent::encode(memory).map_err(|cause| {
+            failed(outrigger_cluster::Error::Content { place: place.clone(), cause })
+        })?;
+        self.children.work_for(memory.cluster);
+        self.saved.save(&body).map_err(failed)
+    }
+}
