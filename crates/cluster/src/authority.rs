@@ -25,8 +25,15 @@ pub fn first_config(instance: InstanceId, addresses: Vec<String>) -> Config {
         version: Version(1),
         epoch: Epoch::NONE,
         primary: instance,
-        copies: vec![Copy { instance, addresses, in_sync: true, durable: Promise::NONE }],
+        copies: vec![Copy {
+            instance,
+            addresses,
+            in_sync: true,
+            held: false,
+            durable: Promise::NONE,
+        }],
         rule: Rule::All,
+        loss: None,
     }
 }
 

@@ -4,7 +4,7 @@
 //! many items fit into what is left. Not here: who lays out what.
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
-use outrigger_net::config::{Config, Copy, Rule, Version};
+use outrigger_net::config::{Config, Copy, Loss, Rule, Version};
 use outrigger_net::frame::{MAX_ADDRESS_BYTES, MAX_ADDRESSES, MAX_COPIES};
 use outrigger_wal::recover::Promise;
 use outrigger_wal::{ClusterId, ContentId, Epoch, InstanceId, LogId, Lsn};
@@ -12,7 +12,7 @@ use outrigger_wal::{ClusterId, ContentId, Epoch, InstanceId, LogId, Lsn};
 use crate::error::CodecError;
 
 /// The bytes of a copy without addresses.
-const COPY_BYTES: usize = 35;
+const COPY_BYTES: usize = 38;
 
 /// Takes fields off the front.
 pub(crate) struct Take<'a> {
@@ -144,15 +144,19 @@ impl<'a> Take<'a> {
         if self.u8()? != 1 {
             return Err(CodecError::Malformed { what: "an unknown rule" });
         }
+        let loss = self.option(|take| {
+            Ok(Loss { instance: take.instance()?, epoch: take.u64()?, end: take.lsn()? })
+        })?;
         let copies = self.list(COPIES, MAX_COPIES, COPY_BYTES, |take| {
             Ok(Copy {
                 instance: take.instance()?,
                 in_sync: take.flag()?,
+                held: take.flag()?,
                 durable: take.promise()?,
                 addresses: take.addresses()?,
             })
         })?;
-        Ok(Config { version, epoch, primary, copies, rule: Rule::All })
+        Ok(Config { version, epoch, primary, copies, rule: Rule::All, loss })
     }
 
     /// Nothing may be left.
@@ -252,9 +256,16 @@ impl Put {
             Rule::All => self.u8(1),
             _ => self.fail(CodecError::Malformed { what: "an unknown rule" }),
         }
+        self.flag(config.loss.is_some());
+        if let Some(loss) = config.loss {
+            self.u128(loss.instance.0);
+            self.u64(loss.epoch);
+            self.u64(loss.end.0);
+        }
         self.list(COPIES, MAX_COPIES, &config.copies, |put, copy| {
             put.u128(copy.instance.0);
             put.flag(copy.in_sync);
+            put.flag(copy.held);
             put.promise(copy.durable);
             put.addresses(&copy.addresses);
         });

@@ -129,6 +129,7 @@ impl LocalCluster {
                         instance,
                         addresses: vec![address],
                         in_sync: false,
+                        held: false,
                         durable: Promise::NONE,
                     }),
                 }

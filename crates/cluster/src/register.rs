@@ -4,13 +4,13 @@
 //! where the catalog applies its log, in memory, and by the coordinator's own file, alike.
 //!
 //! Guarantees: a version names one value for good; only the changes that the safety rules know are
-//! recorded (S2 and S4 by the primary within its epoch, S3 by the coordinator, S5 by the primary, places by an
-//! operator); a recorded configuration carries the floor of every copy (S6). Not here: whether the change
-//! is wise, durability, and who is alive.
+//! recorded (S2 and S4 by the primary within its epoch, S3 by the coordinator, S5 by the primary, places, what
+//! is held out and accepted losses (S10) by an operator); a recorded configuration carries the floor of every
+//! copy (S6). Not here: whether the change is wise, durability, and who is alive.
 
 use std::collections::BTreeMap;
 
-use outrigger_net::config::{Config, Version};
+use outrigger_net::config::{Config, Copy, Loss, Version};
 use outrigger_replica::rules::{Rule, Rules};
 use outrigger_wal::recover::Promise;
 use outrigger_wal::{Epoch, InstanceId, Lsn};
@@ -23,7 +23,8 @@ pub enum Proposer {
     Instance(InstanceId),
     /// The coordinator, to promote (S3).
     Coordinator,
-    /// An operator, to add copies and change their addresses.
+    /// An operator: to add and remove copies, change their addresses, hold them out or let them come back, and
+    /// to accept a loss (S10).
     Operator,
 }
 
@@ -95,7 +96,9 @@ pub enum Conflict {
     #[error("only the primary may ask for this change, and only for itself")]
     NotThePrimary,
     /// An operator asked for what only copies and the coordinator may change.
-    #[error("an operator may add copies and change addresses, nothing else")]
+    #[error(
+        "an operator may add and remove copies, hold them out, change addresses and accept a loss, nothing else"
+    )]
     NotAnOperators,
     /// The primary changed and the epoch did not.
     #[error("another primary needs a new epoch")]
@@ -127,6 +130,36 @@ pub enum Conflict {
     /// Addresses were changed.
     #[error("the addresses of a copy are changed by an operator only")]
     AddressesChanged,
+    /// Whether a copy is held out was changed.
+    #[error("a copy is held out, or let come back, by an operator only")]
+    HeldChanged,
+    /// A copy would be held out that commits wait for.
+    #[error("instance {instance} is in the in-sync set or primary: it cannot be held out")]
+    HeldInSync {
+        /// Which.
+        instance: InstanceId,
+    },
+    /// A copy that is in use would be removed.
+    #[error("instance {instance} is in the in-sync set or primary: it cannot be removed")]
+    InUse {
+        /// Which.
+        instance: InstanceId,
+    },
+    /// The accepted loss was changed together with something else, or by somebody else.
+    #[error("a loss is accepted by an operator only, with a new epoch and for its primary")]
+    LossChanged,
+    /// A loss must leave the promoted copy alone in the in-sync set, and hold out all others.
+    #[error("with an accepted loss only instance {to} may be in sync, and all others are held out")]
+    LossNotAlone {
+        /// The copy that is promoted.
+        to: InstanceId,
+    },
+    /// The content has no such copy.
+    #[error("instance {to} has no copy of this content")]
+    NotACopy {
+        /// Which.
+        to: InstanceId,
+    },
     /// One instance twice.
     #[error("instance {twice} has two copies")]
     Twice {
@@ -163,6 +196,9 @@ pub enum ReportRefused {
 /// The configuration of one content, and what its copies were heard to hold.
 #[derive(Clone, PartialEq, Eq, Default, Debug)]
 pub struct Register {
+    /// The policy for a copy that leaves the in-sync set: whether it stays out until an operator lets it come
+    /// back. Default false: it comes back by itself.
+    pub hold_out: bool,
     config: Option<Config>,
     /// The highest durable LSN heard of each copy, and of which reign's history.
     heard: BTreeMap<InstanceId, Promise>,
@@ -172,7 +208,7 @@ impl Register {
     /// A register with this content: of a checkpoint, or of a file.
     #[must_use]
     pub const fn from_parts(config: Option<Config>, heard: BTreeMap<InstanceId, Promise>) -> Self {
-        Self { config, heard }
+        Self { hold_out: false, config, heard }
     }
 
     /// What is recorded.
@@ -220,10 +256,12 @@ impl Register {
                 && current.epoch == new.epoch
                 && current.primary == new.primary
                 && current.rule == new.rule
+                && current.loss == new.loss
                 && current.copies.len() == new.copies.len()
                 && current.copies.iter().zip(&new.copies).all(|(current, new)| {
                     current.instance == new.instance
                         && current.in_sync == new.in_sync
+                        && current.held == new.held
                         && current.addresses == new.addresses
                 })
         })
@@ -249,11 +287,14 @@ impl Register {
         }
         sound(new)?;
         same_places(current, new, proposer)?;
-        if new.epoch == current.epoch {
+        if new.loss != current.loss {
+            accepted_loss(current, new, proposer)?;
+        } else if new.epoch == current.epoch {
             within_epoch(current, new, proposer)?;
         } else {
             new_epoch(current, new, proposer, rules)?;
         }
+        let new = &self.held_out(current, new);
         if rules.hold(Rule::S3Member) && !new.in_sync(new.primary) {
             return Err(Conflict::PrimaryNotInSync);
         }
@@ -275,12 +316,16 @@ impl Register {
             return Ok(());
         }
         let recorded = self.decide(seen, new, proposer, rules)?;
+        let before = self.config.as_ref().and_then(|current| current.loss);
+        let loss = recorded.loss.filter(|_| recorded.loss != before);
+        let takes_loss = loss.map(|loss| loss.instance);
         for copy in &recorded.copies {
             let joined = copy.in_sync && !self.is_in_sync(copy.instance);
-            if joined {
+            if joined || takes_loss == Some(copy.instance) {
                 self.heard.insert(copy.instance, copy.durable);
             }
         }
+        self.heard.retain(|instance, _| recorded.copy(*instance).is_some());
         self.config = Some(recorded);
         Ok(())
     }
@@ -293,6 +338,38 @@ impl Register {
         let current = self.config.as_ref().ok_or(Conflict::NotCreated)?;
         let epoch = Epoch { number: current.epoch.number.saturating_add(1), nonce };
         Ok(Config { version: current.version.next(), epoch, primary: to, ..current.clone() })
+    }
+
+    /// The configuration that hands the reign over to `to`, after the primary gave its epoch up (S9): as
+    /// [`Register::promotion`], for an in-sync copy alone.
+    ///
+    /// # Errors
+    /// [`Conflict::NotCreated`], [`Conflict::PrimaryAlready`] or [`Conflict::NotAMember`].
+    pub fn hand_over(&self, to: InstanceId, nonce: u128) -> Result<Config, Conflict> {
+        let promotion = self.promotion(to, nonce)?;
+        if self.config.as_ref().is_some_and(|current| current.primary == to) {
+            return Err(Conflict::PrimaryAlready { to });
+        }
+        if !promotion.in_sync(to) {
+            return Err(Conflict::NotAMember { to });
+        }
+        Ok(promotion)
+    }
+
+    /// The configuration by which an operator makes `to`, whose log ends at `end`, the primary, whatever it may
+    /// lack (S10): it alone is in sync, and all others are held out. To be proposed by [`Proposer::Operator`].
+    ///
+    /// # Errors
+    /// [`Conflict::NotCreated`] or [`Conflict::NotACopy`].
+    pub fn accept_loss(&self, to: InstanceId, nonce: u128, end: Lsn) -> Result<Config, Conflict> {
+        let mut new = self.promotion(to, nonce)?;
+        new.copy(to).ok_or(Conflict::NotACopy { to })?;
+        new.loss = Some(Loss { instance: to, epoch: new.epoch.number, end });
+        for copy in &mut new.copies {
+            copy.in_sync = copy.instance == to;
+            copy.held = copy.instance != to;
+        }
+        Ok(new)
     }
 
     /// The copy to promote: in sync, not the primary, in touch; of several the one that was heard
@@ -333,6 +410,17 @@ impl Register {
         self.config.as_ref().is_some_and(|config| config.in_sync(instance))
     }
 
+    /// What would be recorded of a proposal: a copy that leaves the in-sync set stays out, where that is the
+    /// policy.
+    fn held_out(&self, current: &Config, new: &Config) -> Config {
+        let mut new = new.clone();
+        let leaves = |copy: &&mut Copy| !copy.in_sync && current.in_sync(copy.instance);
+        for copy in new.copies.iter_mut().filter(leaves) {
+            copy.held |= self.hold_out;
+        }
+        new
+    }
+
     /// S6: the recorded configuration carries what was heard of each copy. Of one that is new in the
     /// in-sync set that is also what its primary observed in this epoch: what it held in earlier ones is past.
     fn stamped(&self, current: &Config, new: &Config) -> Config {
@@ -345,6 +433,13 @@ impl Register {
                 copy.durable = copy.durable.max(observed);
             }
         }
+        // S10: what was promised before counts up to where the copy ended when the loss was accepted.
+        if let Some(loss) = new.loss.filter(|_| new.loss != current.loss) {
+            let taken = stamped.copies.iter_mut().find(|copy| copy.instance == loss.instance);
+            if let Some(copy) = taken {
+                copy.durable = Promise { epoch: loss.epoch, lsn: loss.end };
+            }
+        }
         stamped
     }
 }
@@ -354,6 +449,10 @@ fn sound(config: &Config) -> Result<(), Conflict> {
     if config.in_sync_set().next().is_none() {
         return Err(Conflict::NobodyInSync);
     }
+    let used = |copy: &&Copy| copy.in_sync || copy.instance == config.primary;
+    if let Some(copy) = config.copies.iter().filter(used).find(|copy| copy.held) {
+        return Err(Conflict::HeldInSync { instance: copy.instance });
+    }
     let mut seen = std::collections::BTreeSet::new();
     match config.copies.iter().find(|copy| !seen.insert(copy.instance)) {
         Some(copy) => Err(Conflict::Twice { twice: copy.instance }),
@@ -361,26 +460,59 @@ fn sound(config: &Config) -> Result<(), Conflict> {
     }
 }
 
-/// Copies and addresses are an operator's to change: copies are added at the end, not in sync.
+/// Copies, their addresses and who is held out are an operator's to change: copies are added at the end, not in
+/// sync, and removed when nothing waits for them.
 fn same_places(current: &Config, new: &Config, proposer: Proposer) -> Result<(), Conflict> {
     let by_operator = proposer == Proposer::Operator;
-    let old = new.copies.get(..current.copies.len()).ok_or(Conflict::CopiesChanged)?;
-    if old.len() < new.copies.len() && !by_operator {
-        return Err(Conflict::CopiesChanged);
-    }
-    for (old, now) in current.copies.iter().zip(old) {
-        if old.instance != now.instance {
-            return Err(Conflict::CopiesChanged);
-        }
+    let mut rest = new.copies.as_slice();
+    for old in &current.copies {
+        let now = match rest.split_first() {
+            Some((now, behind)) if now.instance == old.instance => {
+                rest = behind;
+                now
+            }
+            _ if !by_operator || new.copy(old.instance).is_some() => {
+                return Err(Conflict::CopiesChanged);
+            }
+            _ if old.in_sync || old.instance == current.primary => {
+                return Err(Conflict::InUse { instance: old.instance });
+            }
+            _ => continue,
+        };
         if old.addresses != now.addresses && !by_operator {
             return Err(Conflict::AddressesChanged);
         }
+        if old.held != now.held && !by_operator {
+            return Err(Conflict::HeldChanged);
+        }
     }
-    Ok(())
+    if rest.is_empty() || by_operator { Ok(()) } else { Err(Conflict::CopiesChanged) }
 }
 
 fn same_in_sync(current: &Config, new: &Config) -> bool {
     new.copies.iter().all(|copy| copy.in_sync == current.in_sync(copy.instance))
+}
+
+/// S10, by an operator: one copy takes a new epoch alone.
+fn accepted_loss(current: &Config, new: &Config, proposer: Proposer) -> Result<(), Conflict> {
+    let to = new.primary;
+    let Some(loss) = new.loss.filter(|_| proposer == Proposer::Operator) else {
+        return Err(Conflict::LossChanged);
+    };
+    fresh_epoch(current, new)?;
+    if loss.epoch != new.epoch.number || loss.instance != to {
+        return Err(Conflict::LossChanged);
+    }
+    let places = |config: &Config| -> Vec<_> {
+        config.copies.iter().map(|copy| (copy.instance, copy.addresses.clone())).collect()
+    };
+    if places(current) != places(new) {
+        return Err(Conflict::CopiesChanged);
+    }
+    new.copy(to).ok_or(Conflict::NotACopy { to })?;
+    let alone =
+        |copy: &Copy| (copy.in_sync, copy.held) == (copy.instance == to, copy.instance != to);
+    if new.copies.iter().all(alone) { Ok(()) } else { Err(Conflict::LossNotAlone { to }) }
 }
 
 /// S2 and S4, by the primary; places, by an operator.
@@ -403,16 +535,7 @@ fn new_epoch(
     proposer: Proposer,
     rules: Rules,
 ) -> Result<(), Conflict> {
-    let (proposed, recorded) = (new.epoch, current.epoch);
-    if proposed.number < recorded.number {
-        return Err(Conflict::StaleEpoch { proposed, recorded });
-    }
-    if proposed.number == recorded.number {
-        return Err(Conflict::ForeignNonce { proposed, recorded });
-    }
-    if proposed.nonce == recorded.nonce {
-        return Err(Conflict::NonceReused);
-    }
+    fresh_epoch(current, new)?;
     match proposer {
         Proposer::Operator => return Err(Conflict::NotAnOperators),
         Proposer::Instance(instance) => {
@@ -431,4 +554,19 @@ fn new_epoch(
         }
     }
     if same_in_sync(current, new) { Ok(()) } else { Err(Conflict::InSyncWithEpoch) }
+}
+
+/// A new reign has a higher number and a nonce of its own.
+fn fresh_epoch(current: &Config, new: &Config) -> Result<(), Conflict> {
+    let (proposed, recorded) = (new.epoch, current.epoch);
+    if proposed.number < recorded.number {
+        return Err(Conflict::StaleEpoch { proposed, recorded });
+    }
+    if proposed.number == recorded.number {
+        return Err(Conflict::ForeignNonce { proposed, recorded });
+    }
+    if proposed.nonce == recorded.nonce {
+        return Err(Conflict::NonceReused);
+    }
+    Ok(())
 }

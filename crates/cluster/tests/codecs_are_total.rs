@@ -12,7 +12,7 @@ use outrigger_cluster::operator::{
 };
 use outrigger_cluster::register::{Proposer, Report};
 use outrigger_cluster::slots::{Kind, MemorySlots, Saved};
-use outrigger_net::config::{Config, Copy, Rule, Version};
+use outrigger_net::config::{Config, Copy, Loss, Rule, Version};
 use outrigger_replica::rules::Rules;
 use outrigger_wal::recover::Promise;
 use outrigger_wal::{ClusterId, ContentId, Epoch, InstanceId, LogId, Lsn};
@@ -40,16 +40,29 @@ fn addresses() -> impl Strategy<Value = Vec<String>> {
 }
 
 fn a_config() -> impl Strategy<Value = Config> {
-    let copy = (an_instance(), addresses(), any::<bool>(), a_promise()).prop_map(
-        |(instance, addresses, in_sync, durable)| Copy { instance, addresses, in_sync, durable },
+    let copy = (an_instance(), addresses(), any::<(bool, bool)>(), a_promise()).prop_map(
+        |(instance, addresses, (in_sync, held), durable)| Copy {
+            instance,
+            addresses,
+            in_sync,
+            held,
+            durable,
+        },
     );
-    (any::<u64>(), an_epoch(), an_instance(), vec(copy, 0..5)).prop_map(
-        |(version, epoch, primary, copies)| Config {
+    let loss = (an_instance(), any::<u64>(), an_lsn()).prop_map(|(instance, epoch, end)| Loss {
+        instance,
+        epoch,
+        end,
+    });
+    let loss = proptest::option::of(loss);
+    (any::<u64>(), an_epoch(), an_instance(), vec(copy, 0..5), loss).prop_map(
+        |(version, epoch, primary, copies, loss)| Config {
             version: Version(version),
             epoch,
             primary,
             copies,
             rule: Rule::All,
+            loss,
         },
     )
 }

@@ -5,7 +5,7 @@
 mod support;
 
 use outrigger_cluster::register::{Conflict, Proposer, Register, Report, ReportRefused};
-use outrigger_net::config::{Config, Version};
+use outrigger_net::config::{Config, Loss, Version};
 use outrigger_replica::rules::Rules;
 use outrigger_wal::recover::Promise;
 use outrigger_wal::{Epoch, Lsn};
@@ -123,7 +123,15 @@ fn what_the_rules_do_not_know_is_refused_with_its_name() {
         (changed(|new| new.copies[0].in_sync = false), BY_A, Conflict::PrimaryNotInSync),
         (changed(|new| new.copies.push(copy(C, false, 0))), BY_A, Conflict::CopiesChanged),
         (changed(|new| new.copies.truncate(1)), BY_A, Conflict::CopiesChanged),
-        (changed(|new| new.copies.truncate(1)), operator, Conflict::CopiesChanged),
+        (changed(|new| new.copies.truncate(1)), operator, Conflict::InUse { instance: B }),
+        (changed(|new| new.copies.swap(0, 1)), operator, Conflict::CopiesChanged),
+        (changed(|new| new.copies[1].held = true), BY_A, Conflict::HeldInSync { instance: B }),
+        (
+            changed(|new| new.copies[1].held = true),
+            by_coordinator,
+            Conflict::HeldInSync { instance: B },
+        ),
+        (changed(|new| new.copies[1].held = true), operator, Conflict::HeldInSync { instance: B }),
         (changed(|new| new.copies.swap(0, 1)), BY_A, Conflict::CopiesChanged),
         (changed(|new| new.copies[1].addresses.clear()), BY_A, Conflict::AddressesChanged),
         (changed(|new| new.copies.push(copy(A, false, 0))), operator, Conflict::Twice { twice: A }),
@@ -283,6 +291,197 @@ fn with_s3_left_out_a_copy_that_lacks_commits_is_promoted() {
     let promotion = register.promotion(B, 9).unwrap();
     register.swap(Version(6), &promotion, Proposer::Coordinator, rules).unwrap();
     assert_eq!(register.config().unwrap().primary, B);
+}
+
+/// A alone is in sync; B is held out.
+fn held_out() -> Register {
+    let mut register = register();
+    register.hold_out = true;
+    let alone = changed(|new| new.copies[1].in_sync = false);
+    register.swap(Version(5), &alone, BY_A, Rules::all()).unwrap();
+    register
+}
+
+#[test]
+fn a_copy_that_leaves_the_in_sync_set_is_held_out_where_that_is_the_policy() {
+    assert!(held_out().config().unwrap().held(B));
+    let mut freely = register();
+    let alone = changed(|new| new.copies[1].in_sync = false);
+    freely.swap(Version(5), &alone, BY_A, Rules::all()).unwrap();
+    assert!(!freely.config().unwrap().held(B));
+}
+
+#[test]
+fn only_an_operator_lets_a_copy_come_back_and_until_then_it_does_not_join() {
+    let mut register = held_out();
+    let current = register.config().unwrap().clone();
+    let back = next(&current, |new| new.copies[1].held = false);
+    for proposer in [BY_A, BY_B] {
+        let refused = register.decide(Version(6), &back, proposer, Rules::all());
+        assert_eq!(refused, Err(Conflict::HeldChanged));
+    }
+    let coordinator = register.decide(Version(6), &back, Proposer::Coordinator, Rules::all());
+    assert_eq!(coordinator, Err(Conflict::HeldChanged));
+    let grown = next(&current, |new| new.copies[1].in_sync = true);
+    let joined = register.decide(Version(6), &grown, BY_A, Rules::all());
+    assert_eq!(joined, Err(Conflict::HeldInSync { instance: B }));
+    register.swap(Version(6), &back, Proposer::Operator, Rules::all()).unwrap();
+    let grown = next(&back, |new| new.copies[1].in_sync = true);
+    register.swap(Version(7), &grown, BY_A, Rules::all()).unwrap();
+    assert!(register.config().unwrap().in_sync(B));
+}
+
+#[test]
+fn a_primary_that_changes_nothing_holds_nobody_out() {
+    let mut register = held_out();
+    let back = next(register.config().unwrap(), |new| new.copies[1].held = false);
+    register.swap(Version(6), &back, Proposer::Operator, Rules::all()).unwrap();
+    let same = next(&back, |_| {});
+    register.swap(Version(7), &same, BY_A, Rules::all()).unwrap();
+    assert!(!register.config().unwrap().held(B), "it did not leave, it was out already");
+}
+
+#[test]
+fn an_operator_holds_a_copy_out_that_nobody_waits_for() {
+    let mut register = held_out();
+    let back = next(register.config().unwrap(), |new| new.copies[1].held = false);
+    register.swap(Version(6), &back, Proposer::Operator, Rules::all()).unwrap();
+    let out = next(&back, |new| new.copies[1].held = true);
+    register.swap(Version(7), &out, Proposer::Operator, Rules::all()).unwrap();
+    assert!(register.config().unwrap().held(B));
+    let proposal = next(&out, |new| new.copies[1].held = false);
+    assert!(!register.is_recorded(&Config { version: out.version, ..proposal }));
+}
+
+#[test]
+fn an_operator_removes_a_copy_that_nobody_waits_for_and_what_it_held_is_forgotten() {
+    let mut register = held_out();
+    register.report(&report(B, 1, 500)).unwrap();
+    let current = register.config().unwrap().clone();
+    let moved = next(&current, |new| new.copies[1] = copy(C, false, 0));
+    let by_primary = register.decide(Version(6), &moved, BY_A, Rules::all());
+    assert_eq!(by_primary, Err(Conflict::CopiesChanged));
+    let at_the_front = next(&current, |new| new.copies.insert(0, copy(C, false, 0)));
+    let wrong = register.decide(Version(6), &at_the_front, Proposer::Operator, Rules::all());
+    assert_eq!(wrong, Err(Conflict::CopiesChanged));
+    let primary = next(&current, |new| new.copies.truncate(0));
+    assert!(register.decide(Version(6), &primary, Proposer::Operator, Rules::all()).is_err());
+    register.swap(Version(6), &moved, Proposer::Operator, Rules::all()).unwrap();
+    let config = register.config().unwrap();
+    assert_eq!(config.copies.iter().map(|copy| copy.instance).collect::<Vec<_>>(), [A, C]);
+    assert!(!register.all_heard().contains_key(&B));
+    assert_eq!(register.report(&report(B, 1, 500)), Err(ReportRefused::NotACopy));
+}
+
+/// A holds 400, B is held out and ends at 120.
+fn torn_apart() -> Register {
+    let mut register = held_out();
+    register.report(&report(A, 1, 400)).unwrap();
+    register.report(&report(B, 1, 300)).unwrap();
+    register
+}
+
+#[test]
+fn an_accepted_loss_makes_any_copy_primary_alone_and_holds_out_the_rest() {
+    let mut register = torn_apart();
+    let new = register.accept_loss(B, 9, Lsn(120)).unwrap();
+    register.swap(Version(6), &new, Proposer::Operator, Rules::all()).unwrap();
+    let config = register.config().unwrap();
+    assert_eq!((config.primary, config.epoch), (B, Epoch { number: 2, nonce: 9 }));
+    assert_eq!(config.in_sync_set().collect::<Vec<_>>(), [B]);
+    assert!(config.held(A) && !config.held(B));
+    assert_eq!(config.loss, Some(Loss { instance: B, epoch: 2, end: Lsn(120) }));
+    let floor = Promise { epoch: 2, lsn: Lsn(120) };
+    assert_eq!(config.copy(B).unwrap().durable, floor, "the floor falls to where it ends");
+    assert_eq!(register.heard(B), floor);
+    let late = register.report(&report(B, 1, 300));
+    assert_eq!(late, Err(ReportRefused::Stale { reported: 1, heard: 2 }));
+    // Asked for again it has won already, and another one finds the version moved.
+    register.swap(Version(6), &new, Proposer::Operator, Rules::all()).unwrap();
+    assert_eq!(register.config().unwrap().version, Version(7));
+}
+
+#[test]
+fn an_accepted_loss_takes_a_primary_that_is_below_its_floor_too() {
+    let mut register = torn_apart();
+    let new = register.accept_loss(A, 9, Lsn(200)).unwrap();
+    register.swap(Version(6), &new, Proposer::Operator, Rules::all()).unwrap();
+    assert_eq!(register.config().unwrap().primary, A);
+    assert_eq!(register.heard(A), Promise { epoch: 2, lsn: Lsn(200) });
+}
+
+#[test]
+fn an_accepted_loss_stays_until_the_next_one_and_nobody_else_touches_it() {
+    let mut register = torn_apart();
+    let new = register.accept_loss(B, 9, Lsn(120)).unwrap();
+    register.swap(Version(6), &new, Proposer::Operator, Rules::all()).unwrap();
+    let restarted = next(register.config().unwrap(), |new| new.epoch = epoch(3));
+    register.swap(Version(7), &restarted, BY_B, Rules::all()).unwrap();
+    assert_eq!(register.config().unwrap().loss, new.loss);
+    for proposer in [BY_B, Proposer::Coordinator, Proposer::Operator] {
+        let without = next(register.config().unwrap(), |new| new.loss = None);
+        let refused = register.decide(Version(8), &without, proposer, Rules::all());
+        assert_eq!(refused, Err(Conflict::LossChanged), "{proposer:?}");
+    }
+    let again = register.accept_loss(A, 10, Lsn(400)).unwrap();
+    register.swap(Version(8), &again, Proposer::Operator, Rules::all()).unwrap();
+    assert_eq!(register.config().unwrap().loss.unwrap().instance, A);
+    assert_eq!(register.heard(A), Promise { epoch: 4, lsn: Lsn(400) });
+}
+
+#[test]
+fn a_loss_that_is_not_as_the_rules_say_is_refused_with_its_name() {
+    let register = torn_apart();
+    let loss = register.accept_loss(B, 9, Lsn(120)).unwrap();
+    let but = |change: fn(&mut Config)| {
+        let mut new = loss.clone();
+        change(&mut new);
+        new
+    };
+    let by = |new: &Config, proposer| register.decide(Version(6), new, proposer, Rules::all());
+    for proposer in [BY_A, BY_B, Proposer::Coordinator] {
+        assert!(by(&loss, proposer).is_err(), "{proposer:?}");
+    }
+    assert_eq!(by(&loss, Proposer::Coordinator), Err(Conflict::HeldChanged));
+    let refused: Vec<(Config, Conflict)> = vec![
+        (
+            but(|new| new.epoch.number = 1),
+            Conflict::ForeignNonce { proposed: Epoch { number: 1, nonce: 9 }, recorded: epoch(1) },
+        ),
+        (but(|new| new.epoch.nonce = epoch(1).nonce), Conflict::NonceReused),
+        (but(|new| new.loss.as_mut().unwrap().epoch = 1), Conflict::LossChanged),
+        (but(|new| new.loss.as_mut().unwrap().instance = A), Conflict::LossChanged),
+        (but(|new| new.copies[0].in_sync = true), Conflict::HeldInSync { instance: A }),
+        (but(|new| new.copies[0].held = false), Conflict::LossNotAlone { to: B }),
+        (
+            but(|new| (new.copies[0].held, new.copies[0].in_sync) = (false, true)),
+            Conflict::LossNotAlone { to: B },
+        ),
+        (but(|new| new.copies.push(copy(C, false, 0))), Conflict::CopiesChanged),
+        (but(|new| new.copies[0].addresses.clear()), Conflict::CopiesChanged),
+        (
+            but(|new| {
+                new.primary = C;
+                new.loss.as_mut().unwrap().instance = C;
+            }),
+            Conflict::NotACopy { to: C },
+        ),
+    ];
+    for (new, why) in refused {
+        assert_eq!(by(&new, Proposer::Operator), Err(why), "{new:?}");
+    }
+    assert_eq!(register.accept_loss(C, 9, Lsn(1)), Err(Conflict::NotACopy { to: C }));
+}
+
+#[test]
+fn a_hand_over_is_to_an_in_sync_mirror_alone() {
+    let to_b = register().hand_over(B, 9).unwrap();
+    assert_eq!(to_b, register().promotion(B, 9).unwrap());
+    assert!(decide(&to_b, Proposer::Coordinator).is_ok());
+    assert_eq!(register().hand_over(A, 9), Err(Conflict::PrimaryAlready { to: A }));
+    assert_eq!(held_out().hand_over(B, 9), Err(Conflict::NotAMember { to: B }));
+    assert_eq!(register().hand_over(C, 9), Err(Conflict::NotAMember { to: C }));
+    assert_eq!(Register::default().hand_over(B, 9), Err(Conflict::NotCreated));
 }
 
 fn a_report() -> impl Strategy<Value = Report> {

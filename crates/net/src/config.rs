@@ -4,7 +4,7 @@
 //! Not here: who may change it, and when (replica, cluster).
 
 use outrigger_wal::recover::Promise;
-use outrigger_wal::{Epoch, InstanceId};
+use outrigger_wal::{Epoch, InstanceId, Lsn};
 
 /// The version of a configuration; each change adds one.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Debug)]
@@ -36,9 +36,23 @@ pub struct Copy {
     pub addresses: Vec<String>,
     /// Whether a commit waits for it.
     pub in_sync: bool,
+    /// Whether an administrator has not let it come back yet: its primary does not call it, and refuses
+    /// its calls. Never set for a copy that is in sync.
+    pub held: bool,
     /// The highest durable LSN the authority had heard from it at the last change, and of which reign's
     /// history: a part of the copy's floor, up to the start of the next epoch (S6).
     pub durable: Promise,
+}
+
+/// What an operator accepted to lose when a copy was promoted that may lack commits (S10).
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub struct Loss {
+    /// The copy that was promoted.
+    pub instance: InstanceId,
+    /// The number of its reign: what was promised in lower epochs counts, for that copy, up to `end` at most.
+    pub epoch: u64,
+    /// Where its log ended when the loss was accepted.
+    pub end: Lsn,
 }
 
 /// (version, epoch, primary, in-sync set) of one content.
@@ -54,6 +68,8 @@ pub struct Config {
     pub copies: Vec<Copy>,
     /// When a byte is committed.
     pub rule: Rule,
+    /// The last loss that an operator accepted; it stays until the next one.
+    pub loss: Option<Loss>,
 }
 
 impl Config {
@@ -67,6 +83,20 @@ impl Config {
     #[must_use]
     pub fn in_sync(&self, instance: InstanceId) -> bool {
         self.copy(instance).is_some_and(|copy| copy.in_sync)
+    }
+
+    /// Whether `instance` has a copy that is held out.
+    #[must_use]
+    pub fn held(&self, instance: InstanceId) -> bool {
+        self.copy(instance).is_some_and(|copy| copy.held)
+    }
+
+    /// Up to where the accepted loss lets a promise of `instance` count that was made in `epoch` (S10);
+    /// `None`: it says nothing of it.
+    #[must_use]
+    pub fn accepted(&self, instance: InstanceId, epoch: u64) -> Option<Lsn> {
+        let loss = self.loss.filter(|loss| loss.instance == instance && epoch < loss.epoch);
+        loss.map(|loss| loss.end)
     }
 
     /// The in-sync set.

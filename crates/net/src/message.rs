@@ -277,6 +277,22 @@ pub enum Message {
         /// falls to it.
         cut: Option<Lsn>,
     },
+    /// The reign is to be handed over to `to` (S9): from the coordinator to the primary, or to the mirror `to`,
+    /// which passes it on. Answered by `GaveUp`, or by `Refuse`.
+    HandOver {
+        /// The copy that takes over.
+        to: InstanceId,
+        /// How long writes may wait for it, in milliseconds: without success by then the reign goes on.
+        at_most_millis: u64,
+    },
+    /// The primary has durably given its epoch up, and everything in it is durable on `to` and applied
+    /// there (S9). The same way back as `HandOver` came.
+    GaveUp {
+        /// The reign that ended.
+        epoch: Epoch,
+        /// Where its log ends.
+        at: Lsn,
+    },
     /// A request whose layout is the server's business.
     Request {
         /// Names the answer.

@@ -58,6 +58,7 @@ impl World {
             instance,
             addresses: Vec::new(),
             in_sync: instance == ME,
+            held: false,
             durable: Promise::NONE,
         };
         let config = Config {
@@ -66,6 +67,7 @@ impl World {
             primary: ME,
             copies: vec![copy(ME), copy(PEER)],
             rule: Rule::All,
+            loss: None,
         };
         world.give(In::Config { config, coordinator_epoch: 1 });
         let asked = world.said.iter().find_map(|out| match out {

@@ -62,6 +62,7 @@ fn an_acknowledged_commit_survives_a_promotion_and_the_old_primary_returns() {
         instance: InstanceId(instance),
         addresses: vec![address],
         in_sync: instance == 1,
+        held: false,
         durable: Promise::NONE,
     };
     *register.config.lock() = Some(Config {
@@ -70,6 +71,7 @@ fn an_acknowledged_commit_survives_a_promotion_and_the_old_primary_returns() {
         primary: InstanceId(1),
         copies: vec![copy(1, a.local_addr().to_string()), copy(2, b.local_addr().to_string())],
         rule: Rule::All,
+        loss: None,
     });
     register.push();
     assert!(a.wait_serving(PATIENCE), "{:?}", a.status());
@@ -131,6 +133,7 @@ fn a_way_back_over_several_lines_is_counted_whole() {
         instance: InstanceId(instance),
         addresses: vec![address],
         in_sync: instance == 1,
+        held: false,
         durable: Promise::NONE,
     };
     *register.config.lock() = Some(Config {
@@ -139,6 +142,7 @@ fn a_way_back_over_several_lines_is_counted_whole() {
         primary: InstanceId(1),
         copies: vec![copy(1, a.local_addr().to_string()), copy(2, address.to_string())],
         rule: Rule::All,
+        loss: None,
     });
     register.push();
     assert!(a.wait_serving(PATIENCE), "{:?}", a.status());

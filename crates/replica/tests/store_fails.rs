@@ -135,6 +135,7 @@ fn a_primary_whose_store_fails_steps_down_in_order() {
         instance: replica.instance(),
         addresses: vec![replica.local_addr().to_string()],
         in_sync: replica.instance() == InstanceId(1),
+        held: false,
         durable: Promise::NONE,
     };
     *register.config.lock() = Some(Config {
@@ -143,6 +144,7 @@ fn a_primary_whose_store_fails_steps_down_in_order() {
         primary: InstanceId(1),
         copies: vec![copy(&a), copy(&b)],
         rule: Rule::All,
+        loss: None,
     });
     register.push();
     let both = |status: &outrigger_replica::runtime::Status| {

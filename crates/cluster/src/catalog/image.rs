@@ -17,7 +17,7 @@ use crate::error::CodecError;
 use crate::register::Register;
 
 const VERSION: u8 = 1;
-const CONTENT_BYTES: usize = 30;
+const CONTENT_BYTES: usize = 34;
 const HEARD_BYTES: usize = 32;
 const HEARD: &str = "the number of heard copies";
 const CONTENTS: &str = "the number of contents";
@@ -50,6 +50,7 @@ fn put_content(put: &mut Put, content: &Content) {
     if let Some(config) = register.config() {
         put.config(config);
     }
+    put.flag(register.hold_out);
     let heard: Vec<_> = register.all_heard().iter().collect();
     put.list(HEARD, MAX_COPIES, &heard, |put, (instance, heard)| {
         put.u128(instance.0);
@@ -61,9 +62,11 @@ fn take_content(take: &mut Take<'_>) -> Result<Content, CodecError> {
     let log = take.log()?;
     let segment_bytes = take.u64()?;
     let config = take.option(Take::config)?;
+    let hold_out = take.flag()?;
     let heard =
         take.list(HEARD, MAX_COPIES, HEARD_BYTES, |take| Ok((take.instance()?, take.promise()?)))?;
-    let register = Register::from_parts(config, ascending(heard)?);
+    let mut register = Register::from_parts(config, ascending(heard)?);
+    register.hold_out = hold_out;
     Ok(Content { log, segment_bytes, register })
 }
 

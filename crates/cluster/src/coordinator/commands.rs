@@ -263,6 +263,7 @@ impl Coordinator {
                     instance,
                     addresses: addresses.clone(),
                     in_sync: false,
+                    held: false,
                     durable: Promise::NONE,
                 }),
             }

@@ -33,7 +33,13 @@ pub(crate) fn epoch(number: u64) -> Epoch {
 
 pub(crate) fn copy(instance: InstanceId, in_sync: bool, durable: u64) -> Copy {
     let addresses = vec![format!("host-{instance}:7000")];
-    Copy { instance, addresses, in_sync, durable: Promise { epoch: 0, lsn: Lsn(durable) } }
+    Copy {
+        instance,
+        addresses,
+        in_sync,
+        held: false,
+        durable: Promise { epoch: 0, lsn: Lsn(durable) },
+    }
 }
 
 /// A reigns in epoch 1, B is in sync.
@@ -44,6 +50,7 @@ pub(crate) fn pair() -> Config {
         primary: A,
         copies: vec![copy(A, true, 100), copy(B, true, 90)],
         rule: Rule::All,
+        loss: None,
     }
 }
 

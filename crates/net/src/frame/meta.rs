@@ -10,7 +10,7 @@ use outrigger_wal::recover::Promise;
 use outrigger_wal::{ClusterId, ContentId, Lsn};
 
 use super::fields::{MAX_TEXT_BYTES, Take, put_bytes, put_count, put_epoch, put_exact, put_text};
-use crate::config::{Config, Copy, Rule, Version};
+use crate::config::{Config, Copy, Loss, Rule, Version};
 use crate::error::Error;
 use crate::message::{Abilities, Envelope, History, Message, Reason, Role, Session};
 
@@ -90,6 +90,8 @@ pub(crate) const fn kind(message: &Message) -> u8 {
         Message::Response { .. } => 18,
         Message::Join => 19,
         Message::Joined { .. } => 20,
+        Message::HandOver { .. } => 21,
+        Message::GaveUp { .. } => 22,
     }
 }
 
@@ -98,7 +100,7 @@ pub(crate) const WELCOME: u8 = 2;
 pub(crate) const REFUSE: u8 = 3;
 pub(crate) const DATA: u8 = 8;
 /// The highest kind that is known.
-pub(crate) const LAST_KIND: u8 = 20;
+pub(crate) const LAST_KIND: u8 = 22;
 
 pub(crate) fn put_envelope(out: &mut BytesMut, envelope: &Envelope) {
     out.put_u128_le(envelope.cluster.0);
@@ -197,6 +199,14 @@ pub(crate) fn put_message(out: &mut BytesMut, message: &Message) -> Result<(), E
                 out.put_u64_le(cut.0);
             }
         }
+        Message::HandOver { to, at_most_millis } => {
+            out.put_u128_le(to.0);
+            out.put_u64_le(*at_most_millis);
+        }
+        Message::GaveUp { epoch, at } => {
+            put_epoch(out, *epoch);
+            out.put_u64_le(at.0);
+        }
         Message::Request { op, body } | Message::Response { op, body } => {
             out.put_u64_le(*op);
             put_bytes(out, "a request or response", body)?;
@@ -273,6 +283,8 @@ fn take_message(kind: u8, take: &mut Take<'_>) -> Result<Message, Error> {
         18 => Message::Response { op: take.u64()?, body: take.bytes()? },
         19 => Message::Join,
         20 => Message::Joined { durable: take.lsn()? },
+        21 => Message::HandOver { to: take.instance()?, at_most_millis: take.u64()? },
+        22 => Message::GaveUp { epoch: take.epoch()?, at: take.lsn()? },
         kind => return Err(Error::UnknownKind { kind }),
     })
 }
@@ -375,10 +387,17 @@ fn put_config(out: &mut BytesMut, config: &Config) -> Result<(), Error> {
     out.put_u8(match config.rule {
         Rule::All => 1,
     });
+    out.put_u8(u8::from(config.loss.is_some()));
+    if let Some(loss) = config.loss {
+        out.put_u128_le(loss.instance.0);
+        out.put_u64_le(loss.epoch);
+        out.put_u64_le(loss.end.0);
+    }
     put_count(out, "the number of copies", config.copies.len(), MAX_COPIES)?;
     for copy in &config.copies {
         out.put_u128_le(copy.instance.0);
         out.put_u8(u8::from(copy.in_sync));
+        out.put_u8(u8::from(copy.held));
         out.put_u64_le(copy.durable.epoch);
         out.put_u64_le(copy.durable.lsn.0);
         put_count(out, "the number of addresses", copy.addresses.len(), MAX_ADDRESSES)?;
@@ -396,12 +415,18 @@ fn take_config(take: &mut Take<'_>) -> Result<Config, Error> {
     if take.u8()? != 1 {
         return Err(Error::Malformed { what: "an unknown rule" });
     }
+    let loss = if take.flag()? {
+        Some(Loss { instance: take.instance()?, epoch: take.u64()?, end: take.lsn()? })
+    } else {
+        None
+    };
     let count = usize::from(take.u16()?);
-    let count = take.count("the number of copies", count, MAX_COPIES, 35)?;
+    let count = take.count("the number of copies", count, MAX_COPIES, 36)?;
     let mut copies = Vec::with_capacity(count);
     for _ in 0..count {
         let instance = take.instance()?;
         let in_sync = take.flag()?;
+        let held = take.flag()?;
         let durable = Promise { epoch: take.u64()?, lsn: take.lsn()? };
         let count = usize::from(take.u16()?);
         let count = take.count("the number of addresses", count, MAX_ADDRESSES, 2)?;
@@ -409,7 +434,7 @@ fn take_config(take: &mut Take<'_>) -> Result<Config, Error> {
         for _ in 0..count {
             addresses.push(take.text("an address", MAX_ADDRESS_BYTES)?);
         }
-        copies.push(Copy { instance, addresses, in_sync, durable });
+        copies.push(Copy { instance, addresses, in_sync, held, durable });
     }
-    Ok(Config { version, epoch, primary, copies, rule: Rule::All })
+    Ok(Config { version, epoch, primary, copies, rule: Rule::All, loss })
 }

@@ -2,7 +2,7 @@
 #![allow(dead_code, reason = "each test file uses its part")]
 
 use bytes::Bytes;
-use outrigger_net::config::{Config, Copy, Rule, Version};
+use outrigger_net::config::{Config, Copy, Loss, Rule, Version};
 use outrigger_net::frame::encode;
 use outrigger_net::message::{Abilities, Envelope, History, Message, Reason, Role, Session};
 use outrigger_wal::format::{Block, BlockBuilder, EpochEntry, RecordFlag, Seal};
@@ -65,6 +65,7 @@ pub(crate) fn config() -> Config {
         instance: InstanceId(n.into()),
         addresses: vec![format!("host{n}:7000"), String::new()],
         in_sync: n == 1,
+        held: n == 2,
         durable: Promise { epoch: 2, lsn: Lsn(4096 * u64::from(n)) },
     };
     Config {
@@ -73,6 +74,7 @@ pub(crate) fn config() -> Config {
         primary: InstanceId(1),
         copies: vec![copy(1), copy(2)],
         rule: Rule::All,
+        loss: Some(Loss { instance: InstanceId(1), epoch: 3, end: Lsn(20480) }),
     }
 }
 
@@ -162,6 +164,8 @@ pub(crate) fn all() -> Vec<(&'static str, Message, Vec<Bytes>)> {
         ),
         plain("join", Message::Join),
         plain("joined", Message::Joined { durable: Lsn(8192) }),
+        plain("hand_over", Message::HandOver { to: InstanceId(2), at_most_millis: 1_000 }),
+        plain("gave_up", Message::GaveUp { epoch: Epoch { number: 3, nonce: 5 }, at: Lsn(20480) }),
         plain("request", Message::Request { op: 5, body: Bytes::from_static(b"get k") }),
         plain("response", Message::Response { op: 5, body: Bytes::new() }),
     ]

@@ -519,6 +519,7 @@ mod tests {
             instance: InstanceId(2),
             addresses: Vec::new(),
             in_sync: true,
+            held: false,
             durable: Promise::NONE,
         };
         let config = Config {
@@ -527,6 +528,7 @@ mod tests {
             primary: InstanceId(2),
             copies: vec![copy],
             rule: Rule::All,
+            loss: None,
         };
         let authority = Arc::new(Willing(Mutex::new((config, None))));
         let mut options = ReplicaOptions::new(dir, listen);

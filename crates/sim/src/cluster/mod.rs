@@ -104,6 +104,7 @@ impl Cluster {
             instance: instance(node),
             addresses: vec![format!("node-{node}:1")],
             in_sync: true,
+            held: false,
             durable: Promise::NONE,
         });
         let config = Config {
@@ -112,6 +113,7 @@ impl Cluster {
             primary: instance(0),
             copies: copies.collect(),
             rule: Rule::All,
+            loss: None,
         };
         let nodes: Vec<Node> = (0..plan.copies)
             .map(|node| {
