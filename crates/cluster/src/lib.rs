@@ -5,6 +5,8 @@
 //! - [`catalog`]: the registers of all contents as a state store, driven by the coordinator's own log
 //! - [`coordinator`]: the step function that serves instances and operators from the catalog
 //! - [`agent`]: what runs on a host: instances started, stopped and watched as told
+//! - [`detect`]: what heartbeats, connections and agents say of each instance
+//! - [`failover`]: what follows from that for each content
 //! - [`operator`]: what operators and clients ask, and the answers
 //! - [`authority`]: registers without a log: of the catalog itself, and in memory for tests
 //! - [`local`]: one content whose copies live in one process
@@ -18,7 +20,9 @@ pub mod authority;
 pub mod catalog;
 mod codec;
 pub mod coordinator;
+pub mod detect;
 mod error;
+pub mod failover;
 pub mod local;
 pub mod operator;
 pub mod register;

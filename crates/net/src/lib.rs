@@ -3,6 +3,7 @@
 //! # Layout
 //! - [`message`], [`config`]: the words
 //! - [`frame`]: their layout in bytes, and blocks behind them verbatim
+//! - [`beat`]: heartbeats, which are datagrams
 //! - [`handshake`]: who may talk, and where two histories part
 //! - [`sender`], [`receiver`]: the stream to one copy, the stream from the primary
 //! - [`transport`]: TCP by tokio: listening, dialling, queues, deadlines
@@ -12,6 +13,7 @@
 //! checked and capped. Everything but [`transport`] is free of clocks, sockets and randomness.
 #![forbid(unsafe_code)]
 
+pub mod beat;
 pub mod config;
 pub mod error;
 pub mod frame;

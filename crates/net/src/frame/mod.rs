@@ -10,7 +10,7 @@
 //! Not here: who may send what when ([`crate::handshake`], sender, receiver).
 
 mod decoder;
-mod fields;
+pub(crate) mod fields;
 mod head;
 mod meta;
 
