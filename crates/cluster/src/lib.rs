@@ -10,6 +10,7 @@
 //! - [`operator`]: what operators and clients ask, and the answers
 //! - [`authority`]: registers without a log: of the catalog itself, and in memory for tests
 //! - [`local`]: one content whose copies live in one process
+//! - [`placement`]: which instance is on which host, and what the loss of hosts would do
 //! - [`slots`]: small files that change as a whole
 //!
 //! There is no clock, socket or random source in here but for [`local`]; files only behind [`slots::Slots`].
@@ -25,6 +26,7 @@ mod error;
 pub mod failover;
 pub mod local;
 pub mod operator;
+pub mod placement;
 pub mod register;
 pub mod slots;
 
