@@ -11,6 +11,7 @@
 //! - [`authority`]: registers without a log: of the catalog itself, and in memory for tests
 //! - [`local`]: one content whose copies live in one process
 //! - [`placement`]: which instance is on which host, and what the loss of hosts would do
+//! - [`settings`]: what can be set, and its defaults
 //! - [`slots`]: small files that change as a whole
 //!
 //! There is no clock, socket or random source in here but for [`local`]; files only behind [`slots::Slots`].
@@ -28,6 +29,7 @@ pub mod local;
 pub mod operator;
 pub mod placement;
 pub mod register;
+pub mod settings;
 pub mod slots;
 
 pub use error::{CodecError, Error};

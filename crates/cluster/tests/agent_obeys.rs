@@ -65,6 +65,10 @@ impl Host {
                 }
                 Out::Stop { dbid } => self.asked.push(format!("stop {dbid}")),
                 Out::Remove { dbid, .. } => self.asked.push(format!("remove {dbid}")),
+                Out::Check { op, orders } => {
+                    let bad = orders.iter().map(|(dbid, _)| (*dbid, "gone".to_owned())).collect();
+                    self.step(In::Checked { op, bad });
+                }
                 Out::Say { op, say } => self.said.push((op, say)),
             }
         }
@@ -304,4 +308,16 @@ fn an_administrator_runs_coordinators_and_no_instance_of_data() {
     host.asked();
     assert_eq!(host.ask(Ask::Run { dbid: Dbid(1), up: true }), Some(Say::Taken));
     assert_eq!(host.asked(), ["start 1 Up"]);
+}
+
+#[test]
+fn only_data_directories_of_instances_that_do_not_run_are_looked_at() {
+    let mut host = Host::claimed();
+    host.want(3, Wanted::Up, 1);
+    host.step(In::Runs { dbid: ONE, pid: 77 });
+    host.save();
+    assert_eq!(host.ask(Ask::Check), Some(Say::Checked { bad: Vec::new() }));
+    host.step(ended(false));
+    let bad = vec![(ONE, "gone".to_owned())];
+    assert_eq!(host.ask(Ask::Check), Some(Say::Checked { bad }));
 }

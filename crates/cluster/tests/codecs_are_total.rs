@@ -5,14 +5,19 @@ mod support;
 
 use bytes::Bytes;
 use outrigger_cluster::CodecError;
-use outrigger_cluster::catalog::tables::{Dbid, Host, Instance, Preferred, Rebuild, Up, Wanted};
+use outrigger_cluster::agent::Process;
+use outrigger_cluster::catalog::state::Standing;
+use outrigger_cluster::catalog::tables::{
+    Dbid, History, Host, Instance, Preferred, Rebuild, Up, Wanted,
+};
 use outrigger_cluster::catalog::{Catalog, Change, Record, Ticket};
 use outrigger_cluster::operator::{
-    Answer, ClusterState, ContentState, CopyRole, CopyState, Place, Registration, Request,
+    Answer, ClusterState, ContentState, CopyRole, CopyState, Founding, HostState, InstanceState,
+    Loss, Place, RecoverMode, Registration, Request,
 };
 use outrigger_cluster::register::{Proposer, Report};
 use outrigger_cluster::slots::{Kind, MemorySlots, Saved};
-use outrigger_net::config::{Config, Copy, Loss, Rule, Version};
+use outrigger_net::config::{Config, Copy, Loss as AcceptedLoss, Rule, Version};
 use outrigger_replica::rules::Rules;
 use outrigger_wal::recover::Promise;
 use outrigger_wal::{ClusterId, ContentId, Epoch, InstanceId, LogId, Lsn};
@@ -49,11 +54,8 @@ fn a_config() -> impl Strategy<Value = Config> {
             durable,
         },
     );
-    let loss = (an_instance(), any::<u64>(), an_lsn()).prop_map(|(instance, epoch, end)| Loss {
-        instance,
-        epoch,
-        end,
-    });
+    let loss = (an_instance(), any::<u64>(), an_lsn())
+        .prop_map(|(instance, epoch, end)| AcceptedLoss { instance, epoch, end });
     let loss = proptest::option::of(loss);
     (any::<u64>(), an_epoch(), an_instance(), vec(copy, 0..5), loss).prop_map(
         |(version, epoch, primary, copies, loss)| Config {
@@ -132,41 +134,76 @@ fn a_row() -> impl Strategy<Value = Instance> {
     )
 }
 
-fn a_table_change() -> impl Strategy<Value = Change> {
-    let name = "\\PC{0,20}";
-    let maybe = proptest::option::of(name);
-    let up = prop_oneof![
+fn an_up() -> impl Strategy<Value = Up> {
+    prop_oneof![
         Just(Up::Founding),
         Just(Up::Running),
         Just(Up::Stopped),
-        name.prop_map(|why| Up::ShutDown { why }),
-    ];
+        "\\PC{0,20}".prop_map(|why| Up::ShutDown { why }),
+    ]
+}
+
+fn a_host() -> impl Strategy<Value = Host> {
+    let name = "\\PC{0,20}";
+    let maybe = proptest::option::of(name);
+    (name, addresses(), addresses(), maybe.clone(), maybe).prop_map(
+        |(name, addresses, agent, rack, storage)| Host { name, addresses, agent, rack, storage },
+    )
+}
+
+fn a_founding() -> impl Strategy<Value = Founding> {
+    let row = (any::<u16>(), a_row()).prop_map(|(dbid, row)| (Dbid(dbid), row));
+    let settings = vec(("\\PC{0,20}", any::<u64>()), 0..4);
+    (vec(a_host(), 0..4), vec(row, 0..4), any::<u64>(), settings).prop_map(
+        |(hosts, rows, segment_bytes, settings)| Founding { hosts, rows, segment_bytes, settings },
+    )
+}
+
+fn a_table_change() -> impl Strategy<Value = Change> {
+    let name = "\\PC{0,20}";
     prop_oneof![
-        (name, addresses(), addresses(), maybe.clone(), maybe).prop_map(
-            |(name, addresses, agent, rack, storage)| Change::PutHost(Host {
-                name,
-                addresses,
-                agent,
-                rack,
-                storage
-            })
-        ),
+        a_host().prop_map(Change::PutHost),
         name.prop_map(|name| Change::RemoveHost { name }),
         (any::<u16>(), a_row())
             .prop_map(|(dbid, row)| Change::PutInstance { dbid: Dbid(dbid), row }),
         any::<u16>().prop_map(|dbid| Change::RemoveInstance { dbid: Dbid(dbid) }),
         (name, any::<u64>()).prop_map(|(key, value)| Change::Set { key, value }),
-        up.prop_map(Change::SetUp),
+        an_up().prop_map(Change::SetUp),
         (any::<u16>(), name).prop_map(|(dbid, text)| Change::Note { dbid: Dbid(dbid), text }),
     ]
+}
+
+fn a_recover_mode() -> impl Strategy<Value = RecoverMode> {
+    prop_oneof![Just(RecoverMode::Auto), Just(RecoverMode::Differential), Just(RecoverMode::Full)]
+}
+
+fn a_loss() -> impl Strategy<Value = Loss> {
+    prop_oneof![Just(Loss::None), Just(Loss::Accepted), Just(Loss::AcceptedAndFenced)]
 }
 
 fn a_request() -> impl Strategy<Value = Request> {
     let content = any::<i32>().prop_map(ContentId);
     prop_oneof![
-        content.clone().prop_map(|content| Request::Promote { content }),
+        (content.clone(), a_loss()).prop_map(|(content, loss)| Request::Promote { content, loss }),
         content.clone().prop_map(|content| Request::Recover { content }),
         Just(Request::State),
+        a_founding().prop_map(Request::Found),
+        a_founding().prop_map(Request::Expand),
+        (vec(content.clone(), 0..4), a_recover_mode(), any::<u64>()).prop_map(
+            |(contents, mode, max_rate_bytes)| Request::BringBack {
+                contents,
+                mode,
+                max_rate_bytes
+            }
+        ),
+        Just(Request::Rebalance),
+        Just(Request::Start),
+        proptest::option::of("\\PC{0,20}").prop_map(|host| Request::Stop { host }),
+        a_founding()
+            .prop_map(|founding| Request::AddCopies { hosts: founding.hosts, rows: founding.rows }),
+        vec(any::<u16>().prop_map(Dbid), 0..4).prop_map(|dbids| Request::DropCopies { dbids }),
+        any::<u32>().prop_map(|limit| Request::History { limit }),
+        ("\\PC{0,20}", any::<u64>()).prop_map(|(key, value)| Request::Set { key, value }),
         content.clone().prop_map(|content| Request::LookUp { content }),
         (content, an_instance(), addresses(), any::<u64>()).prop_map(
             |(content, instance, addresses, segment_bytes)| {
@@ -177,13 +214,13 @@ fn a_request() -> impl Strategy<Value = Request> {
 }
 
 fn a_content() -> impl Strategy<Value = ContentState> {
-    let flags = (any::<bool>(), any::<bool>(), any::<bool>());
+    let flags = (any::<bool>(), any::<bool>(), any::<bool>(), any::<bool>());
     let lsns = (an_lsn(), an_lsn(), an_lsn(), any::<u64>());
     let copy = (an_instance(), addresses(), flags, lsns).prop_map(
         |(
             instance,
             addresses,
-            (primary, in_sync, in_touch),
+            (primary, in_sync, held, in_touch),
             (durable, commit, applied, lag_bytes),
         )| {
             let role = if primary { CopyRole::Primary } else { CopyRole::Mirror };
@@ -192,6 +229,7 @@ fn a_content() -> impl Strategy<Value = ContentState> {
                 addresses,
                 role,
                 in_sync,
+                held,
                 in_touch,
                 durable,
                 commit,
@@ -201,8 +239,9 @@ fn a_content() -> impl Strategy<Value = ContentState> {
         },
     );
     let ids = (any::<i32>(), any::<u128>(), any::<u64>(), any::<u64>());
-    (ids, an_epoch(), an_instance(), vec(copy, 0..4)).prop_map(
-        |((content, log, segment_bytes, version), epoch, primary, copies)| ContentState {
+    (ids, an_epoch(), an_instance(), vec(copy, 0..4), "\\PC{0,20}").prop_map(
+        |((content, log, segment_bytes, version), epoch, primary, copies, note)| ContentState {
+            note,
             content: ContentId(content),
             log: LogId(log),
             segment_bytes,
@@ -210,6 +249,64 @@ fn a_content() -> impl Strategy<Value = ContentState> {
             epoch,
             primary,
             copies,
+        },
+    )
+}
+
+fn a_history() -> impl Strategy<Value = History> {
+    (any::<u64>(), any::<u16>(), "\\PC{0,20}").prop_map(|(at, dbid, description)| History {
+        at,
+        dbid: Dbid(dbid),
+        description,
+    })
+}
+
+fn a_process() -> impl Strategy<Value = Process> {
+    prop_oneof![
+        Just(Process::Stopped),
+        Just(Process::Starting),
+        any::<u32>().prop_map(|pid| Process::Running { pid }),
+        any::<(u64, u64)>()
+            .prop_map(|(done_bytes, total_bytes)| Process::Rebuilding { done_bytes, total_bytes }),
+        Just(Process::Rebuilt),
+        "\\PC{0,20}".prop_map(|how| Process::Ended { how }),
+        Just(Process::Gone),
+    ]
+}
+
+fn a_state() -> impl Strategy<Value = ClusterState> {
+    let standing = any::<(bool, bool, bool)>().prop_map(|(primary, synced, up)| Standing {
+        role: if primary { 'p' } else { 'm' },
+        mode: if synced { 's' } else { 'n' },
+        status: if up { 'u' } else { 'd' },
+    });
+    let row = (
+        any::<u16>(),
+        a_row(),
+        proptest::option::of(standing),
+        proptest::option::of(a_process()),
+        "\\PC{0,20}",
+    );
+    let row = row.prop_map(|(dbid, row, standing, process, seen)| InstanceState {
+        dbid: Dbid(dbid),
+        row,
+        standing,
+        process,
+        seen,
+    });
+    let host =
+        (a_host(), any::<bool>()).prop_map(|(host, agent_here)| HostState { host, agent_here });
+    let settings = vec(("\\PC{0,20}", any::<u64>()), 0..4);
+    let ids = (any::<u128>(), any::<u64>(), an_up());
+    (ids, vec(a_content(), 0..4), vec(host, 0..4), vec(row, 0..4), settings).prop_map(
+        |((cluster, coordinator_epoch, up), contents, hosts, instances, settings)| ClusterState {
+            cluster: ClusterId(cluster),
+            coordinator_epoch,
+            up,
+            contents,
+            hosts,
+            instances,
+            settings,
         },
     )
 }
@@ -238,13 +335,9 @@ fn an_answer() -> impl Strategy<Value = Answer> {
         ),
         (any::<bool>(), "\\PC{0,50}", a_content())
             .prop_map(|(done, text, content)| Answer::Recovery { done, text, content }),
-        (any::<u128>(), any::<u64>(), vec(a_content(), 0..4)).prop_map(
-            |(cluster, coordinator_epoch, contents)| Answer::State(ClusterState {
-                cluster: ClusterId(cluster),
-                coordinator_epoch,
-                contents
-            })
-        ),
+        a_state().prop_map(Answer::State),
+        "\\PC{0,50}".prop_map(|text| Answer::Done { text }),
+        vec(a_history(), 0..4).prop_map(Answer::History),
         (any::<bool>(), place).prop_map(|(found, place)| {
             if found { Answer::Found(place) } else { Answer::Registered(place) }
         }),

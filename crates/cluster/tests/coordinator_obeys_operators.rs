@@ -3,7 +3,7 @@
 mod support;
 
 use outrigger_cluster::coordinator::{CATALOG, In};
-use outrigger_cluster::operator::{Answer, CopyRole, Registration, Request};
+use outrigger_cluster::operator::{Answer, CopyRole, Loss, Registration, Request};
 use outrigger_net::config::Version;
 use outrigger_net::message::{Envelope, Message, Role};
 use outrigger_replica::member::LinkId;
@@ -12,7 +12,7 @@ use support::{
     A, B, C, CLUSTER, CONTENT, OPERATOR, World, create, epoch, next, pair, registration,
 };
 
-const PROMOTE: Request = Request::Promote { content: CONTENT };
+const PROMOTE: Request = Request::Promote { content: CONTENT, loss: Loss::None };
 
 #[test]
 fn a_content_whose_primary_is_gone_is_failed_over_to_its_in_sync_copy() {
@@ -87,8 +87,12 @@ fn nothing_is_failed_over_before_a_living_primary_would_have_been_heard() {
 #[test]
 fn what_there_is_not_cannot_be_promoted() {
     let mut world = World::with_pair();
-    assert!(world.denied(&Request::Promote { content: CATALOG }).contains("no standby"));
-    let unknown = Request::Promote { content: ContentId(8) };
+    assert!(
+        world
+            .denied(&Request::Promote { content: CATALOG, loss: Loss::None })
+            .contains("activate-standby")
+    );
+    let unknown = Request::Promote { content: ContentId(8), loss: Loss::None };
     assert!(world.denied(&unknown).contains("no content 8"));
     let single = outrigger_cluster::authority::first_config(A, vec!["a:1".to_owned()]);
     let mut world = World::new(vec![create(single)]);

@@ -320,11 +320,11 @@ fn a_swap_that_could_not_be_appended_can_be_asked_for_again() {
 
 #[test]
 fn an_instance_may_look_up_and_not_command() {
-    use outrigger_cluster::operator::{Answer, Request};
+    use outrigger_cluster::operator::{Answer, Loss, Request};
     let mut world = World::with_pair();
     let a = world.connect(A);
     let request = |request: Request| Message::Request { op: 1, body: request.encode().unwrap() };
-    world.say(a, request(Request::Promote { content: CONTENT }));
+    world.say(a, request(Request::Promote { content: CONTENT, loss: Loss::None }));
     world.say(a, request(Request::LookUp { content: CONTENT }));
     let answers: Vec<_> = world
         .sent(a)

@@ -108,6 +108,7 @@ pub(super) fn encode_ask(ask: &Ask) -> Result<Bytes, CodecError> {
             put.u8(4);
             put.u64(*seen);
         }
+        Ask::Check => put.u8(5),
     }
     put.done()
 }
@@ -123,13 +124,14 @@ pub(super) fn decode_ask(bytes: &[u8]) -> Result<Ask, CodecError> {
         },
         3 => Ask::Run { dbid: Dbid(take.u16()?), up: take.flag()? },
         4 => Ask::Watch { seen: take.u64()? },
+        5 => Ask::Check,
         found => return Err(CodecError::Kind { found }),
     };
     take.end()?;
     Ok(ask)
 }
 
-fn put_process(put: &mut Put, process: &Process) {
+pub(crate) fn put_process(put: &mut Put, process: &Process) {
     match process {
         Process::Stopped => put.u8(1),
         Process::Starting => put.u8(2),
@@ -151,7 +153,7 @@ fn put_process(put: &mut Put, process: &Process) {
     }
 }
 
-fn take_process(take: &mut Take<'_>) -> Result<Process, CodecError> {
+pub(crate) fn take_process(take: &mut Take<'_>) -> Result<Process, CodecError> {
     Ok(match take.u8()? {
         1 => Process::Stopped,
         2 => Process::Starting,
@@ -186,6 +188,13 @@ pub(super) fn encode_say(say: &Say) -> Result<Bytes, CodecError> {
                 put_process(put, &seen.process);
             });
         }
+        Say::Checked { bad } => {
+            put.u8(4);
+            put.list(ORDERS, MAX_INSTANCES, bad, |put, (dbid, why)| {
+                put.u16(dbid.0);
+                put_text(put, HOW, cut(why));
+            });
+        }
     }
     put.done()
 }
@@ -208,6 +217,11 @@ pub(super) fn decode_say(bytes: &[u8]) -> Result<Say, CodecError> {
                     run: take.u64()?,
                     process: take_process(take)?,
                 })
+            })?,
+        },
+        4 => Say::Checked {
+            bad: take.list(ORDERS, MAX_INSTANCES, 4, |take| {
+                Ok((Dbid(take.u16()?), take_text(take, HOW)?))
             })?,
         },
         found => return Err(CodecError::Kind { found }),

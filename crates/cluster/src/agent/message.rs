@@ -39,6 +39,8 @@ pub enum Ask {
         /// Whether it should run.
         up: bool,
     },
+    /// Look whether the data directories of instances that do not run are whole as far as can be told at once.
+    Check,
     /// Tell what is seen, as soon as it is something else than generation `seen`; 0: at once.
     Watch {
         /// The generation that is known.
@@ -134,6 +136,11 @@ pub enum Say {
     },
     /// It is remembered durably, and carried out from here on.
     Taken,
+    /// Which instances cannot be started, and why.
+    Checked {
+        /// Each with the reason.
+        bad: Vec<(Dbid, String)>,
+    },
     /// What it sees.
     Status {
         /// Counts what is seen.

@@ -20,6 +20,7 @@ use std::collections::BTreeMap;
 
 use outrigger_wal::ClusterId;
 
+pub(crate) use codec::{put_process, take_process};
 pub use message::{Ask, Order, Process, Say, Seen};
 
 use crate::catalog::tables::{Dbid, Wanted};
@@ -84,6 +85,13 @@ pub enum In {
         /// Which instance's.
         dbid: Dbid,
     },
+    /// The data directories were looked at.
+    Checked {
+        /// Who asked.
+        op: u64,
+        /// Which are bad, and why.
+        bad: Vec<(Dbid, String)>,
+    },
 }
 
 /// What an agent asks for.
@@ -114,6 +122,13 @@ pub enum Out {
         dbid: Dbid,
         /// Where it is.
         order: Order,
+    },
+    /// Look at these data directories: [`In::Checked`].
+    Check {
+        /// Who asks.
+        op: u64,
+        /// Whose.
+        orders: Vec<(Dbid, Order)>,
     },
     /// Answer.
     Say {
@@ -215,6 +230,7 @@ impl Agent {
                 }
                 self.see(dbid, Process::Gone);
             }
+            In::Checked { op, bad } => out.push(Out::Say { op, say: Say::Checked { bad } }),
         }
         self.settle(out);
     }
@@ -276,6 +292,15 @@ impl Agent {
                 }
             },
             Ask::Watch { seen } => self.watching.push((op, seen)),
+            Ask::Check => {
+                let data = self.memory.orders.iter().filter(|(dbid, order)| {
+                    let is_data = order.content.0 >= 0 && order.wanted != Wanted::Gone;
+                    // One that was never made has nothing to look at.
+                    is_data && !self.runs(**dbid) && self.memory.done.contains_key(*dbid)
+                });
+                let orders = data.map(|(dbid, order)| (*dbid, order.clone())).collect();
+                out.push(Out::Check { op, orders });
+            }
         }
     }
 

@@ -265,6 +265,8 @@ impl State {
                 }
                 free?;
                 let before = row.register.config().cloned();
+                // A copy that an agent runs stays out until somebody lets it come back.
+                row.register.hold_out = self.instances.values().any(|row| row.content == *content);
                 row.register.swap(*seen, new, *proposer, rules)?;
                 let after = row.register.config().cloned();
                 if let (Some(before), Some(after)) = (before, after) {

@@ -7,6 +7,8 @@
 
 use outrigger_wal::{ContentId, InstanceId};
 
+pub use crate::placement::Dbid;
+
 /// The most hosts of a cluster.
 pub const MAX_HOSTS: usize = 4096;
 /// The most instances of a cluster.
@@ -15,16 +17,6 @@ pub const MAX_INSTANCES: usize = 32_767;
 pub const MAX_HISTORY: usize = 4096;
 /// The longest name, path or text of a row, in bytes.
 pub const MAX_ROW_TEXT_BYTES: usize = 1024;
-
-/// Numbers an instance within its cluster, for good: 1 is the first coordinator.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Debug)]
-pub struct Dbid(pub u16);
-
-impl std::fmt::Display for Dbid {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{}", self.0)
-    }
-}
 
 /// A machine, or whatever fails as one.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]

@@ -15,7 +15,7 @@ use super::event::{Event, Out};
 use super::{CATALOG, Coordinator, Pending};
 use crate::authority::first_config;
 use crate::catalog::{Change, Refused, state::is_segment_size};
-use crate::operator::{Answer, Place, Registration, Request};
+use crate::operator::{Answer, Loss, Place, Registration, Request};
 use crate::register::{Conflict, Proposer};
 
 /// How often a registration that met another change is tried.
@@ -33,6 +33,7 @@ const fn is_allowed(role: Role, request: &Request) -> bool {
 }
 
 /// What to do about a registration.
+#[expect(clippy::large_enum_variant, reason = "there is one at a time")]
 enum Admission {
     /// It has its place.
     Placed,
@@ -60,8 +61,8 @@ impl Coordinator {
             return;
         }
         match request {
-            Request::Promote { content } => {
-                if let Err(text) = self.promote(link, op, content, out) {
+            Request::Promote { content, loss } => {
+                if let Err(text) = self.promote(link, op, (content, loss), out) {
                     self.deny(link, op, text, out);
                 }
             }
@@ -80,7 +81,39 @@ impl Coordinator {
             Request::Register(registration) => {
                 self.register_instance(link, op, registration, 0, out)
             }
+            Request::Found(founding) => self.found((link, op), founding, out),
+            Request::BringBack { contents, mode, max_rate_bytes } => {
+                self.bring_back((link, op), &contents, (mode, max_rate_bytes), out);
+            }
+            Request::Rebalance => self.rebalance((link, op), out),
+            Request::Start => self.start((link, op), out),
+            Request::Stop { host } => self.stop((link, op), host, out),
+            Request::AddCopies { hosts, rows } => self.add_copies((link, op), hosts, rows, out),
+            Request::DropCopies { dbids } => self.drop_copies((link, op), &dbids, out),
+            Request::History { limit } => {
+                let limit = usize::try_from(limit).unwrap_or(usize::MAX);
+                let rows = self.catalog.read(|state| {
+                    let skip = state.history.len().saturating_sub(limit);
+                    state.history.iter().skip(skip).cloned().collect()
+                });
+                self.answer(link, op, &Answer::History(rows), out);
+            }
+            Request::Set { key, value } => match crate::settings::check(&key, value) {
+                Ok(()) => {
+                    let text = format!("{key} is {value} from now on");
+                    self.work(vec![Change::Set { key, value }], Some((link, op)), text, out);
+                }
+                Err(text) => self.deny(link, op, text, out),
+            },
+            Request::Expand(_) => {
+                let text = "this coordinator cannot expand a cluster".to_owned();
+                self.deny(link, op, text, out);
+            }
         }
+    }
+
+    pub(super) fn done(&mut self, link: LinkId, op: u64, text: String, out: &mut Vec<Out>) {
+        self.answer(link, op, &Answer::Done { text }, out);
     }
 
     pub(super) fn deny(&mut self, link: LinkId, op: u64, text: String, out: &mut Vec<Out>) {
@@ -102,11 +135,14 @@ impl Coordinator {
         &mut self,
         link: LinkId,
         op: u64,
-        content: ContentId,
+        (content, loss): (ContentId, Loss),
         out: &mut Vec<Out>,
     ) -> Result<(), String> {
         if content == CATALOG {
-            return Err("the coordinator has no standby: restart it".to_owned());
+            return Err("a standby is activated by `outrigger activate-standby`".to_owned());
+        }
+        if loss != Loss::None {
+            return self.promote_with_loss(link, op, (content, loss), out);
         }
         let register = self.register(content).ok_or_else(|| no_content(content))?;
         let config = register.config().ok_or_else(|| no_content(content))?.clone();

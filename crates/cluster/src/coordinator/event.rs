@@ -3,16 +3,18 @@
 //! Not here: who carries it out (the simulator, or the drivers of a server).
 
 use bytes::Bytes;
-use outrigger_net::config::Version;
+use outrigger_net::beat::{Beat, Ping};
+use outrigger_net::config::{Config, Version};
 use outrigger_net::message::{Envelope, Message};
 use outrigger_replica::member::LinkId;
-use outrigger_wal::{ContentId, Epoch, InstanceId};
+use outrigger_wal::{ContentId, Epoch, InstanceId, Lsn};
 
+use crate::agent::{Ask, Say};
 use crate::catalog::Ticket;
+use crate::detect::Standing;
 
 /// What a coordinator is told.
 #[derive(Clone, Debug)]
-#[expect(clippy::large_enum_variant, reason = "most events are frames")]
 pub enum In {
     /// Its own member serves in this epoch, or serves no more.
     Serving(Option<Epoch>),
@@ -35,6 +37,48 @@ pub enum In {
         ticket: Ticket,
         /// Why, in words.
         text: String,
+    },
+    /// What the voters have recorded of the catalog's own configuration, and whether that took force (S8).
+    Own {
+        /// The configuration.
+        config: Config,
+        /// Whether a standby was activated without a majority.
+        forced: bool,
+    },
+    /// How far its own member is.
+    Figures {
+        /// Durable.
+        durable: Lsn,
+        /// Commit.
+        commit: Lsn,
+        /// Applied.
+        applied: Lsn,
+    },
+    /// The connection to a host's agent was made, or ended.
+    Agent {
+        /// The host.
+        host: String,
+        /// Whether it is there.
+        here: bool,
+    },
+    /// An agent answered.
+    AgentSaid {
+        /// Of which host.
+        host: String,
+        /// What.
+        say: Say,
+    },
+    /// A heartbeat came from an instance's address.
+    Beat {
+        /// Whose address.
+        from: InstanceId,
+        /// What it says.
+        beat: Beat,
+    },
+    /// Nobody listens at an instance's address.
+    Refused {
+        /// Whose.
+        instance: InstanceId,
     },
     /// Time has passed.
     Tick,
@@ -62,6 +106,25 @@ pub enum Out {
     },
     /// End a connection, after what was sent on it; nothing more of it is brought.
     Hangup(LinkId),
+    /// Keep connections to these agents, and to no others: [`In::Agent`] tells how they are.
+    Reach {
+        /// Hosts by name, and where their agents listen.
+        agents: Vec<(String, Vec<String>)>,
+    },
+    /// Ask an agent; its answers come as [`In::AgentSaid`].
+    Agent {
+        /// Of which host.
+        host: String,
+        /// What.
+        ask: Ask,
+    },
+    /// Send a heartbeat's question to an instance.
+    Ping {
+        /// Where it listens.
+        address: String,
+        /// What.
+        ping: Ping,
+    },
     /// Something an administrator should know.
     Event(Event),
 }
@@ -94,6 +157,22 @@ pub enum Event {
         content: ContentId,
         /// Which.
         instance: InstanceId,
+    },
+    /// An instance is seen in another way than before.
+    Standing {
+        /// Its content.
+        content: ContentId,
+        /// Which.
+        instance: InstanceId,
+        /// How.
+        standing: Standing,
+    },
+    /// A failover was asked for.
+    FailsOver {
+        /// Of which content.
+        content: ContentId,
+        /// To whom.
+        to: InstanceId,
     },
     /// An instance is in touch no more.
     Gone {

@@ -12,6 +12,7 @@ use outrigger_wal::{ClusterId, ContentId, InstanceId, LogId};
 
 use super::event::{Event, Out};
 use super::{CATALOG, Coordinator, Link};
+use crate::detect;
 
 /// A refusal: the reason, in words, and whether somebody has to look.
 type Refusal = (Reason, String, bool);
@@ -92,6 +93,9 @@ impl Coordinator {
             out.push(Out::Event(Event::Arrived { content, instance: from }));
         }
         self.links.insert(id, link);
+        if role == Role::Instance {
+            self.detect(detect::In::LineOpened { instance: from }, out);
+        }
         let welcome = Message::Welcome {
             from: self.identity.instance,
             protocol: chosen.protocol,
@@ -104,6 +108,15 @@ impl Coordinator {
 
     /// The log of a content, if the instance has a copy of it.
     fn place_of(&self, content: ContentId, instance: InstanceId) -> Result<LogId, Refusal> {
+        if content == CATALOG {
+            return match &self.own {
+                Some(own) if own.copy(instance).is_some() => Ok(self.identity.log),
+                _ => {
+                    let text = format!("instance {instance} has no copy of the catalog");
+                    refuse(Reason::NotAMember, text)
+                }
+            };
+        }
         self.catalog.read(|state| {
             let Some(row) = state.contents.get(&content) else {
                 return refuse(Reason::WrongContent, format!("there is no content {content} here"));
@@ -205,9 +218,11 @@ impl Coordinator {
             }
             // That it was cut is in the epoch: what was heard of earlier ones is past.
             (Role::Instance, Message::Report { durable, commit, applied, cut: _ }) => {
-                let figures = super::Figures { durable, commit, applied };
-                self.report(content, instance, envelope.epoch.number, figures);
+                let epoch = envelope.epoch.number;
+                let figures = super::Figures { epoch, durable, commit, applied };
+                self.report(content, instance, epoch, figures);
             }
+            (Role::Instance, Message::GaveUp { epoch, at: _ }) => self.gave_up(content, epoch),
             (_, Message::Refuse { reason, text }) => {
                 let text = format!("{instance} refused: {reason:?}: {text}");
                 out.push(Out::Event(Event::Refused { text }));

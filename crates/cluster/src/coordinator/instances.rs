@@ -24,6 +24,10 @@ impl Coordinator {
         new: Config,
         out: &mut Vec<Out>,
     ) {
+        if content == super::CATALOG {
+            // The catalog's own configuration is its voters'.
+            return;
+        }
         let proposer = Proposer::Instance(instance);
         let rules = self.catalog.rules();
         let settled = self.catalog.read(|state| {
@@ -86,6 +90,10 @@ impl Coordinator {
         epoch: u64,
         figures: Figures,
     ) {
+        if content == super::CATALOG {
+            self.figures.insert((content, instance), figures);
+            return;
+        }
         let report = Report { instance, epoch, durable: figures.durable };
         let Some(mut register) = self.register(content) else { return };
         if let Err(refused) = register.report(&report) {

@@ -6,21 +6,33 @@
 //! applied, so it is committed (S1); changes are pushed until each connected instance was told.
 //!
 //! Guarantees: S0 for every message that comes in; a change is answered when the catalog has decided
-//! it; a content is failed over only by an operator, only when its primary is out of touch, only
-//! to a copy of its in-sync set (S3). Not here: the decisions ([`crate::register`]), the log, sockets.
+//! it; a content is failed over only to a copy of its in-sync set (S3), or by an accepted loss (S10).
+//! Not here: the decisions ([`crate::register`], [`crate::detect`], [`crate::failover`]), the log, sockets, processes.
 //!
 //! # Layout
 //! - `event`: what goes in and comes out
 //! - `greeting`: who may connect, and the fence on every message (S0)
 //! - `instances`: configurations, swaps, reports
-//! - `commands`: what operators and clients ask
+//! - `hosts`: agents: what is wanted of their instances, what they see
+//! - `failing`: instances that fail, and failovers
+//! - `recovering`: copies that come back, are added, are removed
+//! - `balancing`: planned changes of primaries
+//! - `lifecycle`: a cluster is made, brought up, brought down
+//! - `commands`: what operators and clients ask; `promoting`: by hand; `work`: changes that belong together
 //! - `view`: how the cluster looks from here
 
+mod balancing;
 mod commands;
 mod event;
+mod failing;
 mod greeting;
+mod hosts;
 mod instances;
+mod lifecycle;
+mod promoting;
+mod recovering;
 mod view;
+mod work;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -28,12 +40,15 @@ use std::sync::Arc;
 use outrigger_net::config::{Config, Version};
 use outrigger_net::message::{Envelope, Message, Reason, Role, Session};
 use outrigger_replica::member::LinkId;
-use outrigger_wal::{ClusterId, ContentId, Epoch, InstanceId, Lsn, Micros};
+use outrigger_wal::{ClusterId, ContentId, Epoch, InstanceId, LogId, Lsn, Micros};
 use xxhash_rust::xxh3::xxh3_128;
 
 use crate::catalog::{Catalog, Change, Record, Ticket};
+use crate::detect::{self, Detector};
+use crate::failover::{Decision, UnderWay};
 use crate::operator::Registration;
 use crate::register::Report;
+use crate::settings;
 pub use event::{Event, In, Out};
 
 /// The content of the coordinator's own catalog.
@@ -76,6 +91,10 @@ pub struct Identity {
     pub cluster: ClusterId,
     /// The instance that serves the catalog.
     pub instance: InstanceId,
+    /// The catalog's log.
+    pub log: LogId,
+    /// The size of that log's segments, in bytes.
+    pub segment_bytes: u64,
 }
 
 /// A connection behind its `Hello`.
@@ -95,6 +114,8 @@ struct Link {
 #[derive(Debug)]
 enum Pending {
     Found,
+    Work { id: u64 },
+    FailOver { content: ContentId },
     Swap { link: LinkId, op: u64, content: ContentId, new: Config },
     Promote { link: LinkId, op: u64, content: ContentId, to: InstanceId },
     Register { link: LinkId, op: u64, registration: Registration, tries: u32 },
@@ -103,6 +124,7 @@ enum Pending {
 /// What an instance reported last.
 #[derive(Clone, Copy, Debug, Default)]
 struct Figures {
+    epoch: u64,
     durable: Lsn,
     commit: Lsn,
     applied: Lsn,
@@ -146,6 +168,24 @@ pub struct Coordinator {
     reports: BTreeMap<(ContentId, InstanceId), Report>,
     figures: BTreeMap<(ContentId, InstanceId), Figures>,
     counters: Counters,
+    /// The catalog's own configuration.
+    own: Option<Config>,
+    /// The agents that vote, as instances of the catalog are told.
+    voters: Vec<String>,
+    hosts: BTreeMap<String, hosts::HostLink>,
+    reached: Vec<(String, Vec<String>)>,
+    detector: Detector,
+    watched: BTreeMap<InstanceId, ContentId>,
+    under_way: BTreeMap<ContentId, UnderWay>,
+    decisions: BTreeMap<ContentId, Decision>,
+    unproved: bool,
+    shutting_down: bool,
+    works: BTreeMap<u64, work::Work>,
+    last_work: u64,
+    starting: Option<lifecycle::Starting>,
+    recovering: recovering::Recovering,
+    balancing: balancing::Balancing,
+    gone_at: Micros,
 }
 
 impl Coordinator {
@@ -173,7 +213,29 @@ impl Coordinator {
             reports: BTreeMap::new(),
             figures: BTreeMap::new(),
             counters: Counters::default(),
+            own: None,
+            voters: Vec::new(),
+            hosts: BTreeMap::new(),
+            reached: Vec::new(),
+            detector: Detector::new(identity.cluster, detect::DetectOptions::default(), now),
+            watched: BTreeMap::new(),
+            under_way: BTreeMap::new(),
+            decisions: BTreeMap::new(),
+            unproved: false,
+            shutting_down: false,
+            works: BTreeMap::new(),
+            last_work: 0,
+            starting: None,
+            recovering: recovering::Recovering::default(),
+            balancing: balancing::Balancing::default(),
+            gone_at: Micros(0),
         }
+    }
+
+    /// The same, whose catalog belongs to these voters: the addresses of their agents, in their fixed order.
+    #[must_use]
+    pub fn with_voters(self, voters: Vec<String>) -> Self {
+        Self { voters, ..self }
     }
 
     /// Takes one event, and asks for whatever follows from it.
@@ -185,7 +247,23 @@ impl Coordinator {
             In::Closed(link) => self.forget(link, out),
             In::Applied | In::Tick => {}
             In::NotAppended { ticket, text } => self.not_appended(ticket, &text, out),
+            In::Own { config, forced } => self.owned(config, forced, out),
+            In::Figures { durable, commit, applied } => {
+                let epoch = self.serving().unwrap_or_default().number;
+                let figures = Figures { epoch, durable, commit, applied };
+                self.figures.insert((CATALOG, self.identity.instance), figures);
+            }
+            In::Agent { host, here } => self.agent_is(&host, here, out),
+            In::AgentSaid { host, say } => self.agent_said(&host, say, out),
+            In::Beat { from, beat } => self.detect(detect::In::Beat { from, beat }, out),
+            In::Refused { instance } => self.detect(detect::In::Refused { instance }, out),
         }
+        self.take_outcomes(out);
+        self.settle_failing(out);
+        self.settle_balancing(out);
+        self.settle_recovering(out);
+        self.settle_gone(out);
+        self.settle_hosts(out);
         self.take_outcomes(out);
         self.push_configs(out);
         self.keep_in_touch(out);
@@ -199,7 +277,8 @@ impl Coordinator {
             let silent = link.heard.plus(self.silence_micros());
             silent.min(link.said.plus(self.options.quiet_millis.saturating_mul(1000)))
         });
-        due.min()
+        let others = [self.detector.deadline(), self.hosts_deadline()];
+        due.chain(others.into_iter().flatten()).min()
     }
 
     /// The epoch in which it serves.
@@ -237,6 +316,18 @@ impl Coordinator {
         self.pending.clear();
         self.reports.clear();
         self.figures.clear();
+        self.hosts.clear();
+        self.reached.clear();
+        self.watched.clear();
+        self.under_way.clear();
+        self.decisions.clear();
+        self.works.clear();
+        self.starting = None;
+        self.recovering = recovering::Recovering::default();
+        self.balancing = balancing::Balancing::default();
+        let options = self.catalog.read(settings::detect_options);
+        self.detector = Detector::new(self.identity.cluster, options, self.now);
+        self.shutting_down = self.catalog.read(|state| !state.up.is_running());
         let since = self.now;
         self.serving = epoch.map(|epoch| Serving { epoch, since });
         self.catalog.listen(epoch.map(|epoch| epoch.number));
@@ -292,6 +383,8 @@ impl Coordinator {
             }
             // A swap is asked for again by whoever needs it.
             Some(Pending::Swap { .. }) | None => {}
+            Some(Pending::FailOver { content }) => self.failed_over(content),
+            Some(Pending::Work { id }) => self.not_worked(id, text, out),
             Some(Pending::Found) => {
                 let text = format!("the cluster could not be founded: {text}");
                 out.push(Out::Event(Event::Alarm { text }));
@@ -310,6 +403,8 @@ impl Coordinator {
             }
             match pending {
                 Pending::Found => {}
+                Pending::Work { id } => self.worked(id, outcome.result, out),
+                Pending::FailOver { content } => self.failed_over(content),
                 Pending::Swap { link, op, content, .. } => {
                     self.swapped(link, op, content, outcome.result.is_ok(), out);
                 }
@@ -328,15 +423,29 @@ impl Coordinator {
             return;
         };
         self.counters.recorded = self.counters.recorded.saturating_add(1);
-        if matches!(pending, Pending::Promote { .. }) {
+        if matches!(pending, Pending::Promote { .. } | Pending::FailOver { .. }) {
             self.counters.promotions = self.counters.promotions.saturating_add(1);
         }
         let Config { version, epoch, primary, .. } = config;
         out.push(Out::Event(Event::Recorded { content, version, epoch, primary }));
     }
 
-    /// What is recorded, applied.
+    /// The voters have recorded the catalog's own configuration.
+    fn owned(&mut self, config: Config, forced: bool, out: &mut Vec<Out>) {
+        if self.own.as_ref().is_none_or(|own| own.version < config.version) {
+            self.own = Some(config);
+        }
+        if forced && self.serving.is_some() {
+            let key = failing::UNPROVED.to_owned();
+            self.work(vec![Change::Set { key, value: 1 }], None, String::new(), out);
+        }
+    }
+
+    /// What is recorded, applied; of the catalog, what its voters recorded.
     fn config(&self, content: ContentId) -> Option<Config> {
+        if content == CATALOG {
+            return self.own.clone();
+        }
         self.catalog.read(|state| state.contents.get(&content)?.register.config().cloned())
     }
 
@@ -345,8 +454,7 @@ impl Coordinator {
         let mut due = Vec::new();
         self.catalog.read(|state| {
             for (id, link) in self.links.iter().filter(|(_, link)| link.role == Role::Instance) {
-                let row = state.contents.get(&link.content);
-                let config = row.and_then(|row| row.register.config());
+                let config = self.config_in(state, link.content);
                 if let Some(config) = config.filter(|config| link.told < Some(config.version)) {
                     due.push((*id, config.clone()));
                 }

@@ -1,32 +1,127 @@
 //! How the cluster looks from here: for `outrigger state` and `outrigger recover`.
 
-use outrigger_wal::ContentId;
+use outrigger_wal::{ContentId, InstanceId};
 
-use super::Coordinator;
-use crate::catalog::Content;
-use crate::operator::{Answer, ClusterState, ContentState, CopyRole, CopyState};
+use outrigger_net::config::Config;
+
+use super::{CATALOG, Coordinator};
+use crate::agent::Process;
+use crate::catalog::State;
+use crate::catalog::state::Standing as Row;
+use crate::catalog::tables::{Dbid, Instance};
+use crate::detect::Standing;
+use crate::failover::Decision;
+use crate::operator::{
+    Answer, ClusterState, ContentState, CopyRole, CopyState, HostState, InstanceState,
+};
 
 impl Coordinator {
-    /// Every content, its copies, and what they reported last.
+    /// Every content, host and instance, and what copies reported last.
     #[must_use]
     pub fn state(&self) -> ClusterState {
-        let contents = self.catalog.read(|state| {
-            let rows = state.contents.iter();
-            rows.filter_map(|(id, row)| self.content_state(*id, row)).collect()
-        });
-        ClusterState {
-            cluster: self.identity.cluster,
-            coordinator_epoch: self.serving().unwrap_or_default().number,
-            contents,
+        self.catalog.read(|state| {
+            let own = self.own.as_ref().and_then(|_| self.content_state(state, CATALOG));
+            let others = state.contents.keys().filter_map(|id| self.content_state(state, *id));
+            let hosts = state.hosts.values().map(|host| HostState {
+                host: host.clone(),
+                agent_here: self.hosts.get(&host.name).is_some_and(|link| link.here),
+            });
+            let rows = state.instances.iter();
+            ClusterState {
+                cluster: self.identity.cluster,
+                coordinator_epoch: self.serving().unwrap_or_default().number,
+                up: state.up.clone(),
+                contents: own.into_iter().chain(others).collect(),
+                hosts: hosts.collect(),
+                instances: rows.map(|(dbid, row)| self.instance_state(state, *dbid, row)).collect(),
+                settings: state.settings.iter().map(|(key, at)| (key.clone(), *at)).collect(),
+            }
+        })
+    }
+
+    fn instance_state(&self, state: &State, dbid: Dbid, row: &Instance) -> InstanceState {
+        let config = self.config_in(state, row.content);
+        let named = config.filter(|config| config.copy(row.instance).is_some());
+        let process = self.process(dbid, row).map(|seen| seen.process.clone());
+        InstanceState {
+            dbid,
+            row: row.clone(),
+            standing: named.map(|config| Row::of(config, row.instance)),
+            seen: self.seen(row.instance, process.as_ref()),
+            process,
         }
     }
 
-    fn content_state(&self, content: ContentId, row: &Content) -> Option<ContentState> {
-        let config = row.register.config()?;
+    /// How an instance is seen, in words.
+    fn seen(&self, instance: InstanceId, process: Option<&Process>) -> String {
+        if let Some(known) = self.detector.known(instance) {
+            return match known.standing {
+                Standing::Up => "up".to_owned(),
+                Standing::Suspect { .. } => "suspect".to_owned(),
+                Standing::Recovering { at: Some(at), advancing: true } => {
+                    format!("recovering, at LSN {at}")
+                }
+                Standing::Recovering { advancing: true, .. } => "recovering".to_owned(),
+                Standing::Recovering { .. } => "recovering, stands still".to_owned(),
+                Standing::Dead { why, .. } => format!("dead: {}", why.as_str()),
+            };
+        }
+        match process {
+            Some(Process::Running { .. }) => "running".to_owned(),
+            Some(Process::Starting) => "starting".to_owned(),
+            Some(Process::Rebuilding { .. } | Process::Rebuilt) => "rebuilding".to_owned(),
+            Some(Process::Ended { how }) => format!("down: {how}"),
+            Some(Process::Stopped) => "stopped".to_owned(),
+            Some(Process::Gone) => "removed".to_owned(),
+            None => "unknown".to_owned(),
+        }
+    }
+
+    /// What is going on with a content, in words.
+    fn note_of(&self, state: &State, content: ContentId, config: &Config) -> String {
+        let name = |instance: InstanceId| {
+            state.row_of(instance).map_or(instance.to_string(), |(dbid, _)| format!("dbid {dbid}"))
+        };
+        match self.decisions.get(&content) {
+            None | Some(Decision::Nothing) => {}
+            Some(Decision::Promote { to }) => return format!("promoting {}", name(*to)),
+            Some(Decision::HandOverThrough { mirror }) => {
+                return format!("handing over through {}", name(*mirror));
+            }
+            Some(Decision::WaitFor { copy }) => return format!("waiting for {}", name(*copy)),
+            Some(Decision::DoubleFault { copies }) => {
+                let said: Vec<_> = copies
+                    .iter()
+                    .map(|copy| {
+                        let durable =
+                            copy.durable.map_or("unknown".to_owned(), |lsn| lsn.to_string());
+                        let sync = if copy.in_sync { "in sync" } else { "not in sync" };
+                        format!("{} {sync}, durable to {durable}", name(copy.instance))
+                    })
+                    .collect();
+                return format!("double fault: {}", said.join("; "));
+            }
+            Some(other) => return other.as_str().to_owned(),
+        }
+        let waiting = config.copies.iter().filter(|copy| !copy.in_sync);
+        let words: Vec<_> = waiting
+            .map(|copy| {
+                let how = if copy.held { "out" } else { "catching up" };
+                format!("{} {how}", name(copy.instance))
+            })
+            .collect();
+        if words.is_empty() { "ok".to_owned() } else { words.join(", ") }
+    }
+
+    fn content_state(&self, state: &State, content: ContentId) -> Option<ContentState> {
+        let config = self.config_in(state, content)?;
+        let row = state.contents.get(&content);
         let figures_of = |instance| self.figures.get(&(content, instance)).copied();
         let durable_of = |instance| {
             figures_of(instance)
-                .map_or_else(|| row.register.heard(instance).lsn, |figures| figures.durable)
+                .map(|figures| figures.durable)
+                .or_else(|| row.map(|row| row.register.heard(instance).lsn))
+                .unwrap_or_default()
         };
         let newest = durable_of(config.primary);
         let copies = config.copies.iter().map(|copy| {
@@ -38,6 +133,7 @@ impl Coordinator {
                 addresses: copy.addresses.clone(),
                 role: if instance == config.primary { CopyRole::Primary } else { CopyRole::Mirror },
                 in_sync: copy.in_sync,
+                held: copy.held,
                 in_touch: self.in_touch(content, instance),
                 durable,
                 commit: figures.commit,
@@ -47,21 +143,19 @@ impl Coordinator {
         });
         Some(ContentState {
             content,
-            log: row.log,
-            segment_bytes: row.segment_bytes,
+            log: row.map_or(self.identity.log, |row| row.log),
+            segment_bytes: row.map_or(self.identity.segment_bytes, |row| row.segment_bytes),
             version: config.version,
             epoch: config.epoch,
             primary: config.primary,
             copies: copies.collect(),
+            note: self.note_of(state, content, config),
         })
     }
 
     /// What keeps a content's copies from being in sync.
     pub(super) fn recovery(&self, content: ContentId) -> Option<Answer> {
-        let state = self.catalog.read(|state| {
-            let row = state.contents.get(&content)?;
-            self.content_state(content, row)
-        })?;
+        let state = self.catalog.read(|state| self.content_state(state, content))?;
         let done = state.copies.iter().all(|copy| copy.in_sync);
         let primary_here =
             state.copies.iter().any(|copy| copy.role == CopyRole::Primary && copy.in_touch);

@@ -51,7 +51,7 @@ pub enum Mirroring {
 }
 
 /// A number that names one instance in the catalog, for good.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Debug)]
 pub struct Dbid(pub u16);
 
 /// What an instance is to its content.

@@ -119,7 +119,12 @@ impl World {
             log.change(number as u64, change);
         }
         catalog.apply(&log.records).unwrap();
-        let identity = Identity { cluster: CLUSTER, instance: COORDINATOR };
+        let identity = Identity {
+            cluster: CLUSTER,
+            instance: COORDINATOR,
+            log: LogId(0xCA7),
+            segment_bytes: 1 << 20,
+        };
         let options = CoordinatorOptions::default();
         let now = Micros(1_000_000_000);
         let coordinator = Coordinator::new(identity, Arc::clone(&catalog), 42, options, now);

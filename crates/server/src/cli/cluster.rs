@@ -5,7 +5,7 @@ use std::time::Duration;
 use clap::Args;
 use comfy_table::{Table, presets};
 use outrigger_cluster::operator::{
-    Answer, ClusterState, ContentState, CopyRole, CopyState, Request,
+    Answer, ClusterState, ContentState, CopyRole, CopyState, Loss, Request,
 };
 use outrigger_wal::ContentId;
 use serde::Serialize;
@@ -63,7 +63,7 @@ fn refused<T>(content: ContentId, answer: Answer) -> Result<T, Error> {
 impl Promote {
     pub(super) fn run(self) -> Result<Verdict, Error> {
         let content = self.which.id();
-        let request = Request::Promote { content };
+        let request = Request::Promote { content, loss: Loss::None };
         let asking = ask(&self.whom.coordinator, &request, self.patience.time());
         match process::runtime()?.block_on(asking)? {
             Answer::Promoted { primary, epoch, .. } => {

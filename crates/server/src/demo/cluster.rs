@@ -7,7 +7,7 @@ use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use outrigger_cluster::operator::{Answer, ContentState, Request as Asked};
+use outrigger_cluster::operator::{Answer, ContentState, Loss, Request as Asked};
 use outrigger_net::message::Role;
 use outrigger_wal::{ContentId, InstanceId};
 
@@ -121,7 +121,7 @@ impl Cluster {
     pub(super) async fn promote(&self, patience: Duration) -> Result<(), Error> {
         let began = Instant::now();
         loop {
-            let promote = Asked::Promote { content: CONTENT };
+            let promote = Asked::Promote { content: CONTENT, loss: Loss::None };
             match ask(&self.address, &promote, ASK).await? {
                 Answer::Promoted { .. } => return Ok(()),
                 Answer::Denied { text } => late(began, patience, &text)?,

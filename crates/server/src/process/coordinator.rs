@@ -151,7 +151,8 @@ fn open(
     if let Some(epoch) = copy.status().serving {
         drop(events.send(Heard::Machine(In::Serving(Some(epoch)))));
     }
-    let whose = Whose { cluster: identity.cluster, instance: identity.instance };
+    let Identity { cluster, instance, log, segment_bytes, .. } = identity;
+    let whose = Whose { cluster, instance, log, segment_bytes };
     Ok((copy, catalog, whose))
 }
 
@@ -248,6 +249,8 @@ impl Desk {
                 }
             }
             Out::Event(event) => log(&event),
+            // It has no agents.
+            Out::Reach { .. } | Out::Agent { .. } | Out::Ping { .. } => {}
             Out::Append { ticket, record } => {
                 let events = self.events.clone();
                 match self.replica.append(&record) {

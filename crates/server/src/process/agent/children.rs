@@ -261,6 +261,20 @@ impl Children {
     }
 }
 
+/// Which data directories hold no instance that could be started, and why.
+pub(super) fn check(orders: &[(Dbid, Order)]) -> Vec<(Dbid, String)> {
+    let bad = |(dbid, order): &(Dbid, Order)| {
+        let dir = Path::new(&order.data_dir);
+        let why = match outrigger_replica::runtime::Replica::identity(dir) {
+            Ok(found) if found.instance == order.instance => return None,
+            Ok(found) => format!("{} belongs to instance {}", dir.display(), found.instance),
+            Err(error) => format!("{}: {error}", dir.display()),
+        };
+        Some((*dbid, why))
+    };
+    orders.iter().filter_map(bad).collect()
+}
+
 fn remove(dir: &Path, order: &Order) -> Result<(), Error> {
     if !dir.exists() {
         return Ok(());

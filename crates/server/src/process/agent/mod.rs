@@ -137,6 +137,10 @@ impl Desk {
                     let event = self.children.remove(dbid, &order);
                     self.machine.step(event, &mut more);
                 }
+                Out::Check { op, orders } => {
+                    let bad = children::check(&orders);
+                    self.machine.step(In::Checked { op, bad }, &mut more);
+                }
                 Out::Say { op, say } => {
                     if let Some(door) = &self.door {
                         door.answer(op, &say);
