@@ -7,6 +7,7 @@
 mod bench;
 mod cluster;
 mod demo;
+mod init;
 mod kv;
 mod process;
 mod store;
@@ -17,7 +18,7 @@ use std::time::Duration;
 use clap::{Args, Parser, Subcommand};
 use outrigger_wal::ContentId;
 
-use crate::config::{CoordinatorConfig, InstanceConfig, Keyed, key_help};
+use crate::config::{ClusterConfig, CoordinatorConfig, InstanceConfig, Keyed, key_help};
 use crate::error::{Error, Verdict};
 
 /// A mirrored write-ahead log, and the servers around it.
@@ -35,6 +36,9 @@ pub(crate) struct Arguments {
 
 #[derive(Debug, Subcommand)]
 enum Verb {
+    /// Plan a cluster from its file
+    #[command(after_long_help = key_help(ClusterConfig::KEYS))]
+    Init(init::Init),
     /// Run the coordinator of a cluster
     #[command(after_long_help = key_help(CoordinatorConfig::KEYS))]
     Coordinator(process::Process),
@@ -115,6 +119,7 @@ fn seconds(text: &str) -> Result<f64, String> {
 /// What it could not do.
 pub(crate) fn run(arguments: Arguments) -> Result<Verdict, Error> {
     match arguments.verb {
+        Verb::Init(init) => init.run(),
         Verb::Coordinator(process) => process.coordinator(),
         Verb::Instance(process) => process.instance(),
         Verb::Promote(promote) => promote.run(),

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use serde::Deserialize;
 
-use super::{Key, Keyed, instance};
+use super::{Key, Keyed, Wrong, instance};
 
 /// What a coordinator is started with.
 #[derive(Clone, PartialEq, Eq, Debug, Deserialize)]
@@ -41,7 +41,7 @@ impl Keyed for CoordinatorConfig {
         },
     ];
 
-    fn check(&self) -> Result<(), (&'static str, String)> {
-        instance::check_address("listen", &self.listen)
+    fn check(&self) -> Result<(), Wrong> {
+        Ok(instance::check_address("listen", &self.listen)?)
     }
 }

@@ -35,7 +35,7 @@ fn a_value_that_makes_no_sense_names_its_line() {
         ("segment_bytes = 1000", "i.toml: line 4: segment_bytes: 1000 is not a power of two"),
         ("\n\nadvertise = [\"here\"]", "i.toml: line 6: advertise: \"here\" is not host:port"),
         ("copy_grace_ms = 1", "i.toml: line 4: copy_grace_ms: 1 is not between"),
-        ("content = \"a\"", "i.toml: line 4: invalid type"),
+        ("content = \"a\"", "i.toml: line 4: content: invalid type"),
         ("content = ", "i.toml: line 4: "),
     ] {
         let error = instance(more).unwrap_err();
