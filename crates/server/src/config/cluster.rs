@@ -4,7 +4,9 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::time::Duration;
 
-use outrigger_cluster::placement::{Directories, Host, Mirroring, Ports, Seat, Shape};
+use outrigger_cluster::placement::{
+    Directories, Host, Mirroring, Ports, Refusal, Seat, Shape, plan,
+};
 use outrigger_wal::format::{DEFAULT_SEGMENT_BYTES, is_segment_bytes};
 use serde::Deserialize;
 
@@ -273,6 +275,20 @@ impl ClusterConfig {
         }
     }
 
+    /// The key of a host that a refusal is about; most are about how things add up, and no key is wrong.
+    fn to_blame(&self, refusal: &Refusal) -> Option<Wrong> {
+        let (name, key) = match refusal {
+            Refusal::HostName { name } | Refusal::HostTwice { name } => (name, "name"),
+            Refusal::NoAddress { host } => (host, "addresses"),
+            Refusal::AddressTwice { second, .. } => (second, "addresses"),
+            Refusal::NoRack { host } => (host, "name"),
+            _ => return None,
+        };
+        // Of two with one name the later one is too many.
+        let at = self.hosts.iter().rposition(|host| host.name == *name)?;
+        Some((format!("host[{at}].{key}"), refusal.to_string()).into())
+    }
+
     fn check_folders(&self) -> Result<(), Wrong> {
         let slots = usize::from(self.segments_per_host);
         let count = |key: &'static str, found: usize| {
@@ -325,7 +341,11 @@ impl Keyed for ClusterConfig {
         let attempts = u64::from(self.fts_replication_attempt_count);
         check_range("fts_replication_attempt_count", attempts, 0, 100)?;
         self.check_folders()?;
-        self.check_hosts()
+        self.check_hosts()?;
+        match plan(&self.shape()) {
+            Err(refusal) => self.to_blame(&refusal).map_or(Ok(()), Err),
+            Ok(_) => Ok(()),
+        }
     }
 }
 

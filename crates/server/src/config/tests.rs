@@ -178,6 +178,22 @@ fn a_wrong_value_of_a_cluster_names_key_and_line() {
         ),
         ("standby = { host = \"sdw2\" }", "", "line 7: standby: missing field `data_dir`"),
         ("", "rack = \"\"", "line 18: host.rack: is empty"),
+        (
+            "",
+            "[[host]]\nname = \"sdw1\"\naddresses = [\"a\"]\nagent = \"a:1\"",
+            "line 19: host.name: host sdw1 is there twice",
+        ),
+        (
+            "",
+            "[[host]]\nname = \"../x\"\naddresses = [\"a\"]\nagent = \"a:1\"",
+            "line 19: host.name: host name \"../x\": use letters",
+        ),
+        (
+            "",
+            "[[host]]\nname = \"x\"\naddresses = [\"10.0.0.1\"]\nagent = \"a:1\"",
+            "line 20: host.addresses: address 10.0.0.1 is given for sdw1 and again for x",
+        ),
+        ("mirroring = \"rack\"", "", "line 10: host.name: host sdw1 names no rack"),
         ("", "segments = \"no\"", "line 18: host.segments: invalid type"),
         (
             "",
