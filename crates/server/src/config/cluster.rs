@@ -52,16 +52,16 @@ pub(crate) struct ClusterConfig {
     /// How often each instance is probed.
     #[serde(default = "fts_probe_interval_ms")]
     pub(crate) fts_probe_interval_ms: u64,
-    /// How long an answer is waited for.
+    /// How long an instance may be silent.
     #[serde(default = "fts_probe_timeout_ms")]
     pub(crate) fts_probe_timeout_ms: u64,
-    /// Further probes before an instance counts as failed.
+    /// Further refusals before a process counts as dead.
     #[serde(default = "fts_probe_retries")]
     pub(crate) fts_probe_retries: u32,
-    /// How long a mirror may be disconnected.
+    /// How long a mirror may hear nothing from its primary.
     #[serde(default = "fts_mark_mirror_down_grace_period_ms")]
     pub(crate) fts_mark_mirror_down_grace_period_ms: u64,
-    /// How often a mirror may connect in vain within that time.
+    /// How often a mirror may connect in vain.
     #[serde(default = "fts_replication_attempt_count")]
     pub(crate) fts_replication_attempt_count: u32,
     /// How long a write and sync may take.
@@ -178,19 +178,19 @@ const fn segment_bytes() -> u64 {
 }
 
 const fn fts_probe_interval_ms() -> u64 {
-    50
-}
-
-const fn fts_probe_timeout_ms() -> u64 {
     100
 }
 
+const fn fts_probe_timeout_ms() -> u64 {
+    500
+}
+
 const fn fts_probe_retries() -> u32 {
-    3
+    1
 }
 
 const fn fts_mark_mirror_down_grace_period_ms() -> u64 {
-    200
+    500
 }
 
 const fn fts_replication_attempt_count() -> u32 {
@@ -198,7 +198,7 @@ const fn fts_replication_attempt_count() -> u32 {
 }
 
 const fn disk_probe_timeout_ms() -> u64 {
-    5000
+    2000
 }
 
 const fn segments() -> bool {
@@ -411,37 +411,41 @@ const KEYS: [Key; 27] = [
         "when a copy that failed comes back: at `outrigger recover`, by itself, or by itself after \
          that time (ms, s, m, h)",
     ),
-    key("fts_probe_interval_ms", "milliseconds", "50", "how often each instance is probed"),
+    key("fts_probe_interval_ms", "milliseconds", "100", "how often each instance is probed"),
     key(
         "fts_probe_timeout_ms",
         "milliseconds",
-        "100",
-        "how long the answer to a probe is waited for",
+        "500",
+        "how long an instance may be silent before it counts as \
+         failed",
     ),
     key(
         "fts_probe_retries",
         "number",
-        "3",
-        "how often a probe without an answer is repeated before the instance counts as failed",
+        "1",
+        "how many more refusals, each asked for at once, it takes after the first \
+         before a process counts as dead",
     ),
     key(
         "fts_mark_mirror_down_grace_period_ms",
         "milliseconds",
-        "200",
-        "how long a mirror may be without a connection to its primary before it is marked down",
+        "500",
+        "how long a mirror may hear nothing from its primary before it is shown as \
+         down",
     ),
     key(
         "fts_replication_attempt_count",
         "number",
         "10",
-        "a mirror that has connected so often without catching up has no such time any more",
+        "how often a mirror may connect without ever catching up before it is \
+         dropped",
     ),
     key(
         "disk_probe_timeout_ms",
         "milliseconds",
-        "5000",
-        "how long a probe's write and sync in the data directory may take before the disk counts as \
-         failed",
+        "2000",
+        "how long a probe's write and sync in the data directory may take before the \
+         disk counts as failed",
     ),
     key(
         "host.name",
