@@ -332,3 +332,29 @@ fn every_host_has_as_many_mirrors_as_primaries() {
         }
     }
 }
+
+#[test]
+fn hundreds_of_hosts_on_shared_storage_are_planned() {
+    for (mirroring, systems) in [
+        (Mirroring::Spread, 2),
+        (Mirroring::Spread, 30),
+        (Mirroring::Group, 2),
+        (Mirroring::Block { hosts: 300 }, 2),
+    ] {
+        let mut wanted = shape(300, 15, mirroring);
+        wanted.standby = None;
+        for (at, host) in wanted.hosts.iter_mut().enumerate() {
+            host.storage = Some(format!("s{}", at * systems / 300));
+        }
+        let layout = plan(&wanted).unwrap();
+        assert!(layout.hosts.iter().all(|host| mirrors_on(&layout, &host.name) == 15));
+    }
+}
+
+#[test]
+fn more_instances_than_the_catalog_has_numbers_for_are_refused() {
+    for (primaries, mirroring) in [(17, Mirroring::Group), (33, Mirroring::None)] {
+        let refusal = plan(&shape(1000, primaries, mirroring)).map(|_| ()).unwrap_err();
+        assert!(matches!(refusal, Refusal::TooMany { most: 32_767, .. }), "{refusal}");
+    }
+}

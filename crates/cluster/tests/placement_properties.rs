@@ -261,6 +261,7 @@ proptest! {
         ),
     ) {
         let Ok(layout) = plan(&shape) else { return Ok(()) };
+        let mirrors = layout.segments(Role::Mirror);
         let moves: Vec<_> = moves
             .into_iter()
             .map(|(which, host, port, dir)| {
@@ -268,7 +269,7 @@ proptest! {
                 let (name, address) = (host.name.clone(), host.addresses[0].clone());
                 let data_dir = format!("/data/mirror/gpseg{dir}");
                 let to = Place { host: name, address, port, data_dir };
-                Move { dbid: which.get(&layout.instances).dbid, to }
+                Move { dbid: which.get(&mirrors).dbid, to }
             })
             .collect();
         if let Ok(moved) = move_mirrors(&layout, &moves) {

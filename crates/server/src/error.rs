@@ -148,6 +148,14 @@ pub(crate) enum Error {
         /// What happened.
         error: outrigger_cluster::Error,
     },
+    /// A cluster cannot be laid out as its file asks.
+    #[error("{}: refused: {refusal}", path.display())]
+    Plan {
+        /// The cluster's file.
+        path: PathBuf,
+        /// Why.
+        refusal: Box<outrigger_cluster::placement::Refusal>,
+    },
     /// A data directory is in use.
     #[error(transparent)]
     Lock(#[from] LockError),

@@ -120,7 +120,7 @@ pub fn move_mirrors(layout: &Layout, moves: &[Move]) -> Result<Moved, Refusal> {
 
 /// Places for failed mirrors on another host, which may be a further one: `recover -p`.
 ///
-/// Ports are the lowest free ones there from the cluster's lowest segment port; directories are the
+/// A host of this name that is there already is taken as it is. Ports are the lowest free ones there from the cluster's lowest segment port; directories are the
 /// same, the host's name in them exchanged where it came from [`HOST_IN_PATH`].
 ///
 /// # Errors

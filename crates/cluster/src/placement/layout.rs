@@ -50,7 +50,7 @@ pub enum Mirroring {
     Rack,
 }
 
-/// A number that names one instance in the catalog, for good.
+/// The number of one instance in the catalog.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Debug)]
 pub struct Dbid(pub u16);
 

@@ -3,6 +3,8 @@
 //! Guarantees: contents, dbids, addresses, ports and directories follow from what is given and its
 //! order, and from nothing else. Not here: changes of a layout.
 
+use std::collections::BTreeMap;
+
 use outrigger_wal::ContentId;
 
 use super::layout::{
@@ -131,11 +133,13 @@ pub(super) fn place_mirrors(
     if mirroring == Mirroring::None {
         return Ok(());
     }
+    let mut by_host: BTreeMap<&str, Vec<&Placed>> = BTreeMap::new();
+    for primary in layout.segments(Role::Primary) {
+        by_host.entry(&primary.place.host).or_default().push(primary);
+    }
     let mut pairs = Vec::new();
     for (host, partners) in ring.iter().zip(&found) {
-        let primaries = layout.segments(Role::Primary);
-        let here: Vec<_> =
-            primaries.into_iter().filter(|primary| primary.place.host == host.name).collect();
+        let here = by_host.remove(host.name.as_str()).unwrap_or_default();
         if here.len() != expected {
             let host = host.name.clone();
             return Err(Refusal::Uneven { host, found: here.len(), expected });

@@ -139,8 +139,11 @@ pub(super) fn place(host: &Host, place: &Place, what: impl Fn() -> String) -> Re
 
 /// No two copies of a content where one loss takes both.
 fn apart_as_told(layout: &Layout) -> Result<(), Refusal> {
-    for mirror in layout.instances.iter().filter(|placed| placed.role == Role::Mirror) {
-        if let Some(primary) = layout.copy(mirror.content, Role::Primary) {
+    let of_role = |role| layout.instances.iter().filter(move |placed| placed.role == role);
+    let primaries: BTreeMap<_, _> =
+        of_role(Role::Primary).map(|primary| (primary.content, primary)).collect();
+    for mirror in of_role(Role::Mirror) {
+        if let Some(primary) = primaries.get(&mirror.content) {
             pair(layout, primary, &mirror.place.host)?;
         }
     }

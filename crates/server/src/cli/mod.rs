@@ -7,6 +7,7 @@
 mod bench;
 mod cluster;
 mod demo;
+mod init;
 mod kv;
 mod process;
 mod store;
@@ -17,7 +18,9 @@ use std::time::Duration;
 use clap::{Args, Parser, Subcommand};
 use outrigger_wal::ContentId;
 
-use crate::config::{AgentConfig, CoordinatorConfig, InstanceConfig, Keyed, key_help};
+use crate::config::{
+    AgentConfig, ClusterConfig, CoordinatorConfig, InstanceConfig, Keyed, key_help,
+};
 use crate::error::{Error, Verdict};
 
 /// A mirrored write-ahead log, and the servers around it.
@@ -38,6 +41,9 @@ enum Verb {
     /// Run the agent of a host: it starts and watches the host's instances, and votes
     #[command(after_long_help = key_help(AgentConfig::KEYS))]
     Agent(process::Agent),
+    /// Plan a cluster from its file
+    #[command(after_long_help = key_help(ClusterConfig::KEYS))]
+    Init(init::Init),
     /// Run the coordinator of a cluster
     #[command(after_long_help = key_help(CoordinatorConfig::KEYS))]
     Coordinator(process::Process),
@@ -119,6 +125,7 @@ fn seconds(text: &str) -> Result<f64, String> {
 pub(crate) fn run(arguments: Arguments) -> Result<Verdict, Error> {
     match arguments.verb {
         Verb::Agent(agent) => agent.run(),
+        Verb::Init(init) => init.run(),
         Verb::Coordinator(process) => process.coordinator(),
         Verb::Instance(process) => process.instance(),
         Verb::Promote(promote) => promote.run(),

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use serde::Deserialize;
 
-use super::{Key, Keyed, instance};
+use super::{Key, Keyed, Wrong, instance};
 
 /// What an agent is started with.
 #[derive(Clone, PartialEq, Eq, Debug, Deserialize)]
@@ -55,8 +55,8 @@ impl Keyed for AgentConfig {
         },
     ];
 
-    fn check(&self) -> Result<(), (&'static str, String)> {
+    fn check(&self) -> Result<(), Wrong> {
         instance::check_address("listen", &self.listen)?;
-        instance::check_range("stop_timeout_ms", self.stop_timeout_ms, 100, 3_600_000)
+        Ok(instance::check_range("stop_timeout_ms", self.stop_timeout_ms, 100, 3_600_000)?)
     }
 }

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use serde::Deserialize;
 
-use super::{IdentityConfig, Key, Keyed, instance};
+use super::{IdentityConfig, Key, Keyed, Wrong, instance};
 
 /// What a coordinator is started with.
 #[derive(Clone, PartialEq, Eq, Debug, Deserialize)]
@@ -78,15 +78,16 @@ impl Keyed for CoordinatorConfig {
         },
     ];
 
-    fn check(&self) -> Result<(), (&'static str, String)> {
+    fn check(&self) -> Result<(), Wrong> {
         instance::check_address("listen", &self.listen)?;
         let lists = [
             ("advertise", &self.advertise),
             ("voters", &self.voters),
             ("coordinators", &self.coordinators),
         ];
-        lists.into_iter().try_for_each(|(key, list)| {
-            list.iter().try_for_each(|address| instance::check_address(key, address))
-        })
+        for (key, list) in lists {
+            list.iter().try_for_each(|address| instance::check_address(key, address))?;
+        }
+        Ok(())
     }
 }

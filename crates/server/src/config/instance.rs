@@ -6,7 +6,7 @@ use outrigger_wal::format::{DEFAULT_SEGMENT_BYTES, is_segment_bytes};
 use serde::Deserialize;
 
 use super::identity::one_or_more;
-use super::{IdentityConfig, Key, Keyed};
+use super::{IdentityConfig, Key, Keyed, Wrong};
 
 /// What an instance is started with.
 #[derive(Clone, PartialEq, Eq, Debug, Deserialize)]
@@ -166,24 +166,24 @@ impl Keyed for InstanceConfig {
         },
     ];
 
-    fn check(&self) -> Result<(), (&'static str, String)> {
+    fn check(&self) -> Result<(), Wrong> {
         check_address("listen", &self.listen)?;
         if self.coordinator.is_empty() {
-            return Err(("coordinator", "no address is given".to_owned()));
+            return Err(("coordinator", "no address is given".to_owned()).into());
         }
         self.coordinator.iter().try_for_each(|address| check_address("coordinator", address))?;
         self.advertise.iter().try_for_each(|address| check_address("advertise", address))?;
         if !is_segment_bytes(self.segment_bytes) {
             let cause = format!("{} is not a power of two from 1 MiB to 1 GiB", self.segment_bytes);
-            return Err(("segment_bytes", cause));
+            return Err(("segment_bytes", cause).into());
         }
         if self.content > i16::MAX.unsigned_abs() {
-            return Err(("content", format!("{} is too large", self.content)));
+            return Err(("content", format!("{} is too large", self.content)).into());
         }
         check_range("copy_grace_ms", self.copy_grace_ms, 10, 3_600_000)?;
         check_range("max_connections", self.max_connections as u64, 2, 65_536)?;
         check_range("memtable_bytes", self.memtable_bytes, 1 << 20, 256 << 20)?;
-        check_range("cache_bytes", self.cache_bytes, 1 << 20, 64 << 30)
+        Ok(check_range("cache_bytes", self.cache_bytes, 1 << 20, 64 << 30)?)
     }
 }
 
@@ -199,6 +199,7 @@ pub(super) fn check_address(
     }
 }
 
+/// Refuses what is out of range.
 pub(super) fn check_range(
     key: &'static str,
     found: u64,
