@@ -1,5 +1,5 @@
 //! What a detector makes of beats, refusals, connections and agents, one promise a test.
-#![expect(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod watched;
 

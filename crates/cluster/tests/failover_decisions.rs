@@ -1,5 +1,4 @@
 //! What is decided about a content: one test a row of the table in `docs/failover.md`.
-#![expect(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
 
 mod support;
 mod watched;

@@ -17,7 +17,8 @@ use crate::lsn::PAGE_BYTES;
 /// The probe's file name; [`super::Io::List`] does not count it among foreign files.
 pub const PROBE_NAME: &str = "probe";
 
-const PAGE: usize = PAGE_BYTES as usize;
+const PAGE: usize = 4096;
+const _: () = assert!(PAGE as u64 == PAGE_BYTES);
 
 /// A page in a folder that is written again and again.
 #[derive(Debug)]
