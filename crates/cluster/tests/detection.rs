@@ -225,6 +225,18 @@ fn answers_that_the_network_kept_back_keep_nobody_alive() {
 }
 
 #[test]
+fn an_answer_proves_life_when_it_was_asked_for_not_when_it_arrives() {
+    let mut world = World::of(1);
+    world.slow.insert(A, 300_000);
+    world.run(2_000);
+    assert!(world.dead().is_empty());
+    world.set(0, Answers::Silent);
+    let began = world.now;
+    world.run(1_000);
+    assert!(found_after(&world, A, began) <= 500);
+}
+
+#[test]
 fn answers_that_take_less_than_the_timeout_count() {
     let mut world = World::of(1);
     world.slow.insert(A, 200_000);

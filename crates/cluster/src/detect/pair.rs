@@ -50,10 +50,8 @@ pub(super) struct Pair {
     /// The last question.
     sent: u64,
     pinged: Option<Micros>,
-    /// Questions whose answers would still count, with their moments.
+    /// Questions behind the last one that was answered whose answers would still count, with their moments.
     open: VecDeque<(u64, Micros)>,
-    /// The last question that was answered.
-    answered: u64,
     pub(super) heard: Option<Micros>,
     pub(super) beat: Option<Beat>,
     /// The process that was replaced, or ended: it counts no more.
@@ -81,7 +79,6 @@ impl Pair {
             sent: counter,
             pinged: None,
             open: VecDeque::new(),
-            answered: counter,
             heard: None,
             beat: None,
             past: None,
@@ -116,9 +113,7 @@ impl Pair {
         // It proves life at the moment of its question, and not later: a network that kept answers back
         // must not keep the dead alive.
         let asked = self.open.iter().find(|(counter, _)| *counter == beat.counter);
-        let Some(asked) = asked.map(|(_, at)| *at).filter(|_| beat.counter > self.answered) else {
-            return Heard::Late;
-        };
+        let Some(asked) = asked.map(|(_, at)| *at) else { return Heard::Late };
         let before = self.beat.map(|beat| beat.incarnation);
         if self.past == Some(beat.incarnation) {
             // Where another process has answered since, two live under one name.
@@ -130,7 +125,6 @@ impl Pair {
             self.past = before;
             self.exited = None;
         }
-        self.answered = beat.counter;
         self.open.retain(|(counter, _)| *counter > beat.counter);
         self.heard = Some(asked);
         self.beat = Some(*beat);
