@@ -22,6 +22,10 @@ const STEPS: [&str; 6] = [
 /// Takes a directory that was made whole back to a step.
 fn back_to(step: usize, dir: &Path, name: &str) {
     fs::write(dir.join("newborn"), name).unwrap();
+    // They are made behind all of these steps, and by instances alone.
+    for probe in ["probe", "wal/probe"] {
+        fs::remove_file(dir.join(probe)).ok();
+    }
     if step == 5 {
         return;
     }

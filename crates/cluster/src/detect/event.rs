@@ -126,7 +126,7 @@ pub struct Known {
     pub standing: Standing,
     /// Since when it stands so.
     pub stands_since: Micros,
-    /// When it was last heard, if ever.
+    /// When the last question was asked that it has answered, if ever.
     pub heard: Option<Micros>,
     /// When it last heard its primary, if it is a mirror that has a stream.
     pub primary_heard: Option<Micros>,

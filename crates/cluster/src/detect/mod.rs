@@ -230,7 +230,7 @@ impl Detector {
         let Some(pair) = self.pairs.get_mut(&instance) else { return };
         self.counter = self.counter.saturating_add(1);
         self.counters.pings = self.counters.pings.saturating_add(1);
-        pair.ping(self.counter, now);
+        pair.ping(self.counter, now, &self.options);
         out.push(Out::Ping { instance, content: pair.content, counter: self.counter });
     }
 

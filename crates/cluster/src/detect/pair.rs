@@ -1,14 +1,19 @@
 //! The coordinator and one instance: what it was asked, what was heard, what that means.
 //!
 //! Moments in here are of the coordinator's waking time: what it slept through is taken out.
-//! Guarantees: a beat that is late, doubled, forged by a replaced process or in another's name moves
+//! Guarantees: a beat that is late (by the timeout, or behind a newer one), doubled, forged by a replaced process or in another's name moves
 //! nothing. Not here: when to wake up ([`super::Detector`]).
+
+use std::collections::VecDeque;
 
 use outrigger_net::beat::{Beat, Phase};
 use outrigger_wal::{ContentId, Lsn, Micros};
 
 use super::options::DetectOptions;
 use super::standing::{Standing, Why};
+
+/// Questions that may be open at once: those of a timeout, unless it is asked for very many.
+const MAX_OPEN: usize = 1_024;
 
 /// A reason to doubt that the instance lives, until it answers a question of at least this name.
 #[derive(Clone, Copy, Debug)]
@@ -45,8 +50,8 @@ pub(super) struct Pair {
     /// The last question.
     sent: u64,
     pinged: Option<Micros>,
-    /// The last question that was answered.
-    answered: u64,
+    /// Questions behind the last one that was answered whose answers would still count, with their moments.
+    open: VecDeque<(u64, Micros)>,
     pub(super) heard: Option<Micros>,
     pub(super) beat: Option<Beat>,
     /// The process that was replaced, or ended: it counts no more.
@@ -73,7 +78,7 @@ impl Pair {
             watched: now,
             sent: counter,
             pinged: None,
-            answered: counter,
+            open: VecDeque::new(),
             heard: None,
             beat: None,
             past: None,
@@ -89,9 +94,14 @@ impl Pair {
         }
     }
 
-    pub(super) const fn ping(&mut self, counter: u64, now: Micros) {
+    pub(super) fn ping(&mut self, counter: u64, now: Micros, options: &DetectOptions) {
         self.sent = counter;
         self.pinged = Some(now);
+        let is_old = |(_, at): &(u64, Micros)| now.since(*at) >= options.timeout();
+        while self.open.len() >= MAX_OPEN || self.open.front().is_some_and(is_old) {
+            self.open.pop_front();
+        }
+        self.open.push_back((counter, now));
     }
 
     /// Takes a beat that is this instance's by name.
@@ -100,9 +110,10 @@ impl Pair {
         if beat.counter > self.sent {
             return Heard::Stranger;
         }
-        if beat.counter <= self.answered {
-            return Heard::Late;
-        }
+        // It proves life at the moment of its question, and not later: a network that kept answers back
+        // must not keep the dead alive.
+        let asked = self.open.iter().find(|(counter, _)| *counter == beat.counter);
+        let Some(asked) = asked.map(|(_, at)| *at) else { return Heard::Late };
         let before = self.beat.map(|beat| beat.incarnation);
         if self.past == Some(beat.incarnation) {
             // Where another process has answered since, two live under one name.
@@ -114,8 +125,8 @@ impl Pair {
             self.past = before;
             self.exited = None;
         }
-        self.answered = beat.counter;
-        self.heard = Some(now);
+        self.open.retain(|(counter, _)| *counter > beat.counter);
+        self.heard = Some(asked);
         self.beat = Some(*beat);
         self.alarmed = false;
         let answers = |doubt: Option<Doubt>| doubt.filter(|doubt| beat.counter < doubt.counter);

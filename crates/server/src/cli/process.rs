@@ -20,6 +20,9 @@ pub(super) struct Process {
     /// End when the process with this id, which started this one, ends
     #[arg(long, value_name = "PID", hide = true)]
     die_with: Option<u32>,
+    /// Names this process in its heartbeats, for whoever started it and tells of its end
+    #[arg(long, value_name = "NUMBER", hide = true)]
+    incarnation: Option<u64>,
 }
 
 #[derive(Debug, Args)]
@@ -51,7 +54,7 @@ impl Process {
     pub(super) fn instance(self) -> Result<Verdict, Error> {
         let config: InstanceConfig = config::read(&self.config)?;
         self.begin(&config.log)?;
-        process::instance::run(&config, self.from())
+        process::instance::run(&config, self.from(), self.incarnation)
     }
 
     const fn from(&self) -> Begin {

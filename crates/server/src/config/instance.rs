@@ -35,6 +35,9 @@ pub(crate) struct InstanceConfig {
     /// in milliseconds.
     #[serde(default = "copy_grace_ms")]
     pub(crate) copy_grace_ms: u64,
+    /// The pause between two probes of the disk, in milliseconds.
+    #[serde(default = "disk_probe_interval_ms")]
+    pub(crate) disk_probe_interval_ms: u64,
     /// How many connections may be open at once: copies, clients, operators.
     #[serde(default = "max_connections")]
     pub(crate) max_connections: usize,
@@ -57,6 +60,10 @@ const fn segment_bytes() -> u64 {
 }
 
 const fn copy_grace_ms() -> u64 {
+    500
+}
+
+const fn disk_probe_interval_ms() -> u64 {
     500
 }
 
@@ -134,6 +141,14 @@ impl Keyed for InstanceConfig {
                       go on without it",
         },
         Key {
+            name: "disk_probe_interval_ms",
+            unit: "milliseconds",
+            default: "500",
+            meaning: "the pause between two probes of the disk: 4 KiB are written past the page cache and \
+                      synced in the data directory and in its `wal/`; how long ago that last worked is \
+                      told with each heartbeat",
+        },
+        Key {
             name: "max_connections",
             unit: "number",
             default: "32",
@@ -181,6 +196,7 @@ impl Keyed for InstanceConfig {
             return Err(("content", format!("{} is too large", self.content)).into());
         }
         check_range("copy_grace_ms", self.copy_grace_ms, 10, 3_600_000)?;
+        check_range("disk_probe_interval_ms", self.disk_probe_interval_ms, 10, 60_000)?;
         check_range("max_connections", self.max_connections as u64, 2, 65_536)?;
         check_range("memtable_bytes", self.memtable_bytes, 1 << 20, 256 << 20)?;
         Ok(check_range("cache_bytes", self.cache_bytes, 1 << 20, 64 << 30)?)

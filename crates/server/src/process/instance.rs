@@ -1,7 +1,8 @@
 //! An instance: one copy of one content, and its clients.
 //!
 //! Guarantees: nothing in the data directory is opened before its lock is held; SIGTERM and Ctrl-C end
-//! it in order; it ends by itself when its copy fails. Not here: the copy (replica).
+//! it in order; it ends by itself when its copy fails; it answers heartbeats from before its log is read
+//! back until it is closed. Not here: the copy (replica).
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -18,6 +19,8 @@ use tokio::runtime::Runtime;
 use tokio::time::{Instant, sleep};
 
 use super::authority::Remote;
+use super::beating::Beating;
+use super::disk_probe::DiskProbe;
 use super::stop::{Signals, Stop};
 use super::{Begin, announce, ended, free_port, init, replica};
 use crate::config::InstanceConfig;
@@ -30,11 +33,16 @@ const INIT_PATIENCE: Duration = Duration::from_secs(15);
 /// How long one question to the coordinator may take.
 const ASK_PATIENCE: Duration = Duration::from_secs(2);
 
-/// Runs an instance until it is told to stop.
+/// Runs an instance until it is told to stop. `incarnation` names this process to whoever watches it;
+/// without one it is drawn.
 ///
 /// # Errors
 /// Why it could not start, or failed.
-pub(crate) fn run(config: &InstanceConfig, begin: Begin) -> Result<Verdict, Error> {
+pub(crate) fn run(
+    config: &InstanceConfig,
+    begin: Begin,
+    incarnation: Option<u64>,
+) -> Result<Verdict, Error> {
     let runtime = super::runtime()?;
     let _within = runtime.enter();
     let mut signals = Signals::new()?;
@@ -49,7 +57,7 @@ pub(crate) fn run(config: &InstanceConfig, begin: Begin) -> Result<Verdict, Erro
             }
         })?;
     }
-    let copy = open(config, &listen)?;
+    let copy = open(config, &listen, incarnation)?;
     announce(copy.replica.local_addr());
     let dialer = copy.authority.connect(config.coordinator.clone());
     let ended_by = runtime.block_on(async {
@@ -70,6 +78,9 @@ struct Running {
     replica: Replica,
     authority: Arc<Remote>,
     identity: Identity,
+    /// Ends with it.
+    _beating: Beating,
+    _probe: DiskProbe,
 }
 
 /// An instance within another command's process, made anew.
@@ -87,7 +98,7 @@ impl Hosted {
     pub(crate) fn start(runtime: &Runtime, config: &InstanceConfig) -> Result<Self, Error> {
         let listen = free_port(&config.listen)?;
         runtime.block_on(new(config, &listen))?;
-        let copy = open(config, &listen)?;
+        let copy = open(config, &listen, None)?;
         let _within = runtime.enter();
         let dialer = copy.authority.connect(config.coordinator.clone());
         Ok(Self { dir: config.data_dir.clone(), copy, dialer })
@@ -108,12 +119,20 @@ impl Hosted {
     }
 }
 
-fn open(config: &InstanceConfig, listen: &str) -> Result<Running, Error> {
+fn open(config: &InstanceConfig, listen: &str, incarnation: Option<u64>) -> Result<Running, Error> {
     let dir = &config.data_dir;
     let failed = |error| replica(dir, error);
     let identity = Replica::identity(dir).map_err(failed)?;
     let lock = Replica::lock(dir).map_err(failed)?;
     init::born(dir)?;
+    let incarnation = match incarnation {
+        Some(incarnation) => incarnation,
+        None => u64::try_from(init::random()? >> 64).unwrap_or_default(),
+    };
+    let interval = Duration::from_millis(config.disk_probe_interval_ms);
+    let probe = DiskProbe::start(vec![dir.clone(), dir.join("wal")], interval)?;
+    // ORDER: it answers before the log is read back, which may take long.
+    let beating = Beating::start(listen, identity, incarnation, Some(probe.age()))?;
     let options = LsmOptions {
         memtable_bytes: config.memtable_bytes,
         cache_bytes: config.cache_bytes,
@@ -138,7 +157,8 @@ fn open(config: &InstanceConfig, listen: &str) -> Result<Running, Error> {
     )
     .map_err(failed)?;
     service.serve(&replica);
-    Ok(Running { replica, authority, identity })
+    beating.opened(&replica);
+    Ok(Running { replica, authority, identity, _beating: beating, _probe: probe })
 }
 
 /// Makes the data directory: a place at the coordinator, then identity and log.

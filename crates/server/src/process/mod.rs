@@ -5,6 +5,10 @@
 //! - [`instance`]: one copy of one content, and its clients
 //! - [`agent`]: a host's agent, and its child processes
 //! - [`authority`]: how an instance asks the coordinator
+//! - `beating`: how an instance answers heartbeats
+//! - `pinging`: how a coordinator asks for them
+//! - `disk_probe`: whether an instance's disk takes writes
+//! - `datagram`: their sockets
 //! - [`init`]: making a data directory
 //! - `stop`: which signals end them
 //!
@@ -12,9 +16,14 @@
 
 pub(crate) mod agent;
 mod authority;
+mod beating;
 pub(crate) mod coordinator;
+mod datagram;
+mod disk_probe;
 mod init;
 pub(crate) mod instance;
+#[cfg_attr(not(test), expect(dead_code, reason = "no coordinator watches its instances yet"))]
+mod pinging;
 pub(crate) mod stop;
 
 use std::net::{SocketAddr, TcpListener};

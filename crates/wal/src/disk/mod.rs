@@ -17,6 +17,7 @@ use crate::lsn::{Lsn, Micros};
 pub mod lock;
 pub mod memory;
 pub mod plain;
+pub mod probe;
 mod sync;
 
 pub use sync::{Blocking, DiskExt};

@@ -63,6 +63,7 @@ fn foreign_names_are_reported_and_our_own_helpers_are_not() {
     let mut disk = open(dir.path());
     let wal = dir.path().join("instance/wal");
     let lock = crate::disk::lock::DirLock::acquire(&wal).unwrap();
+    crate::disk::probe::Probe::open(&wal).unwrap();
     disk.blocking().run(Io::Create(SEGMENT)).unwrap();
     std::fs::write(wal.join("notes.txt"), "").unwrap();
     std::fs::create_dir(wal.join("0000000000000009.seg")).unwrap();

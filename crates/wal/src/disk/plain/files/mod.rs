@@ -17,6 +17,7 @@ use rustix::fs::OFlags;
 use super::PlainOptions;
 use super::folder::make_dir;
 use crate::disk::lock::LOCK_NAME;
+use crate::disk::probe::PROBE_NAME;
 use crate::disk::{Dir, FileId, Io, IoDone, IoFault};
 
 mod handles;
@@ -237,6 +238,7 @@ impl Files {
             let name = entry.file_name().to_string_lossy().into_owned();
             // Folders in the instance's folder are its log and its store; `saved` is ours.
             let is_known = name == LOCK_NAME
+                || name == PROBE_NAME
                 || kind.is_dir() && (dir == Dir::Instance || dir == Dir::Log && name == SAVED_NAME);
             match FileId::parse(dir, &name) {
                 _ if is_known => {}

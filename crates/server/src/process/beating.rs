@@ -1,0 +1,287 @@
+//! An instance's heartbeat: a thread that answers whoever asks, from before its log is read back.
+//!
+//! Guarantees: it waits for nothing but the socket and a lock that nobody holds for long; what is not
+//! known is told as unknown; one answer a question, never longer than it; who asks the wrong instance
+//! learns who is here. Not here: what is made of the answers (the coordinator's detector).
+
+use std::io::ErrorKind;
+use std::net::{Ipv4Addr, SocketAddr, ToSocketAddrs, UdpSocket};
+use std::sync::Arc;
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::{self, JoinHandle};
+use std::time::Duration;
+
+use outrigger_net::beat::{Beat, DATAGRAM_BYTES, Figures, Phase, Ping};
+use outrigger_net::config::Version;
+use outrigger_replica::control::Identity;
+use outrigger_replica::member::Role;
+use outrigger_replica::runtime::{Replica, Status};
+
+use super::datagram;
+use super::disk_probe::ProbeAge;
+use crate::error::Error;
+
+/// It looks this often whether it is to end, should the word that says so be lost.
+const LOOK: Duration = Duration::from_millis(500);
+
+/// A thread that answers; it ends when this is dropped.
+#[derive(Debug)]
+pub(crate) struct Beating {
+    heart: Arc<Heart>,
+    wake: SocketAddr,
+    thread: Option<JoinHandle<()>>,
+}
+
+/// What answers are made of.
+struct Heart {
+    identity: Identity,
+    incarnation: u64,
+    probe: Option<ProbeAge>,
+    replica: OnceLock<Replica>,
+    ends: AtomicBool,
+}
+
+impl std::fmt::Debug for Heart {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Heart").field("incarnation", &self.incarnation).finish_non_exhaustive()
+    }
+}
+
+impl Beating {
+    /// Answers at `listen`, the address of the instance's port. `incarnation`: random, new with each
+    /// start of the process.
+    ///
+    /// # Errors
+    /// The address cannot be listened on, or no thread can be had.
+    pub(crate) fn start(
+        listen: &str,
+        identity: Identity,
+        incarnation: u64,
+        probe: Option<ProbeAge>,
+    ) -> Result<Self, Error> {
+        let failed = |cause: std::io::Error| Error::Peer {
+            address: listen.to_owned(),
+            what: "cannot be listened on for heartbeats (UDP)",
+            cause: cause.to_string(),
+            advice: "stop what uses it, or give another address",
+        };
+        let socket = bind(listen).map_err(failed)?;
+        let mut wake = socket.local_addr().map_err(failed)?;
+        if wake.ip().is_unspecified() {
+            wake.set_ip(Ipv4Addr::LOCALHOST.into());
+            tracing::warn!(
+                listen,
+                "heartbeats are answered from the address that the system prefers: give one address"
+            );
+        }
+        socket.set_read_timeout(Some(LOOK)).map_err(failed)?;
+        let ends = AtomicBool::new(false);
+        let heart =
+            Arc::new(Heart { identity, incarnation, probe, replica: OnceLock::new(), ends });
+        let beating = Arc::clone(&heart);
+        let thread = thread::Builder::new()
+            .name("beat".to_owned())
+            .spawn(move || beating.answer(&socket))
+            .map_err(failed)?;
+        Ok(Self { heart, wake, thread: Some(thread) })
+    }
+
+    /// From now on it tells how this replica stands.
+    pub(crate) fn opened(&self, replica: &Replica) {
+        // There is one replica a process.
+        self.heart.replica.set(replica.clone()).ok();
+    }
+}
+
+impl Drop for Beating {
+    fn drop(&mut self) {
+        self.heart.ends.store(true, Ordering::SeqCst);
+        let word = datagram::bound(SocketAddr::new(self.wake.ip(), 0));
+        // Lost: it looks by itself.
+        word.and_then(|socket| socket.send_to(&[], self.wake)).ok();
+        if let Some(thread) = self.thread.take()
+            && thread.join().is_err()
+        {
+            tracing::error!("the heartbeat's thread ended badly");
+        }
+    }
+}
+
+impl Heart {
+    fn answer(&self, socket: &UdpSocket) {
+        // One byte more than a question has: a longer datagram shows.
+        let mut buffer = [0; DATAGRAM_BYTES + 1];
+        while !self.ends.load(Ordering::SeqCst) {
+            match socket.recv_from(&mut buffer) {
+                Ok((len, from)) => {
+                    let asked = buffer.get(..len).unwrap_or_default();
+                    if let Some(beat) = self.reply(asked)
+                        && let Err(cause) = socket.send_to(&beat.encode(), from)
+                    {
+                        tracing::debug!(%from, %cause, "a heartbeat could not be sent");
+                    }
+                }
+                Err(error) => match error.kind() {
+                    ErrorKind::WouldBlock | ErrorKind::TimedOut | ErrorKind::Interrupted => {}
+                    // Of an earlier answer, whose asker has gone.
+                    ErrorKind::ConnectionRefused => {}
+                    _ => {
+                        tracing::warn!(%error, "heartbeats cannot be received");
+                        thread::park_timeout(LOOK);
+                    }
+                },
+            }
+        }
+    }
+
+    /// The answer; none to what is no question. Whoever asks for another instance, or in another cluster,
+    /// is told who is here: it counts that as a stranger's.
+    fn reply(&self, asked: &[u8]) -> Option<Beat> {
+        let ping = match Ping::decode(asked) {
+            Ok(ping) => ping,
+            Err(error) => {
+                tracing::debug!(%error, "a datagram is not answered");
+                return None;
+            }
+        };
+        let status = self.replica.get().map(Replica::status);
+        Some(self.beat(ping.counter, status.as_ref()))
+    }
+
+    fn beat(&self, counter: u64, status: Option<&Status>) -> Beat {
+        let Identity { cluster, content, instance, .. } = self.identity;
+        Beat {
+            cluster,
+            content,
+            instance,
+            counter,
+            incarnation: self.incarnation,
+            phase: status.map_or(Phase::Recovering, phase),
+            figures: status.map(figures),
+            // A replica does not tell these three: they are unknown, not zero.
+            oldest_write_micros: None,
+            stream_age_micros: None,
+            recovering_at: None,
+            probe_age_micros: self.probe.as_ref().map(ProbeAge::micros),
+        }
+    }
+}
+
+fn bind(listen: &str) -> std::io::Result<UdpSocket> {
+    let mut last = std::io::Error::other("the name has no address");
+    for address in listen.to_socket_addrs()? {
+        match datagram::bound(address) {
+            Ok(socket) => return Ok(socket),
+            Err(error) => last = error,
+        }
+    }
+    Err(last)
+}
+
+const fn phase(status: &Status) -> Phase {
+    if status.failed.is_some() {
+        return Phase::Down;
+    }
+    match status.role {
+        Role::Mirror => Phase::Mirror,
+        Role::Rising => Phase::Rising,
+        Role::Primary => Phase::Primary,
+        Role::Down => Phase::Down,
+        // It has no place yet, or one that this side has no word for.
+        _ => Phase::Waiting,
+    }
+}
+
+fn figures(status: &Status) -> Figures {
+    Figures {
+        epoch: status.epoch,
+        version: status.config.as_ref().map_or(Version(0), |config| config.version),
+        durable: status.durable,
+        commit: status.commit,
+        applied: status.applied,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use outrigger_wal::{ClusterId, ContentId, InstanceId, LogId};
+
+    const IDENTITY: Identity = Identity {
+        cluster: ClusterId(1),
+        content: ContentId(2),
+        instance: InstanceId(3),
+        log: LogId(4),
+        segment_bytes: 1 << 20,
+    };
+
+    fn asked(counter: u64) -> Ping {
+        Ping {
+            cluster: ClusterId(1),
+            content: ContentId(2),
+            from: InstanceId(9),
+            to: InstanceId(3),
+            counter,
+            coordinator_epoch: 1,
+        }
+    }
+
+    fn asker(to: SocketAddr) -> UdpSocket {
+        let socket = datagram::bound("127.0.0.1:0".parse().unwrap()).unwrap();
+        socket.connect(to).unwrap();
+        socket
+    }
+
+    #[test]
+    fn an_instance_answers_before_its_log_is_read_back() {
+        let beating = Beating::start("127.0.0.1:0", IDENTITY, 7, None).unwrap();
+        let socket = asker(beating.wake);
+        let mut buffer = [0; 300];
+        for counter in [1, 2, 3] {
+            // What is no question gets no answer, and keeps nobody from getting one.
+            socket.send(b"hello").unwrap();
+            socket.send(&asked(counter).encode()).unwrap();
+            let len = socket.recv(&mut buffer).unwrap();
+            let beat = Beat::decode(&buffer[..len]).unwrap();
+            assert_eq!((beat.counter, beat.incarnation), (counter, 7));
+            assert_eq!((beat.phase, beat.figures), (Phase::Recovering, None));
+            assert_eq!((beat.probe_age_micros, beat.recovering_at), (None, None));
+        }
+    }
+
+    #[test]
+    fn who_asks_the_wrong_instance_learns_who_is_here() {
+        let beating = Beating::start("127.0.0.1:0", IDENTITY, 7, None).unwrap();
+        let socket = asker(beating.wake);
+        let wrong = Ping { to: InstanceId(77), cluster: ClusterId(66), ..asked(1) };
+        socket.send(&wrong.encode()).unwrap();
+        let mut buffer = [0; 300];
+        let len = socket.recv(&mut buffer).unwrap();
+        let beat = Beat::decode(&buffer[..len]).unwrap();
+        assert_eq!((beat.cluster, beat.instance), (ClusterId(1), InstanceId(3)));
+    }
+
+    #[test]
+    fn a_heart_that_stopped_leaves_its_port_and_askers_are_refused() {
+        let beating = Beating::start("127.0.0.1:0", IDENTITY, 7, None).unwrap();
+        let socket = asker(beating.wake);
+        drop(beating);
+        socket.send(&asked(1).encode()).unwrap();
+        let refused = socket.recv(&mut [0; 300]).unwrap_err();
+        assert_eq!(refused.kind(), ErrorKind::ConnectionRefused);
+    }
+
+    #[test]
+    fn an_asker_that_drew_the_port_of_an_instance_does_not_keep_it_from_starting() {
+        let other = Beating::start("127.0.0.1:0", IDENTITY, 7, None).unwrap();
+        let taken = asker(other.wake);
+        let port = taken.local_addr().unwrap().to_string();
+        let beating = Beating::start(&port, IDENTITY, 8, None).unwrap();
+        let socket = asker(beating.wake);
+        socket.send(&asked(1).encode()).unwrap();
+        let mut buffer = [0; 300];
+        let len = socket.recv(&mut buffer).unwrap();
+        assert_eq!(Beat::decode(&buffer[..len]).unwrap().incarnation, 8);
+    }
+}
