@@ -6,6 +6,7 @@
 //! - [`coordinator`]: the step function that serves instances and operators from the catalog
 //! - [`operator`]: what operators and clients ask, and the answers
 //! - [`authority`]: registers without a log: of the catalog itself, and in memory for tests
+//! - [`buckets`]: which content holds which row
 //! - [`local`]: one content whose copies live in one process
 //! - [`slots`]: small files that change as a whole
 //!
@@ -13,6 +14,7 @@
 #![forbid(unsafe_code)]
 
 pub mod authority;
+pub mod buckets;
 pub mod catalog;
 mod codec;
 pub mod coordinator;
