@@ -5,7 +5,6 @@
 //! Guarantees: decoding is total and takes nothing that no sequence of changes could have made of one bucket.
 
 use bytes::Bytes;
-use outrigger_wal::ContentId;
 
 use super::{BUCKETS, Buckets, Holder, MapVersion, MoveState};
 use crate::codec::{Put, Take};

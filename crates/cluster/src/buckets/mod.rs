@@ -161,8 +161,7 @@ impl Buckets {
         let count = contents.len();
         let rows = (0..count).zip(contents).flat_map(|(at, owner)| {
             let held = BUCKETS * (at + 1) / count - BUCKETS * at / count;
-            let holder =
-                Holder { owner, since: MapVersion::FIRST, past: Vec::new(), moving: None };
+            let holder = Holder { owner, since: MapVersion::FIRST, past: Vec::new(), moving: None };
             std::iter::repeat_n(holder, held)
         });
         Ok(Self { version: MapVersion::FIRST, rows: rows.collect() })

@@ -14,6 +14,8 @@ use crate::error::Error;
 /// A row that is committed.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub(crate) struct Ack {
+    /// The content it is on; -1 when that is not known.
+    pub(crate) content: i32,
     /// The epoch it was committed in.
     pub(crate) epoch: u64,
     /// Where its record starts.

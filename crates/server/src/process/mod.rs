@@ -4,6 +4,7 @@
 //! - [`coordinator`]: the catalog, and whoever asks it
 //! - [`instance`]: one copy of one content, and its clients
 //! - [`authority`]: how an instance asks the coordinator
+//! - `places`: where every content is, for the router
 //! - [`init`]: making a data directory
 //! - `stop`: which signals end them
 //!
@@ -13,6 +14,7 @@ mod authority;
 pub(crate) mod coordinator;
 mod init;
 pub(crate) mod instance;
+mod places;
 pub(crate) mod stop;
 
 use std::net::{SocketAddr, TcpListener};

@@ -97,6 +97,15 @@ pub(crate) enum Change {
     },
 }
 
+impl Change {
+    /// The row's key.
+    pub(crate) const fn key(&self) -> &Bytes {
+        match self {
+            Self::Put { key, .. } | Self::Delete { key } => key,
+        }
+    }
+}
+
 /// What is asked.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(crate) enum Request {

@@ -120,12 +120,10 @@ fn a_newer_version_is_told_apart() {
 fn requests_of_the_version_before_are_read_and_name_no_map() {
     let name = [&9_u128.to_le_bytes()[..], &5_u64.to_le_bytes()].concat();
     let read = |kind: u8, rest: &[u8]| Request::decode([&[1, kind], rest].concat().into());
-    assert_eq!(read(1, &[&name[..], &[0, 0]].concat()), Ok(Request::Write {
-        client: 9,
-        sequence: 5,
-        map: 0,
-        changes: vec![]
-    }));
+    assert_eq!(
+        read(1, &[&name[..], &[0, 0]].concat()),
+        Ok(Request::Write { client: 9, sequence: 5, map: 0, changes: vec![] })
+    );
     assert_eq!(read(4, &[]), Ok(Request::Count { of: None }));
     assert_eq!(read(5, &[]), Ok(Request::Status { content: None }));
     let settle = Request::Settle { client: 9, sequence: 5, map: 0, key: None };
