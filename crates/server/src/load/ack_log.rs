@@ -93,7 +93,7 @@ mod tests {
     use super::*;
 
     fn ack(lsn: u64) -> Ack {
-        Ack { epoch: 1, lsn, end: lsn + 10, key: format!("k\"{lsn}"), value_crc32: 7 }
+        Ack { content: 0, epoch: 1, lsn, end: lsn + 10, key: format!("k\"{lsn}"), value_crc32: 7 }
     }
 
     #[test]

@@ -80,6 +80,15 @@ impl Pool {
         Err(why)
     }
 
+    /// How many writes to a content wait for their answers.
+    #[cfg(test)]
+    pub(super) fn waiting(&self, content: ContentId) -> usize {
+        let slot = self.slots.lock().get(&(content, Use::Writing)).cloned();
+        let line =
+            slot.and_then(|slot| slot.open.lock().as_ref().map(|(_, line)| Arc::clone(line)));
+        line.map_or(0, |line| line.waiting())
+    }
+
     /// Ends those to primaries that are none any more.
     pub(super) fn prune(&self, places: &Places) {
         let slots: Vec<_> =
