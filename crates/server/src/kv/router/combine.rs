@@ -127,6 +127,16 @@ pub(super) fn rows(answers: Vec<Answer>, most: usize) -> Answer {
     Answer::Rows(merged)
 }
 
+/// The bytes of rows in an answer.
+pub(super) fn row_bytes(answer: &Answer) -> u64 {
+    let bytes = match answer {
+        Answer::Value(Some(value)) => value.len().max(1),
+        Answer::Rows(rows) => rows.iter().map(|(key, value)| key.len() + value.len() + 1).sum(),
+        _ => 0,
+    };
+    bytes as u64
+}
+
 const fn key(row: &(Bytes, Bytes)) -> &Bytes {
     &row.0
 }

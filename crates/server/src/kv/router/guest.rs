@@ -22,7 +22,7 @@ const MAX_UNREAD_BYTES: u64 = 256 << 10;
 /// How often, before it is hung up on.
 const MAX_WORDS: usize = 1024;
 /// A client of which so much is held, or less, is served before those that have more.
-const LITTLE_BYTES: u64 = 64 << 10;
+pub(super) const LITTLE_BYTES: u64 = 64 << 10;
 
 /// A client.
 pub(super) struct Guest {

@@ -39,7 +39,7 @@ use tokio::time::Instant;
 use super::places::Places;
 use super::protocol::{Answer, Change, Request};
 pub(crate) use gate::Gate;
-use guest::Guest;
+use guest::{Guest, LITTLE_BYTES};
 use lane::Job;
 use pool::Pool;
 
@@ -57,7 +57,8 @@ pub(crate) struct RouterOptions {
     pub(crate) bytes_per_client: u64,
     /// Bytes of all clients' requests, at most; a client with little of its own may go over it by a quarter.
     pub(crate) bytes_in_all: u64,
-    /// Bytes of answers that clients have not taken, of all of them, at most; behind that, rows are not told.
+    /// Bytes of answers that clients have not taken, of all of them, at most; over that, no more than a few rows are
+    /// told.
     pub(crate) unread_in_all: u64,
 }
 
@@ -182,8 +183,12 @@ impl Router {
 
     /// Answers a client, if it takes answers.
     fn tell(&self, guest: &Guest, job: Job, answer: &Answer) {
-        let rows = matches!(answer, Answer::Rows(_) | Answer::Value(Some(_)));
-        if rows && (guest.is_behind() || self.unread_bytes() > self.options.unread_in_all) {
+        // LIMIT: who has little to take is told little even then, so that those who never read do not
+        // keep others from reading.
+        let bytes = combine::row_bytes(answer);
+        let much = bytes > LITTLE_BYTES || guest.unread_bytes() > LITTLE_BYTES;
+        let full = || much && self.unread_bytes() > self.options.unread_in_all;
+        if bytes > 0 && (guest.is_behind() || full()) {
             // What only tells is asked for again; what became of a write is always told.
             guest.answer(job.op, &Answer::Busy);
         } else {

@@ -140,7 +140,8 @@ fn requests_wait_for_the_new_primary_and_go_on_while_other_contents_serve() {
     };
     assert!(matches!(answer, Answer::Committed(_) | Answer::Refused { .. }), "{answer:?}");
     assert!(matches!(world.hear(reads), Answer::Value(Some(_))));
-    assert_eq!(world.hear(count), Answer::Count(2));
+    // It may have been counted on content 0 before the write there.
+    assert!(matches!(world.hear(count), Answer::Count(1..=2)));
     let again = world.ask(&line, &write(1, 4, &there, "served"));
     assert!(matches!(again, Answer::Committed(Place { epoch, .. }) if epoch > 1), "{again:?}");
 }
@@ -181,11 +182,12 @@ fn a_write_that_was_sent_to_a_primary_that_goes_silent_is_in_doubt_and_settled_b
     world.tell(silent.clone());
     let (line, key) = (world.line(&world.port.address), world.key_on(0, 0));
     let asked = begin(&line, &write(1, 1, &key, "in doubt"));
-    // It is on its way once a later request of the same connection is.
     let router = &world.port.router;
-    while router.pool.waiting(outrigger_wal::ContentId(0)) == 0 {
-        std::thread::yield_now();
-    }
+    world.runtime.block_on(async {
+        while router.pool.waiting(outrigger_wal::ContentId(0)) == 0 {
+            tokio::task::yield_now().await;
+        }
+    });
     world.tell(world.places());
     assert!(matches!(world.hear(asked), Answer::InDoubt(Place { content: 0, .. })));
     let settle = Request::Settle { client: 1, sequence: 1, map: 1, key: Some(key.clone()) };
