@@ -85,6 +85,11 @@ impl Board {
         });
     }
 
+    /// What it says.
+    pub(crate) fn now(&self) -> Arc<Places> {
+        Arc::clone(&self.0.borrow())
+    }
+
     /// To look at it.
     pub(crate) fn watch(&self) -> watch::Receiver<Arc<Places>> {
         self.0.subscribe()

@@ -137,7 +137,7 @@ fn open(
         SelfAuthority::open(slots("register"), identity.instance, Rules::all()).map_err(failed)?;
     let authority = Own::start(register)?;
     let whose = Whose { cluster: identity.cluster, instance: identity.instance };
-    let board = Board::new(places::look(&catalog, whose, false));
+    let board = Board::new(places::look(&catalog, whose, false, None));
     let router = Router::new(RouterOptions::default(), board.watch());
     let door = Gate::new(Arc::clone(&router), Door { events: events.clone() });
     let mut options = ReplicaOptions::new(dir, listen);
@@ -251,7 +251,8 @@ impl Desk {
             self.perform(action);
         }
         let serving = self.machine.serving().is_some();
-        self.board.tell(places::look(&self.catalog, self.whose, serving));
+        let told = self.board.now();
+        self.board.tell(places::look(&self.catalog, self.whose, serving, Some(&told)));
     }
 
     fn perform(&self, action: Out) {

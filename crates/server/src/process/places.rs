@@ -11,8 +11,14 @@ use outrigger_wal::ContentId;
 
 use crate::kv::places::{Places, Seat};
 
-/// Looks at what is applied. The rows are spread evenly over the contents that are there.
-pub(super) fn look(catalog: &Catalog, whose: Identity, serving: bool) -> Places {
+/// Looks at what is applied; `before` is what was told last. The rows are spread evenly over the contents that are
+/// there.
+pub(super) fn look(
+    catalog: &Catalog,
+    whose: Identity,
+    serving: bool,
+    before: Option<&Places>,
+) -> Places {
     let Identity { cluster, instance } = whose;
     if !serving {
         return Places::nowhere(cluster, instance);
@@ -33,7 +39,11 @@ pub(super) fn look(catalog: &Catalog, whose: Identity, serving: bool) -> Places 
         seats.filter(|(content, _)| content.0 >= 0).collect()
     });
     let mut places = Places { serving, contents, ..Places::nowhere(cluster, instance) };
-    let holders: Vec<ContentId> = places.contents.keys().copied().collect();
-    places.buckets = Buckets::even(&holders).ok().map(Arc::new);
+    // Seldom another: this is asked at each step.
+    let same = before.filter(|before| before.contents.keys().eq(places.contents.keys()));
+    places.buckets = same.and_then(|before| before.buckets.clone()).or_else(|| {
+        let holders: Vec<ContentId> = places.contents.keys().copied().collect();
+        Buckets::even(&holders).ok().map(Arc::new)
+    });
     places
 }
