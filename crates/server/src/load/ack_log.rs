@@ -109,7 +109,7 @@ mod tests {
         let text = std::fs::read_to_string(&path).unwrap();
         assert_eq!(
             text.lines().next().unwrap(),
-            r#"{"epoch":1,"lsn":4096,"end":4106,"key":"k\"4096","value_crc32":7}"#
+            r#"{"content":0,"epoch":1,"lsn":4096,"end":4106,"key":"k\"4096","value_crc32":7}"#
         );
         log.flush().unwrap();
         assert_eq!(read(&path).unwrap(), [ack(4096), ack(8192), ack(9000)]);
