@@ -9,6 +9,7 @@
 //! - [`failover`]: what follows from that for each content
 //! - [`operator`]: what operators and clients ask, and the answers
 //! - [`authority`]: registers without a log: of the catalog itself, and in memory for tests
+//! - [`buckets`]: which content holds which row
 //! - [`local`]: one content whose copies live in one process
 //! - [`placement`]: which instance is on which host, and what the loss of hosts would do
 //! - [`settings`]: what can be set, and its defaults
@@ -19,6 +20,7 @@
 
 pub mod agent;
 pub mod authority;
+pub mod buckets;
 pub mod catalog;
 mod codec;
 pub mod coordinator;

@@ -12,7 +12,7 @@ use std::time::Duration;
 use outrigger_net::config::{Config, Copy, Version};
 use outrigger_replica::control::Identity;
 use outrigger_replica::rules::Rules;
-use outrigger_replica::runtime::{Authority, Replica, ReplicaError, ReplicaOptions, Told};
+use outrigger_replica::runtime::{Authority, Front, Replica, ReplicaError, ReplicaOptions, Told};
 use outrigger_replica::store::StateStore;
 use outrigger_wal::format::DEFAULT_SEGMENT_BYTES;
 use outrigger_wal::recover::Promise;
@@ -33,6 +33,8 @@ struct Inner {
 
 struct Shared {
     cluster: ClusterId,
+    content: ContentId,
+    segment_bytes: u64,
     log: LogId,
     inner: Mutex<Inner>,
 }
@@ -55,8 +57,20 @@ impl LocalCluster {
     /// # Errors
     /// [`ReplicaError::System`] when the system gives no random numbers.
     pub fn new() -> Result<Self, ReplicaError> {
-        let inner = Mutex::new(Inner::default());
-        let shared = Shared { cluster: ClusterId(random()?), log: LogId(random()?), inner };
+        Self::of(ClusterId(random()?), ContentId(0), DEFAULT_SEGMENT_BYTES)
+    }
+
+    /// One content of a cluster, without copies, with log segments of this size.
+    ///
+    /// # Errors
+    /// As [`LocalCluster::new`].
+    pub fn of(
+        cluster: ClusterId,
+        content: ContentId,
+        segment_bytes: u64,
+    ) -> Result<Self, ReplicaError> {
+        let (log, inner) = (LogId(random()?), Mutex::new(Inner::default()));
+        let shared = Shared { cluster, content, segment_bytes, log, inner };
         Ok(Self { shared: Arc::new(shared) })
     }
 
@@ -66,20 +80,33 @@ impl LocalCluster {
     /// # Errors
     /// As [`Replica::open`], and [`ReplicaError::Down`] when the cluster refuses the copy.
     pub fn open(&self, dir: &Path, store: Arc<dyn StateStore>) -> Result<Replica, ReplicaError> {
+        self.open_with(dir, store, Front::Nobody)
+    }
+
+    /// Opens a copy whose clients are answered by `front`. See [`LocalCluster::open`].
+    ///
+    /// # Errors
+    /// As [`LocalCluster::open`].
+    pub fn open_with(
+        &self,
+        dir: &Path,
+        store: Arc<dyn StateStore>,
+        front: Front,
+    ) -> Result<Replica, ReplicaError> {
         if !dir.join("control-0").exists() {
             let identity = Identity {
                 cluster: self.shared.cluster,
-                content: ContentId(0),
+                content: self.shared.content,
                 instance: InstanceId(random()?),
                 log: self.shared.log,
-                segment_bytes: DEFAULT_SEGMENT_BYTES,
+                segment_bytes: self.shared.segment_bytes,
             };
             Replica::init(dir, identity)?;
         }
         let instance = Replica::identity(dir)?.instance;
         let authority = Arc::new(One { shared: Arc::clone(&self.shared), instance });
         let options = ReplicaOptions::new(dir, "127.0.0.1:0");
-        let replica = Replica::open(options, store, authority, None)?;
+        let replica = Replica::open(options, store, authority, front)?;
         self.admit(instance, replica.local_addr().to_string())
             .map_err(|conflict| ReplicaError::Down(conflict.to_string()))?;
         Ok(replica)

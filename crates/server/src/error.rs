@@ -179,11 +179,15 @@ pub(crate) enum Error {
         /// Why, in the words of who refused.
         text: String,
     },
-    /// No primary answered in time.
-    #[error("content {content}: no primary answered: {text}; see `outrigger state`")]
+    /// A request of rows was refused.
+    #[error("refused: {text}")]
+    Denied {
+        /// Why, in the words of who refused.
+        text: String,
+    },
+    /// Nobody answered a request of rows in time.
+    #[error("no primary answered: {text}; see `outrigger state`")]
     Unavailable {
-        /// Which content.
-        content: ContentId,
         /// Why.
         text: String,
     },

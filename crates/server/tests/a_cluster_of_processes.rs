@@ -228,3 +228,44 @@ fn nobody_to_ask_is_an_error_and_not_a_wait_without_end() {
     let error = run(&[&["kv", "get", "a"][..], &nobody].concat()).error(2);
     assert!(error.contains("no primary answered"), "{error}");
 }
+
+#[test]
+fn rows_are_spread_over_contents_and_each_can_be_asked_straight_without_a_coordinator() {
+    let home = tempfile::tempdir().unwrap();
+    let coordinator = Process::start("coordinator", &config(home.path(), "c", ""), true);
+    let instance = |name: &str, content: u32| {
+        let keys = format!("{}content = {content}\n", more(&coordinator));
+        Process::start("instance", &config(home.path(), name, &keys), true)
+    };
+    let primaries = [instance("zero", 0), instance("one", 1)];
+    let file = home.path().join("rows.csv");
+    let rows: String = (0..100).map(|n| format!("{n:03},{n}\n")).collect();
+    std::fs::write(&file, format!("id,n\n{rows}")).unwrap();
+    let acks = home.path().join("acks").display().to_string();
+    let load = ["kv", "load", &file.display().to_string(), "--key", "id", "--ack-log", &acks];
+    ask(&coordinator, &load).ok();
+    assert_eq!(ask(&coordinator, &["kv", "count"]).ok(), "100\n");
+    let scanned = ask(&coordinator, &["kv", "scan"]).ok();
+    let keys: Vec<_> = scanned.lines().filter_map(|line| line.split('\t').next()).collect();
+    assert_eq!(keys, (0..100).map(|n| format!("{n:03}")).collect::<Vec<_>>());
+    // Where each row is, as its acknowledgement says.
+    let acks = std::fs::read_to_string(&acks).unwrap();
+    let acks = acks.lines().map(|line| serde_json::from_str::<Value>(line).unwrap());
+    let mut on = [Vec::new(), Vec::new()];
+    for ack in acks {
+        let content = usize::try_from(ack["content"].as_u64().unwrap()).unwrap();
+        on[content].push(ack["key"].as_str().unwrap().to_owned());
+    }
+    coordinator.kill();
+    for (content, (keys, primary)) in on.iter().zip(&primaries).enumerate() {
+        assert!(!keys.is_empty(), "content {content} holds no row");
+        let number = content.to_string();
+        let straight = ["--direct", "--content", &number, "--at", &primary.address];
+        let count = run(&[&["kv", "count"][..], &straight].concat()).ok();
+        assert_eq!(count.trim().parse(), Ok(keys.len()));
+        run(&[&["kv", "get", &keys[0]][..], &straight].concat()).ok();
+        run(&[&["kv", "put", &keys[0], "again"][..], &straight].concat()).ok();
+    }
+    let error = run(&["kv", "get", "000", "--content", "0"]);
+    assert_eq!(error.code, Some(2), "a content is named with --direct alone: {}", error.err);
+}

@@ -1,5 +1,5 @@
-//! Clients that send the most they may and never read an answer: what an instance holds for all of them, and for a
-//! mirror that stands still, stays below 256 MiB with default settings.
+//! Clients that send the most they may and never read an answer: what an instance or the coordinator holds for all of
+//! them, and for a mirror that stands still, stays below 256 MiB with default settings.
 //!
 //! `cargo test -p outrigger-server --test hostile_clients -- --ignored --nocapture` is the long run, and
 //! prints the peaks.
@@ -25,7 +25,7 @@ use outrigger_net::frame::encode;
 use outrigger_net::message::{Abilities, Envelope, History, Message, Role, Session};
 use outrigger_replica::control::Identity;
 use outrigger_replica::runtime::Replica;
-use outrigger_wal::{Epoch, InstanceId, LogId};
+use outrigger_wal::{ContentId, Epoch, InstanceId, LogId};
 use support::{Cluster, Process, until};
 
 /// What a process may hold: anonymous and shared memory.
@@ -101,12 +101,12 @@ struct Hostile {
 
 impl Hostile {
     /// One that is let in, if it is.
-    fn greet(address: &str, who: &Identity) -> Option<Self> {
+    fn greet(address: &str, who: &Identity, content: ContentId) -> Option<Self> {
         let mut stream = TcpStream::connect(address).ok()?;
         stream.set_write_timeout(Some(STUCK)).ok()?;
         let envelope = Envelope {
             cluster: who.cluster,
-            content: who.content,
+            content,
             epoch: Epoch::NONE,
             coordinator_epoch: 0,
             version: Version(0),
@@ -163,9 +163,11 @@ fn get(key: &str) -> Bytes {
 
 /// A write of one row of the largest size, by a client without a name.
 fn put(sequence: u64, key: &str) -> Bytes {
-    let mut body = vec![1, 1];
+    let mut body = vec![2, 1];
     body.extend_from_slice(&0_u128.to_le_bytes());
     body.extend_from_slice(&sequence.to_le_bytes());
+    // By the first map.
+    body.extend_from_slice(&1_u64.to_le_bytes());
     body.extend_from_slice(&1_u16.to_le_bytes());
     body.push(1);
     body.extend_from_slice(&u16::try_from(key.len()).unwrap().to_le_bytes());
@@ -178,12 +180,21 @@ fn put(sequence: u64, key: &str) -> Bytes {
 /// All of them at once, each with one kind of flood after the other.
 fn attack(cluster: &Cluster, kinds: &[Flood], bytes: usize) -> Vec<Hostile> {
     let who = Replica::identity(&cluster.home.path().join("one")).unwrap();
+    flood(&cluster.primary.address, &who, (who.content, CONNECTIONS), kinds, bytes)
+}
+
+fn flood(
+    address: &str,
+    who: &Identity,
+    (content, count): (ContentId, usize),
+    kinds: &[Flood],
+    bytes: usize,
+) -> Vec<Hostile> {
     // Those of an earlier round may still be on their way out.
-    let address = &cluster.primary.address;
     let mut clients = Vec::new();
     until(|| {
-        clients.extend(Hostile::greet(address, &who));
-        clients.len() == CONNECTIONS
+        clients.extend(Hostile::greet(address, who, content));
+        clients.len() == count
     });
     thread::scope(|scope| {
         for (client, kind) in clients.iter_mut().zip(kinds.iter().cycle()) {
@@ -218,6 +229,23 @@ fn clients_that_never_read_do_not_make_an_instance_hold_much() {
     told(&peaks, "all kinds");
     // Others are served all the while.
     assert!(!cluster.ask(&["kv", "get", "large"]).ok().is_empty());
+    drop(clients);
+}
+
+#[test]
+fn clients_that_never_read_do_not_make_the_coordinator_hold_much() {
+    // The same through the router: it holds their requests, and the answers that they do not take.
+    let cluster = cluster();
+    let peaks = Peaks::of(&[&cluster.coordinator, &cluster.primary]);
+    let who = Replica::identity(&cluster.home.path().join("one")).unwrap();
+    let kinds = [Flood::Gets, Flood::Puts, Flood::Nonsense];
+    let clients = flood(&cluster.coordinator.address, &who, (ContentId(-1), 64), &kinds, 4 << 20);
+    let mib: Vec<_> = peaks.bytes().iter().map(|bytes| bytes >> 20).collect();
+    println!("coordinator {} MiB, primary {} MiB", mib[0], mib[1]);
+    assert!(peaks.bytes().iter().all(|bytes| *bytes < LIMIT), "{mib:?} MiB");
+    // Others are served all the while.
+    assert!(cluster.ask(&["kv", "put", "other", "row"]).ok().starts_with("committed"));
+    assert_eq!(cluster.ask(&["kv", "get", "other"]).ok(), "row\n");
     drop(clients);
 }
 

@@ -18,7 +18,7 @@ use outrigger_net::message::{Abilities, Envelope, History, Message, Reason, Role
 use outrigger_net::transport::{
     ConnectionId, Listener, OnEvent, Outbox, PeerEvent, Settings, Side, run_tcp,
 };
-use outrigger_wal::InstanceId;
+use outrigger_wal::{ClusterId, InstanceId};
 use parking_lot::Mutex;
 use tokio::net::TcpStream;
 use tokio::runtime::Handle;
@@ -111,6 +111,19 @@ impl Visitor {
                 self.outbox.close();
             }
         }
+    }
+
+    /// Shows a silent connection to be alive from now on, in this envelope.
+    pub fn keep_alive(&self, envelope: &Envelope) {
+        if let Ok(head) = encode(envelope, &Message::Keepalive) {
+            self.outbox.set_keepalive(head);
+        }
+    }
+
+    /// How many bytes of answers it has not taken yet.
+    #[must_use]
+    pub fn queued_bytes(&self) -> u64 {
+        self.outbox.queued_bytes()
     }
 
     /// Ends the connection, after what was sent.
@@ -456,7 +469,12 @@ impl Links {
             ..*envelope
         };
         let judged = if matches!(self.front, Front::Requests(_)) {
-            check_hello(&door, envelope, hello)
+            let mut asked = *envelope;
+            // A client may not know the cluster: while no coordinator is there, nobody tells.
+            if asked.cluster == ClusterId::default() {
+                asked.cluster = self.identity.cluster;
+            }
+            check_hello(&door, &asked, hello)
         } else {
             Err((Reason::NotReady, "no clients are served here".to_owned()))
         };

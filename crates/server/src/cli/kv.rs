@@ -4,10 +4,12 @@ use std::path::PathBuf;
 
 use bytes::Bytes;
 use clap::{Args, Subcommand};
+use outrigger_wal::ContentId;
 
-use super::{Patience, Where, Which};
+use super::{Patience, Where};
 use crate::error::{Error, Verdict};
 use crate::kv::client::{Client, ClientError, ClientOptions};
+use crate::kv::finding::Route;
 use crate::kv::protocol::{Answer, Change, MAX_ROWS, Request};
 use crate::load::{self, LoadOptions};
 use crate::output::{Lines, say, say_bytes};
@@ -17,8 +19,23 @@ use crate::process::{self, stop::Signals};
 pub(super) struct Kv {
     #[command(subcommand)]
     verb: Verb,
-    #[command(flatten)]
-    which: Which,
+    /// Ask the primary of one content straight, not through the coordinator
+    ///
+    /// For when the coordinator is down: give the addresses of the content's copies then.
+    #[arg(long, global = true, requires = "content")]
+    direct: bool,
+    /// The content that is asked straight
+    #[arg(long, value_name = "N", global = true, requires = "direct", value_parser = clap::value_parser!(i32).range(0..))]
+    content: Option<i32>,
+    /// Where copies of that content listen; without it the coordinator is asked
+    #[arg(
+        long,
+        value_name = "HOST:PORT",
+        global = true,
+        requires = "direct",
+        value_delimiter = ','
+    )]
+    at: Vec<String>,
     #[command(flatten)]
     whom: Where,
     #[command(flatten)]
@@ -71,7 +88,7 @@ enum Verb {
         /// No faster than so many rows a second
         #[arg(long, value_name = "ROWS_PER_S", value_parser = rate)]
         rate: Option<f64>,
-        /// Write a line for each row once it is committed: a JSON object with epoch, lsn, end, key, value_crc32
+        /// Write a line for each row once it is committed: a JSON object with content, epoch, lsn, end, key, value_crc32
         #[arg(long, value_name = "FILE")]
         ack_log: Option<PathBuf>,
     },
@@ -84,13 +101,15 @@ fn rate(text: &str) -> Result<f64, String> {
 
 impl Kv {
     pub(super) fn run(self) -> Result<Verdict, Error> {
-        let content = self.which.id();
-        let client = Client::new(ClientOptions {
-            coordinator: self.whom.coordinator,
-            content,
-            patience: self.patience.time(),
-        })?;
-        let failed = |error: ClientError| failed(content, error);
+        let route = match self.content {
+            Some(content) if self.direct => {
+                Route::Direct { content: ContentId(content), addresses: self.at }
+            }
+            _ => Route::ByKey,
+        };
+        let coordinators = self.whom.coordinator.split(',').map(str::to_owned).collect();
+        let client =
+            Client::new(ClientOptions { coordinators, route, patience: self.patience.time() })?;
         let runtime = process::runtime()?;
         let read = |request| runtime.block_on(client.read(&request)).map_err(failed);
         let write = |change| {
@@ -118,7 +137,7 @@ impl Kv {
                 _ => Ok(Verdict::Wrong),
             },
             Verb::Count => {
-                if let Answer::Count(count) = read(Request::Count)? {
+                if let Answer::Count(count) = read(Request::Count { of: None })? {
                     say(format_args!("{count}"))?;
                 }
                 Ok(Verdict::Good)
@@ -141,7 +160,10 @@ fn scan(
     let mut lines = Lines::new();
     while left > 0 {
         let limit = u32::try_from(left.min(MAX_ROWS as u64)).unwrap_or(1);
-        let Answer::Rows(rows) = read(Request::Scan { from: from.clone(), limit })? else { break };
+        let Answer::Rows(rows) = read(Request::Scan { from: from.clone(), limit, of: None })?
+        else {
+            break;
+        };
         let Some((last, _)) = rows.last() else { break };
         from = [last, &b"\0"[..]].concat().into();
         left = left.saturating_sub(rows.len() as u64);
@@ -154,12 +176,12 @@ fn scan(
     Ok(Verdict::Good)
 }
 
-fn failed(content: outrigger_wal::ContentId, error: ClientError) -> Error {
+fn failed(error: ClientError) -> Error {
     match error {
-        ClientError::Refused(text) => Error::Refused { content, text },
+        ClientError::Refused(text) => Error::Denied { text },
         ClientError::InDoubt(text) => Error::Partial(format!(
-            "content {content}: the write is in doubt: {text}; look at the row, or write it again"
+            "the write is in doubt: {text}; look at the row, or write it again"
         )),
-        ClientError::Unavailable(text) => Error::Unavailable { content, text },
+        ClientError::Unavailable(text) => Error::Unavailable { text },
     }
 }

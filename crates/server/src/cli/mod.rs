@@ -74,7 +74,7 @@ enum Verb {
 /// Where a cluster is.
 #[derive(Debug, Args)]
 struct Where {
-    /// The coordinator's address
+    /// The coordinator's address; with the standby's behind a comma, the one that serves is asked
     #[arg(
         long,
         value_name = "HOST:PORT",

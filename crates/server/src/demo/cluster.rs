@@ -225,7 +225,9 @@ impl Cluster {
                 instance: InstanceId::default(),
                 role: Role::Client,
             };
-            let body = Request::Status.encode().map_err(|error| Broken(error.to_string()))?;
+            let body = Request::Status { content: None }
+                .encode()
+                .map_err(|error| Broken(error.to_string()))?;
             Line::open(&whom).await?.ask(body)?.answer().await
         };
         let body = tokio::time::timeout(ASK, asking)

@@ -9,13 +9,13 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use hdrhistogram::Histogram;
-use outrigger_wal::ContentId;
 use parking_lot::Mutex;
 use tokio::task::JoinHandle;
 
 use super::brake::Brake;
 use crate::error::Error;
 use crate::kv::client::{Client, ClientOptions};
+use crate::kv::finding::Route;
 use crate::load::ack_log::{Ack, AckLog};
 use crate::load::pace::Pace;
 use crate::load::rows::{Input, Row};
@@ -124,8 +124,8 @@ impl Writers {
         let tally = Arc::new(Mutex::new(tally));
         let (acked, stop) = (Arc::new(AtomicU64::new(0)), Arc::new(AtomicBool::new(false)));
         let client = ClientOptions {
-            coordinator: coordinator.to_owned(),
-            content: ContentId(0),
+            coordinators: vec![coordinator.to_owned()],
+            route: Route::ByKey,
             patience: Duration::from_secs(15),
         };
         let held: Vec<Row> = input.rows()?.collect::<Result<_, _>>()?;

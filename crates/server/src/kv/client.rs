@@ -1,26 +1,32 @@
-//! A client of rows: finds the primary through the coordinator, and follows failovers.
+//! A client of rows: asks through the coordinator's port, or one primary straight, and follows failovers.
 //!
 //! Guarantees: a write that ends [`Committed`](Place) took effect exactly once; one that ends refused has no
 //! effect, ever. A write whose connection broke is asked for by its name on whoever is the primary then:
 //! when it is unknown there, it is settled, and sent again under a new name. Writes enter the log in the order in which
-//! they were begun, but for those that have to be sent again: who needs the order of two writes waits for the first.
-//! Every wait is bounded. Not here: the bytes ([`super::protocol`]).
+//! they were begun, on each content, but for those that have to be sent again: who needs the order of two
+//! writes waits for the first. Every wait is bounded.
+//!
+//! # Names
+//! One count of writes goes over all contents (see [`super::protocol`] for why a name must mean one write
+//! everywhere), and [`MAX_OPEN`] bounds how far the newest is from the oldest that is not decided. On any one content
+//! there are no more between them, so no window drops a name that may still be asked for. The price: while one content
+//! fails over, a client goes on with the others for that many writes only.
+//!
+//! Not here: the bytes ([`super::protocol`]), connections ([`super::finding`]).
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use outrigger_net::message::Role;
 use outrigger_replica::store::kv::{ClientId, Op, Write};
-use outrigger_wal::ContentId;
 use outrigger_wal::format::record_frame_bytes;
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 use tokio::time::{Instant, sleep, timeout_at};
 
-use super::line::{Asked, Broken, Line, Whom};
-use super::operator::look_up;
+use super::finding::{Finding, Route};
+use super::line::{Asked, Broken, Line};
 use super::protocol::{Answer, Change, Place, Request};
 
 /// How many names of writes may be open, from the oldest undecided one on: what the store remembers.
@@ -31,10 +37,10 @@ const RETRY_TIME: Duration = Duration::from_millis(20);
 /// How a client behaves.
 #[derive(Clone, Debug)]
 pub(crate) struct ClientOptions {
-    /// The coordinator's address.
-    pub(crate) coordinator: String,
-    /// The content.
-    pub(crate) content: ContentId,
+    /// The addresses of the coordinator and its standby; the one that serves is found.
+    pub(crate) coordinators: Vec<String>,
+    /// Which way requests go.
+    pub(crate) route: Route,
     /// How long one request may take, failovers included.
     pub(crate) patience: Duration,
 }
@@ -53,7 +59,7 @@ pub(crate) enum ClientError {
     Unavailable(String),
 }
 
-/// A client of the rows of one content. Clones are the same client.
+/// A client of rows. Clones are the same client.
 #[derive(Clone, Debug)]
 pub(crate) struct Client {
     shared: Arc<Shared>,
@@ -61,7 +67,8 @@ pub(crate) struct Client {
 
 #[derive(Debug)]
 struct Shared {
-    options: ClientOptions,
+    patience: Duration,
+    finding_out: Finding,
     id: ClientId,
     names: Mutex<Names>,
     /// A name was given back.
@@ -104,6 +111,8 @@ pub(crate) struct Begun {
     shared: Arc<Shared>,
     changes: Vec<Change>,
     name: Name,
+    /// The map that was named last.
+    map: u64,
     deadline: Instant,
     /// The connection and the answer on its way; `None`: it could not be sent.
     asked: Option<(Arc<Line>, Asked)>,
@@ -125,7 +134,8 @@ impl Client {
         })?;
         Ok(Self {
             shared: Arc::new(Shared {
-                options,
+                patience: options.patience,
+                finding_out: Finding::new(options.coordinators, options.route),
                 id: ClientId(u128::from_le_bytes(id)),
                 names: Mutex::default(),
                 freed: Notify::new(),
@@ -140,15 +150,18 @@ impl Client {
     pub(crate) async fn begin(&self, changes: Vec<Change>) -> Begun {
         let shared = &self.shared;
         let name = shared.name().await;
-        let deadline = Instant::now() + shared.options.patience;
+        let deadline = Instant::now() + shared.patience;
         let line = shared.current_line();
         let line = match line {
             Some(line) => Some(line),
             None => shared.line(deadline).await.ok(),
         };
+        // Behind the connection: making it tells the map.
+        let map = shared.finding_out.map();
         let request = Request::Write {
             client: shared.id.0,
             sequence: name.sequence,
+            map,
             changes: changes.clone(),
         };
         let (body, unsendable) = match request.encode() {
@@ -159,7 +172,7 @@ impl Client {
             let asked = line.ask(body).ok()?;
             Some((line, asked))
         });
-        Begun { shared: Arc::clone(shared), changes, name, deadline, asked, unsendable }
+        Begun { shared: Arc::clone(shared), changes, name, map, deadline, asked, unsendable }
     }
 
     /// Carries a write out.
@@ -175,18 +188,23 @@ impl Client {
     /// # Errors
     /// [`ClientError::Unavailable`], or [`ClientError::Refused`] when it cannot be answered.
     pub(crate) async fn read(&self, request: &Request) -> Result<Answer, ClientError> {
-        let deadline = Instant::now() + self.shared.options.patience;
+        let deadline = Instant::now() + self.shared.patience;
         let body = request.encode().map_err(|error| ClientError::Refused(error.to_string()))?;
         loop {
             match self.shared.ask(body.clone(), deadline).await {
                 Ok(Answer::Failed { text }) => return Err(ClientError::Refused(text)),
                 Ok(Answer::NotPrimary { .. } | Answer::Busy) => sleep(RETRY_TIME).await,
+                Ok(Answer::Moved { .. }) => return Err(ClientError::Refused(moved())),
                 Ok(answer) => return Ok(answer),
                 Err(Ended::Late(text)) => return Err(ClientError::Unavailable(text)),
                 Err(Ended::Broken) => {}
             }
         }
     }
+}
+
+fn moved() -> String {
+    "the content does not hold this row; ask without --direct".to_owned()
 }
 
 /// Why a question has no answer.
@@ -216,6 +234,18 @@ impl Begun {
                 Ok(Answer::Committed(place)) => return Ok(self.placed(place)),
                 Ok(Answer::Refused { text }) => return Err(ClientError::Refused(text)),
                 Ok(Answer::Failed { text }) => return Err(ClientError::Refused(text)),
+                Ok(Answer::Moved { .. }) if !self.shared.finding_out.is_by_key() => {
+                    return Err(ClientError::Refused(moved()));
+                }
+                // It was not appended; the same name goes by the newer map.
+                Ok(Answer::Moved { map }) => {
+                    if map <= self.map {
+                        sleep(RETRY_TIME).await;
+                    }
+                    self.shared.finding_out.heard_of(map);
+                    answer = self.send_again().await;
+                    continue;
+                }
                 // It was not appended; the same name goes to the next one.
                 Ok(Answer::NotPrimary { .. } | Answer::Busy) => {
                     sleep(RETRY_TIME).await;
@@ -245,8 +275,12 @@ impl Begun {
         let encode = |request: Request| {
             request.encode().map_err(|error| ClientError::InDoubt(error.to_string()))
         };
-        let outcome = encode(Request::Outcome { client, sequence })?;
-        let settle = encode(Request::Settle { client, sequence })?;
+        // Everyone who may have got it by the map that it named is asked.
+        let map = self.map;
+        let by_key = self.shared.finding_out.is_by_key();
+        let key = || self.changes.first().filter(|_| by_key).map(|change| change.key().clone());
+        let outcome = encode(Request::Outcome { client, sequence, map, key: key() })?;
+        let settle = encode(Request::Settle { client, sequence, map, key: key() })?;
         let mut body = &outcome;
         loop {
             match self.shared.ask(body.clone(), self.deadline).await {
@@ -265,10 +299,14 @@ impl Begun {
         }
     }
 
-    async fn send_again(&self) -> Result<Answer, Ended> {
+    async fn send_again(&mut self) -> Result<Answer, Ended> {
+        // ORDER: the connection first, because a new one may tell a newer map.
+        self.shared.line(self.deadline).await?;
+        self.map = self.map.max(self.shared.finding_out.map());
         let request = Request::Write {
             client: self.shared.id.0,
             sequence: self.name.sequence,
+            map: self.map,
             changes: self.changes.clone(),
         };
         let body = request.encode().map_err(|error| Ended::Late(error.to_string()))?;
@@ -331,6 +369,7 @@ impl Shared {
         };
         if matches!(answer, Answer::NotPrimary { .. }) {
             let mut current = self.line.lock();
+            self.finding_out.try_next();
             if current.as_ref().is_some_and(|current| Arc::ptr_eq(current, line)) {
                 *current = None;
             }
@@ -369,34 +408,12 @@ impl Shared {
     }
 
     async fn find(&self) -> Result<Arc<Line>, Broken> {
-        let ClientOptions { coordinator, content, .. } = &self.options;
-        let place = look_up(coordinator, *content, Duration::from_secs(2)).await.map_err(
-            |Broken(cause)| Broken(format!("the coordinator at {coordinator}: {cause}")),
-        )?;
-        let primary = place.config.primary;
-        let addresses = place.config.copy(primary).map(|copy| copy.addresses.clone());
-        let mut why = Broken(format!("content {content} has no primary with an address"));
-        for address in addresses.unwrap_or_default() {
-            let whom = Whom {
-                address: address.clone(),
-                cluster: place.cluster,
-                content: *content,
-                instance: primary,
-                role: Role::Client,
-            };
-            match Line::open(&whom).await {
-                Ok(line) => {
-                    let line = Arc::new(line);
-                    *self.line.lock() = Some(Arc::clone(&line));
-                    return Ok(line);
-                }
-                Err(Broken(cause)) => why = Broken(format!("the primary at {address}: {cause}")),
-            }
-        }
-        Err(why)
+        let line = self.finding_out.find().await?;
+        *self.line.lock() = Some(Arc::clone(&line));
+        Ok(line)
     }
 
     fn late(&self, why: &str) -> Ended {
-        Ended::Late(format!("nothing within {} ms: {why}", self.options.patience.as_millis()))
+        Ended::Late(format!("nothing within {} ms: {why}", self.patience.as_millis()))
     }
 }

@@ -137,6 +137,18 @@ impl Line {
         Ok(Asked { shared: Arc::clone(&self.shared), answer })
     }
 
+    /// Ends it: whoever waits for an answer is told so.
+    pub(crate) fn end(&self, why: &str) {
+        self.shared.end(why);
+        self.reading.abort();
+        self.writing.abort();
+    }
+
+    /// How many questions wait for their answers.
+    pub(crate) fn waiting(&self) -> usize {
+        self.shared.table.lock().asked.len()
+    }
+
     /// Whether it has ended.
     pub(crate) fn is_broken(&self) -> bool {
         self.shared.table.lock().broken.is_some()
@@ -145,9 +157,7 @@ impl Line {
 
 impl Drop for Line {
     fn drop(&mut self) {
-        self.shared.end("the connection was given up");
-        self.reading.abort();
-        self.writing.abort();
+        self.end("the connection was given up");
     }
 }
 

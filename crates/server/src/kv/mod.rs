@@ -1,14 +1,23 @@
-//! Rows over the wire: the protocol, the service in an instance, the client that follows failovers.
+//! Rows over the wire: the protocol, the service in an instance, the router in front of all contents, the client
+//! that follows failovers.
 //!
 //! # Layout
 //! - [`protocol`]: requests and answers, and their bytes
 //! - [`service`]: an instance answers
+//! - [`holdings`]: which buckets an instance's content holds
+//! - [`places`]: where every content is, as the router is told
+//! - [`router`]: sends each request on to the primary of its content
 //! - [`line`]: one connection
 //! - [`client`]: writes that take effect once, whoever is the primary
+//! - [`finding`]: how a client comes to its connection
 //! - [`operator`]: what is asked of the coordinator
 
 pub(crate) mod client;
+pub(crate) mod finding;
+pub(crate) mod holdings;
 pub(crate) mod line;
 pub(crate) mod operator;
+pub(crate) mod places;
 pub(crate) mod protocol;
+pub(crate) mod router;
 pub(crate) mod service;

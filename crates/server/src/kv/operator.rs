@@ -42,7 +42,7 @@ pub(crate) async fn ask_once(
     Answer::decode(&answer).map_err(|error| Broken(error.to_string()))
 }
 
-/// Asks the coordinator.
+/// Asks the coordinator: the first of these addresses, with commas between them, that answers.
 ///
 /// # Errors
 /// [`Error::Peer`]: it cannot be reached, or did not answer.
@@ -51,7 +51,15 @@ pub(crate) async fn ask(
     request: &Request,
     patience: Duration,
 ) -> Result<Answer, Error> {
-    ask_once(address, request, patience).await.map_err(|Broken(cause)| Error::Peer {
+    let mut why = Broken("no address is given".to_owned());
+    for one in address.split(',') {
+        match ask_once(one, request, patience).await {
+            Ok(answer) => return Ok(answer),
+            Err(cause) => why = cause,
+        }
+    }
+    let Broken(cause) = why;
+    Err(Error::Peer {
         address: address.to_owned(),
         what: "the coordinator cannot be asked",
         cause,

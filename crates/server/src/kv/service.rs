@@ -4,7 +4,7 @@
 //! `Committed` once it is committed, applied, and took effect under its name; reads are of what is
 //! committed and applied on a primary that serves. A client that does not take its answers is told to
 //! come back, and one that goes on asking all the same is hung up on, so that none makes this process
-//! hold more than some 3 MiB.
+//! hold more than some 3 MiB. A row of a bucket that the content does not hold is neither written nor shown.
 //! Not here: commits (replica), names and outcomes (store).
 
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -14,14 +14,15 @@ use bytes::Bytes;
 use outrigger_replica::runtime::{
     Caller, Outcome as Ended, Pending, Replica, ReplicaError, Requests,
 };
-use outrigger_replica::store::Rows;
 use outrigger_replica::store::kv::{ClientId, Op, Outcome, Write};
+use outrigger_replica::store::{Rows, StoreError};
 use outrigger_wal::Lsn;
 use outrigger_wal::format::record_frame_bytes;
 
+use super::holdings::Holdings;
 use super::protocol::{
-    Answer, Change, Cut, Joined, MAX_BODY_BYTES, MAX_ROWS, PAGE_BYTES, Place, ProtocolError,
-    Request, Status,
+    Answer, BucketSet, Change, Cut, Joined, MAX_BODY_BYTES, MAX_ROWS, PAGE_BYTES, Place,
+    ProtocolError, Request, Status,
 };
 
 /// A client that has not taken so many bytes of answers is told to come back.
@@ -29,6 +30,8 @@ const MAX_QUEUED_BYTES: u64 = 256 << 10;
 /// One that has not taken so many is hung up on: the answer that went over the other limit, and many
 /// words that it should come back. Small answers take some three times their bytes.
 const MAX_UNREAD_BYTES: u64 = (512 << 10) + MAX_BODY_BYTES as u64;
+/// Rows that are looked at together for those of some buckets.
+const LOOK_ROWS: usize = 512;
 /// The most requests that wait for an answer, of all clients.
 const MAX_WAITING: usize = 8192;
 
@@ -37,6 +40,7 @@ pub(crate) struct Service {
     me: Weak<Self>,
     replica: OnceLock<Replica>,
     rows: Arc<dyn Rows>,
+    holdings: Holdings,
     waiting: AtomicUsize,
 }
 
@@ -47,6 +51,7 @@ impl Service {
             me: me.clone(),
             replica: OnceLock::new(),
             rows,
+            holdings: Holdings::default(),
             waiting: AtomicUsize::new(0),
         })
     }
@@ -57,29 +62,43 @@ impl Service {
         drop(self.replica.set(replica.clone()));
     }
 
+    /// The buckets that its content holds.
+    #[cfg(test)]
+    pub(crate) const fn holdings(&self) -> &Holdings {
+        &self.holdings
+    }
+
     #[expect(clippy::result_large_err, reason = "the other answer is the common one")]
     fn answer_now(&self, replica: &Replica, request: Request) -> Result<Later, Answer> {
         let status = replica.status();
-        if status.serving.is_none() && request != Request::Status {
+        if status.serving.is_none() && !matches!(request, Request::Status { .. }) {
             let primary = status.config.as_ref().and_then(|config| config.copy(config.primary));
             let hint = primary.and_then(|copy| copy.addresses.first().cloned());
             return Err(Answer::NotPrimary { hint: hint.unwrap_or_default() });
         }
         let read = |read| Ok(Later::Read { at: status.commit, read });
         match request {
-            Request::Status => Err(Answer::Status(stands(&status))),
+            Request::Status { .. } => Err(Answer::Status(stands(&status))),
+            Request::Map => {
+                let text = "an instance knows no map of rows: ask the coordinator".to_owned();
+                Err(Answer::Failed { text })
+            }
             Request::Get { key } => read(Read::Get(key)),
-            Request::Scan { from, limit } => read(Read::Scan(from, limit)),
-            Request::Count => read(Read::Count),
-            Request::Outcome { client, sequence } => {
+            Request::Scan { from, limit, of } => read(Read::Scan(from, limit, of)),
+            Request::Count { of } => read(Read::Count(of)),
+            Request::Outcome { client, sequence, .. } => {
                 read(Read::Outcome(ClientId(client), sequence))
             }
-            Request::Settle { client, sequence } => {
+            Request::Settle { client, sequence, .. } => {
                 let client = ClientId(client);
                 let settle = Write { client, sequence, op: Op::Settle };
                 append(replica, &[settle], client, sequence)
             }
-            Request::Write { client, sequence, changes } => {
+            Request::Write { client, sequence, map, changes } => {
+                // Kept until it is in the log: whatever gives a bucket up comes behind it there.
+                let Some(_steady) = self.holdings.may_write(&changes, map) else {
+                    return Err(Answer::Moved { map: 0 });
+                };
                 let client = ClientId(client);
                 let writes: Vec<_> = changes
                     .into_iter()
@@ -100,10 +119,10 @@ impl Service {
                 let (epoch, end) = match pending.committed().await {
                     Ended::Committed { epoch, end } => (epoch, end),
                     Ended::InDoubt { epoch, end } => {
-                        return Answer::InDoubt(place(epoch.number, end, last_bytes));
+                        return Answer::InDoubt(place(replica, epoch.number, end, last_bytes));
                     }
                 };
-                let committed = place(epoch.number, end, last_bytes);
+                let committed = place(replica, epoch.number, end, last_bytes);
                 if replica.applied(end).await.is_err() {
                     return Answer::InDoubt(committed);
                 }
@@ -118,14 +137,26 @@ impl Service {
     }
 
     fn read(&self, replica: &Replica, read: Read) -> Answer {
-        let answer = match read {
-            Read::Get(key) => self.rows.get(&key).map(Answer::Value),
-            Read::Count => self.rows.count().map(Answer::Count),
-            Read::Scan(from, limit) => self.page(&from, limit).map(Answer::Rows),
+        let mark = match &read {
+            Read::Get(key) => self.holdings.may_read(key),
+            Read::Scan(_, _, of) | Read::Count(of) => {
+                self.holdings.may_read_all(of.as_ref().unwrap_or(&BucketSet::EMPTY))
+            }
             Read::Outcome(client, sequence) => {
-                Ok(outcome_answer(replica, self.rows.outcome(client, sequence)))
+                return outcome_answer(replica, self.rows.outcome(*client, *sequence));
             }
         };
+        let Some(mark) = mark else { return Answer::Moved { map: 0 } };
+        let answer = match read {
+            Read::Get(key) => self.rows.get(&key).map(Answer::Value),
+            Read::Count(None) => self.rows.count().map(Answer::Count),
+            Read::Count(Some(of)) => self.count(&of).map(Answer::Count),
+            Read::Scan(from, limit, of) => self.page(&from, limit, of.as_ref()).map(Answer::Rows),
+            Read::Outcome(..) => Ok(Answer::Unknown),
+        };
+        if !self.holdings.still(mark) {
+            return Answer::Moved { map: 0 };
+        }
         answer.unwrap_or_else(|error| Answer::Failed { text: error.to_string() })
     }
 
@@ -134,19 +165,43 @@ impl Service {
         &self,
         from: &[u8],
         limit: u32,
-    ) -> Result<Vec<(Bytes, Bytes)>, outrigger_replica::store::StoreError> {
+        of: Option<&BucketSet>,
+    ) -> Result<Vec<(Bytes, Bytes)>, StoreError> {
         let limit = usize::try_from(limit).unwrap_or(MAX_ROWS).min(MAX_ROWS);
-        let mut bytes = 0;
-        let mut rows = self.rows.scan(from, limit)?;
-        let fit = rows.iter().take_while(|(key, value)| {
-            let before = bytes;
-            bytes += key.len() + value.len();
-            before == 0 || bytes <= PAGE_BYTES
-        });
-        let fit = fit.count();
-        rows.truncate(fit);
-        Ok(rows)
+        let (mut page, mut bytes) = (Vec::new(), 0);
+        let mut from = Bytes::copy_from_slice(from);
+        while page.len() < limit {
+            let look = if of.is_some() { LOOK_ROWS } else { limit.saturating_sub(page.len()) };
+            let rows = self.rows.scan(&from, look)?;
+            let Some((last, _)) = rows.last() else { break };
+            from = behind(last);
+            for (key, value) in
+                rows.into_iter().filter(|(key, _)| of.is_none_or(|of| of.holds(key)))
+            {
+                bytes += key.len() + value.len();
+                if page.len() >= limit || (!page.is_empty() && bytes > PAGE_BYTES) {
+                    return Ok(page);
+                }
+                page.push((key, value));
+            }
+        }
+        Ok(page)
     }
+
+    fn count(&self, of: &BucketSet) -> Result<u64, StoreError> {
+        let (mut count, mut from) = (0_u64, Bytes::new());
+        loop {
+            let rows = self.rows.scan(&from, LOOK_ROWS)?;
+            let Some((last, _)) = rows.last() else { return Ok(count) };
+            from = behind(last);
+            count += rows.iter().filter(|(key, _)| of.holds(key)).count() as u64;
+        }
+    }
+}
+
+/// The first key that may follow this one.
+fn behind(key: &[u8]) -> Bytes {
+    [key, &b"\0"[..]].concat().into()
 }
 
 impl Requests for Service {
@@ -204,8 +259,8 @@ enum Later {
 
 enum Read {
     Get(Bytes),
-    Scan(Bytes, u32),
-    Count,
+    Scan(Bytes, u32, Option<BucketSet>),
+    Count(Option<BucketSet>),
     Outcome(ClientId, u64),
 }
 
@@ -265,8 +320,9 @@ fn append(
     }
 }
 
-const fn place(epoch: u64, end: Lsn, last_bytes: u64) -> Place {
-    Place { epoch, lsn: end.0.saturating_sub(last_bytes), end: end.0 }
+fn place(replica: &Replica, epoch: u64, end: Lsn, last_bytes: u64) -> Place {
+    let lsn = end.0.saturating_sub(last_bytes);
+    Place { content: replica.who().content.0, epoch, lsn, end: end.0 }
 }
 
 /// What became of a write; where its record starts is for its client to know.
@@ -279,7 +335,7 @@ fn outcome_answer(replica: &Replica, outcome: Outcome) -> Answer {
         }
         Outcome::Applied { end } => {
             let epoch = replica.epoch_at(end).map_or(0, |epoch| epoch.number);
-            Answer::Committed(Place { epoch, lsn: end.0, end: end.0 })
+            Answer::Committed(place(replica, epoch, end, 0))
         }
     }
 }

@@ -14,6 +14,8 @@ use crate::error::Error;
 /// A row that is committed.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub(crate) struct Ack {
+    /// The content it is on; -1 when that is not known.
+    pub(crate) content: i32,
     /// The epoch it was committed in.
     pub(crate) epoch: u64,
     /// Where its record starts.
@@ -91,7 +93,7 @@ mod tests {
     use super::*;
 
     fn ack(lsn: u64) -> Ack {
-        Ack { epoch: 1, lsn, end: lsn + 10, key: format!("k\"{lsn}"), value_crc32: 7 }
+        Ack { content: 0, epoch: 1, lsn, end: lsn + 10, key: format!("k\"{lsn}"), value_crc32: 7 }
     }
 
     #[test]
@@ -107,7 +109,7 @@ mod tests {
         let text = std::fs::read_to_string(&path).unwrap();
         assert_eq!(
             text.lines().next().unwrap(),
-            r#"{"epoch":1,"lsn":4096,"end":4106,"key":"k\"4096","value_crc32":7}"#
+            r#"{"content":0,"epoch":1,"lsn":4096,"end":4106,"key":"k\"4096","value_crc32":7}"#
         );
         log.flush().unwrap();
         assert_eq!(read(&path).unwrap(), [ack(4096), ack(8192), ack(9000)]);

@@ -146,8 +146,8 @@ fn take(
         Ok(place) => {
             loaded.acked += 1;
             let key = String::from_utf8_lossy(&key).into_owned();
-            let ack =
-                Ack { epoch: place.epoch, lsn: place.lsn, end: place.end, key, value_crc32: crc32 };
+            let Place { content, epoch, lsn, end } = place;
+            let ack = Ack { content, epoch, lsn, end, key, value_crc32: crc32 };
             on_ack(ack, latency)?;
         }
         Err(error) => {

@@ -30,15 +30,17 @@ use parking_lot::Mutex;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 
 use super::stop::{Signals, Stop};
-use super::{Begin, announce, ended, free_port, init, replica};
+use super::{Begin, announce, ended, free_port, init, places, replica};
 use crate::config::CoordinatorConfig;
 use crate::error::{Error, Verdict};
+use crate::kv::places::Board;
+use crate::kv::router::{Gate, Router, RouterOptions};
 
 /// Where the catalog's checkpoints and the register lie, below the data directory.
 const STORE: &str = "store";
 
-/// Who does not take so many bytes of answers is dropped.
-const SEND_WINDOW_BYTES: u64 = 512 << 10;
+/// Who does not take so many bytes of answers is dropped: more than the router lets wait.
+const SEND_WINDOW_BYTES: u64 = 2 << 20;
 
 /// Runs a coordinator until it is told to stop.
 ///
@@ -55,16 +57,24 @@ pub(crate) fn run(config: &CoordinatorConfig, begin: Begin) -> Result<Verdict, E
         new(config)?;
     }
     let (events, queue) = unbounded_channel();
-    let (copy, catalog, whose) = open(config, listen, &events)?;
+    let (copy, catalog, whose, board) = open(config, listen, &events)?;
     announce(copy.local_addr());
-    let machine =
-        Coordinator::new(whose, catalog, init::random()?, CoordinatorOptions::default(), Micros(0));
+    let machine = Coordinator::new(
+        whose,
+        Arc::clone(&catalog),
+        init::random()?,
+        CoordinatorOptions::default(),
+        Micros(0),
+    );
     let mut desk = Desk {
         machine,
         replica: copy.clone(),
         born: Instant::now(),
         visitors: BTreeMap::new(),
         events,
+        catalog,
+        whose,
+        board,
     };
     let ended_by = runtime.block_on(async {
         tokio::select! {
@@ -102,7 +112,7 @@ fn new(config: &CoordinatorConfig) -> Result<(), Error> {
     Replica::init(dir, identity).map_err(|error| replica(dir, error))
 }
 
-type Opened = (Replica, Arc<Catalog>, Whose);
+type Opened = (Replica, Arc<Catalog>, Whose, Board);
 
 fn open(
     config: &CoordinatorConfig,
@@ -126,7 +136,10 @@ fn open(
     let register =
         SelfAuthority::open(slots("register"), identity.instance, Rules::all()).map_err(failed)?;
     let authority = Own::start(register)?;
-    let door = Door { events: events.clone() };
+    let whose = Whose { cluster: identity.cluster, instance: identity.instance };
+    let board = Board::new(places::look(&catalog, whose, false, None));
+    let router = Router::new(RouterOptions::default(), board.watch());
+    let door = Gate::new(Arc::clone(&router), Door { events: events.clone() });
     let mut options = ReplicaOptions::new(dir, listen);
     // Nothing is streamed: answers alone wait to be taken.
     options.net.send_window_bytes = SEND_WINDOW_BYTES;
@@ -153,7 +166,8 @@ fn open(
     }
     let Identity { cluster, instance, log, segment_bytes, .. } = identity;
     let whose = Whose { cluster, instance, log, segment_bytes };
-    Ok((copy, catalog, whose))
+    copy.spawn(router.watch());
+    Ok((copy, catalog, whose, board))
 }
 
 /// What the machine's queue holds.
@@ -186,6 +200,10 @@ struct Desk {
     born: Instant,
     visitors: BTreeMap<LinkId, Visitor>,
     events: UnboundedSender<Heard>,
+    catalog: Arc<Catalog>,
+    whose: Whose,
+    /// Where the router reads the places of the contents.
+    board: Board,
 }
 
 impl Desk {
@@ -234,6 +252,9 @@ impl Desk {
         for action in out {
             self.perform(action);
         }
+        let serving = self.machine.serving().is_some();
+        let told = self.board.now();
+        self.board.tell(places::look(&self.catalog, self.whose, serving, Some(&told)));
     }
 
     fn perform(&self, action: Out) {

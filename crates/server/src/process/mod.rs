@@ -9,6 +9,7 @@
 //! - `pinging`: how a coordinator asks for them
 //! - `disk_probe`: whether an instance's disk takes writes
 //! - `datagram`: their sockets
+//! - `places`: where every content is, for the router
 //! - [`init`]: making a data directory
 //! - `stop`: which signals end them
 //!
@@ -22,8 +23,8 @@ mod datagram;
 mod disk_probe;
 mod init;
 pub(crate) mod instance;
-#[cfg_attr(not(test), expect(dead_code, reason = "no coordinator watches its instances yet"))]
 mod pinging;
+mod places;
 pub(crate) mod stop;
 
 use std::net::{SocketAddr, TcpListener};

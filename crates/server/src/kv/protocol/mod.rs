@@ -1,17 +1,32 @@
-//! What clients of rows ask an instance, and its answers: the bodies of
+//! What clients of rows ask a router or an instance, and the answers: the bodies of
 //! [`Request`](outrigger_net::message::Message::Request) and
 //! [`Response`](outrigger_net::message::Message::Response).
 //!
-//! Layout: version `u8` (1), kind `u8`, fields in their order; integers little-endian, bytes behind
-//! their length (`u16` for keys and texts, `u32` for values).
+//! Layout: version `u8` (2; 1 is still read), kind `u8`, fields in their order; integers little-endian, bytes
+//! behind their length (`u16` for keys and texts, `u32` for values).
+//!
+//! # Names and maps
+//! A write has a name: the client's id and a number. The number counts over all contents, so that a name
+//! means one write in the whole cluster, wherever its rows go; windows of outcomes have gaps
+//! then, which they allow for, and a client keeps so few names open that none drops out of any window.
+//!
+//! A routed write names the version of the map of buckets that its client knew. It is carried out only by a content
+//! that held its rows under that version or an earlier one, and still does. Whoever settles it names the same version,
+//! to a router that knows that map or a later one, which asks everyone who ever held the rows: so whoever may
+//! still get a late copy of the write has refused it when it is called refused. Version 0: the
+//! content was chosen by the client itself, which asks the same content later.
 //!
 //! Guarantees: decoding is total, copies nothing, and allocates nothing from an unverified length.
-//! Not here: what becomes of a request ([`super::service`]).
+//! Not here: what becomes of a request ([`super::service`], [`super::router`]).
 
+mod codec;
 #[cfg(test)]
 mod tests;
 
-use bytes::{Buf, BufMut, Bytes, BytesMut};
+use bytes::{BufMut, Bytes};
+use outrigger_cluster::buckets::{BUCKETS, Bucket, bucket_of};
+
+use codec::{NO_CONTENT, Put, Take, VERSION};
 
 /// The longest value, in bytes: with its key it fits a message.
 pub(crate) const MAX_VALUE_BYTES: usize = 960 * 1024;
@@ -23,9 +38,6 @@ pub(crate) const MAX_ROWS: usize = 4096;
 pub(crate) const PAGE_BYTES: usize = 256 * 1024;
 /// The longest body, in bytes: a message has a few more.
 pub(crate) const MAX_BODY_BYTES: usize = 1000 * 1024;
-
-const VERSION: u8 = 1;
-const NONE: u64 = u64::MAX;
 
 /// Why bytes are no request or answer, or why one cannot be sent.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
@@ -81,6 +93,15 @@ pub(crate) enum Change {
     },
 }
 
+impl Change {
+    /// The row's key.
+    pub(crate) const fn key(&self) -> &Bytes {
+        match self {
+            Self::Put { key, .. } | Self::Delete { key } => key,
+        }
+    }
+}
+
 /// What is asked.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(crate) enum Request {
@@ -90,6 +111,8 @@ pub(crate) enum Request {
         client: u128,
         /// Its number for this write.
         sequence: u64,
+        /// The map by which it goes; 0: the client chose the content.
+        map: u64,
         /// The changes.
         changes: Vec<Change>,
     },
@@ -104,17 +127,29 @@ pub(crate) enum Request {
         from: Bytes,
         /// At most so many.
         limit: u32,
+        /// Of these buckets alone, all of which the content holds; `None`: whatever it holds.
+        of: Option<BucketSet>,
     },
     /// How many rows there are.
-    Count,
-    /// How the instance stands.
-    Status,
+    Count {
+        /// As in a scan.
+        of: Option<BucketSet>,
+    },
+    /// How an instance stands.
+    Status {
+        /// The primary of this content; `None`: whoever is asked.
+        content: Option<i32>,
+    },
     /// What became of a write.
     Outcome {
         /// The client.
         client: u128,
         /// Its number.
         sequence: u64,
+        /// The map that the write named.
+        map: u64,
+        /// The key of its first change, by which it is found; `None`: the client chose the content.
+        key: Option<Bytes>,
     },
     /// Decides a write: when it is unknown it is refused from now on.
     Settle {
@@ -122,12 +157,54 @@ pub(crate) enum Request {
         client: u128,
         /// Its number.
         sequence: u64,
+        /// The map that the write named.
+        map: u64,
+        /// The key of its first change, by which it is found; `None`: the client chose the content.
+        key: Option<Bytes>,
     },
+    /// By which map rows are found.
+    Map,
+}
+
+/// Some of the buckets.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) struct BucketSet([u8; BUCKETS / 8]);
+
+impl BucketSet {
+    /// No bucket.
+    pub(crate) const EMPTY: Self = Self([0; BUCKETS / 8]);
+
+    /// Takes a bucket in.
+    pub(crate) fn insert(&mut self, bucket: Bucket) {
+        let number = usize::from(bucket.number());
+        if let Some(byte) = self.0.get_mut(number / 8) {
+            *byte |= 1 << (number % 8);
+        }
+    }
+
+    /// Whether it is one of them.
+    pub(crate) fn contains(&self, bucket: Bucket) -> bool {
+        let number = usize::from(bucket.number());
+        self.0.get(number / 8).is_some_and(|byte| byte & (1 << (number % 8)) != 0)
+    }
+
+    /// Whether the row at `key` is in one of them.
+    pub(crate) fn holds(&self, key: &[u8]) -> bool {
+        self.contains(bucket_of(key))
+    }
+}
+
+impl std::fmt::Debug for BucketSet {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "BucketSet({})", Bucket::all().filter(|bucket| self.contains(*bucket)).count())
+    }
 }
 
 /// Where a commit is.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub(crate) struct Place {
+    /// The content; -1 when that is not known.
+    pub(crate) content: i32,
     /// The number of the epoch it was appended in; 0 when that is no longer known.
     pub(crate) epoch: u64,
     /// Where its last record starts.
@@ -171,6 +248,18 @@ pub(crate) enum Answer {
     Failed {
         /// Why, in words.
         text: String,
+    },
+    /// The content does not hold the rows, or not by the map that was named; nothing was done.
+    Moved {
+        /// The map of whoever answers; 0 when it has none.
+        map: u64,
+    },
+    /// By which map rows are found.
+    Map {
+        /// Its version.
+        version: u64,
+        /// How many contents hold rows.
+        contents: u16,
     },
 }
 
@@ -229,8 +318,8 @@ impl Request {
     pub(crate) fn encode(&self) -> Result<Bytes, ProtocolError> {
         let mut out = Put::new();
         match self {
-            Self::Write { client, sequence, changes } => {
-                out.name(1, *client, *sequence);
+            Self::Write { client, sequence, map, changes } => {
+                out.name(1, *client, *sequence, *map);
                 out.count(changes.len())?;
                 for change in changes {
                     match change {
@@ -250,15 +339,29 @@ impl Request {
                 out.0.put_u8(2);
                 out.key(key)?;
             }
-            Self::Scan { from, limit } => {
+            Self::Scan { from, limit, of } => {
                 out.0.put_u8(3);
                 out.key(from)?;
                 out.0.put_u32_le(*limit);
+                out.buckets(of.as_ref());
             }
-            Self::Count => out.0.put_u8(4),
-            Self::Status => out.0.put_u8(5),
-            Self::Outcome { client, sequence } => out.name(6, *client, *sequence),
-            Self::Settle { client, sequence } => out.name(7, *client, *sequence),
+            Self::Count { of } => {
+                out.0.put_u8(4);
+                out.buckets(of.as_ref());
+            }
+            Self::Status { content } => {
+                out.0.put_u8(5);
+                out.0.put_i32_le(content.unwrap_or(NO_CONTENT));
+            }
+            Self::Outcome { client, sequence, map, key } => {
+                out.name(6, *client, *sequence, *map);
+                out.row(key.as_ref())?;
+            }
+            Self::Settle { client, sequence, map, key } => {
+                out.name(7, *client, *sequence, *map);
+                out.row(key.as_ref())?;
+            }
+            Self::Map => out.0.put_u8(8),
         }
         out.done()
     }
@@ -271,7 +374,7 @@ impl Request {
         let mut take = Take::new(body)?;
         let request = match take.byte()? {
             1 => {
-                let (client, sequence) = take.name()?;
+                let (client, sequence, map) = take.name()?;
                 let count = take.count()?;
                 let mut changes = Vec::new();
                 for _ in 0..count {
@@ -281,14 +384,21 @@ impl Request {
                         found => return Err(ProtocolError::Unknown { what: "change", found }),
                     });
                 }
-                Self::Write { client, sequence, changes }
+                Self::Write { client, sequence, map, changes }
             }
             2 => Self::Get { key: take.key()? },
-            3 => Self::Scan { from: take.key()?, limit: take.u32()? },
-            4 => Self::Count,
-            5 => Self::Status,
-            6 => take.name().map(|(client, sequence)| Self::Outcome { client, sequence })?,
-            7 => take.name().map(|(client, sequence)| Self::Settle { client, sequence })?,
+            3 => Self::Scan { from: take.key()?, limit: take.u32()?, of: take.buckets()? },
+            4 => Self::Count { of: take.buckets()? },
+            5 => Self::Status { content: take.content()? },
+            6 => {
+                let (client, sequence, map) = take.name()?;
+                Self::Outcome { client, sequence, map, key: take.row()? }
+            }
+            7 => {
+                let (client, sequence, map) = take.name()?;
+                Self::Settle { client, sequence, map, key: take.row()? }
+            }
+            8 => Self::Map,
             found => return Err(ProtocolError::Unknown { what: "request", found }),
         };
         take.end()?;
@@ -330,6 +440,15 @@ impl Answer {
             }
             Self::Status(status) => out.status(status),
             Self::Failed { text } => out.text(12, text),
+            Self::Moved { map } => {
+                out.0.put_u8(13);
+                out.0.put_u64_le(*map);
+            }
+            Self::Map { version, contents } => {
+                out.0.put_u8(14);
+                out.0.put_u64_le(*version);
+                out.0.put_u16_le(*contents);
+            }
         }
         out.done()
     }
@@ -360,194 +479,15 @@ impl Answer {
             10 => Self::Count(take.u64()?),
             11 => Self::Status(take.status()?),
             12 => Self::Failed { text: take.text()? },
+            13 => Self::Moved { map: take.u64()? },
+            14 => {
+                let version = take.u64()?;
+                let contents = take.short()?;
+                Self::Map { version, contents: u16::try_from(contents).unwrap_or(u16::MAX) }
+            }
             found => return Err(ProtocolError::Unknown { what: "answer", found }),
         };
         take.end()?;
         Ok(answer)
-    }
-}
-
-struct Put(BytesMut);
-
-impl Put {
-    fn new() -> Self {
-        let mut out = BytesMut::with_capacity(128);
-        out.put_u8(VERSION);
-        Self(out)
-    }
-
-    fn name(&mut self, kind: u8, client: u128, sequence: u64) {
-        self.0.put_u8(kind);
-        self.0.put_u128_le(client);
-        self.0.put_u64_le(sequence);
-    }
-
-    fn place(&mut self, kind: u8, place: &Place) {
-        self.0.put_u8(kind);
-        for number in [place.epoch, place.lsn, place.end] {
-            self.0.put_u64_le(number);
-        }
-    }
-
-    fn text(&mut self, kind: u8, text: &str) {
-        self.0.put_u8(kind);
-        let mut len = text.len().min(1024);
-        while !text.is_char_boundary(len) {
-            len -= 1;
-        }
-        self.0.put_u16_le(u16::try_from(len).unwrap_or(0));
-        self.0.put_slice(text.as_bytes().get(..len).unwrap_or_default());
-    }
-
-    fn count(&mut self, count: usize) -> Result<(), ProtocolError> {
-        let short = fits("a number of rows", count, MAX_ROWS)?;
-        self.0.put_u16_le(short);
-        Ok(())
-    }
-
-    fn key(&mut self, key: &[u8]) -> Result<(), ProtocolError> {
-        let len = fits("a key's length", key.len(), MAX_KEY_BYTES)?;
-        self.0.put_u16_le(len);
-        self.0.put_slice(key);
-        Ok(())
-    }
-
-    fn value(&mut self, value: &[u8]) -> Result<(), ProtocolError> {
-        let len = fits("a value's length", value.len(), MAX_VALUE_BYTES)?;
-        self.0.put_u32_le(len);
-        self.0.put_slice(value);
-        Ok(())
-    }
-
-    fn status(&mut self, status: &Status) {
-        self.0.put_u8(11);
-        self.0.put_u8(u8::from(status.serving));
-        let Status { epoch, commit, applied, durable, end, .. } = *status;
-        let cut = status.cut.unwrap_or(Cut { from: NONE, ..Cut::default() });
-        let joined = status.joined.unwrap_or(Joined { from: NONE, ..Joined::default() });
-        let figures = [epoch, commit, applied, durable, end];
-        for number in figures.into_iter().chain([cut.from, cut.to, cut.bytes]) {
-            self.0.put_u64_le(number);
-        }
-        self.0.put_u128_le(joined.instance);
-        for number in [joined.from, joined.to, joined.stored_bytes, joined.wire_bytes] {
-            self.0.put_u64_le(number);
-        }
-    }
-
-    fn done(self) -> Result<Bytes, ProtocolError> {
-        let _: u32 = fits("a message's length", self.0.len(), MAX_BODY_BYTES)?;
-        Ok(self.0.freeze())
-    }
-}
-
-fn fits<T: TryFrom<usize>>(
-    what: &'static str,
-    found: usize,
-    limit: usize,
-) -> Result<T, ProtocolError> {
-    let fits = if found <= limit { T::try_from(found).ok() } else { None };
-    fits.ok_or(ProtocolError::TooLong { what, found, limit })
-}
-
-struct Take(Bytes);
-
-impl Take {
-    fn new(body: Bytes) -> Result<Self, ProtocolError> {
-        let mut take = Self(body);
-        match take.byte()? {
-            VERSION => Ok(take),
-            found if found > VERSION => Err(ProtocolError::Newer { found }),
-            found => Err(ProtocolError::Unknown { what: "version", found }),
-        }
-    }
-
-    fn byte(&mut self) -> Result<u8, ProtocolError> {
-        self.0.try_get_u8().map_err(|_| ProtocolError::TooShort)
-    }
-
-    fn flag(&mut self) -> Result<bool, ProtocolError> {
-        match self.byte()? {
-            0 => Ok(false),
-            1 => Ok(true),
-            found => Err(ProtocolError::Unknown { what: "flag", found }),
-        }
-    }
-
-    fn u32(&mut self) -> Result<u32, ProtocolError> {
-        self.0.try_get_u32_le().map_err(|_| ProtocolError::TooShort)
-    }
-
-    fn u64(&mut self) -> Result<u64, ProtocolError> {
-        self.0.try_get_u64_le().map_err(|_| ProtocolError::TooShort)
-    }
-
-    fn u128(&mut self) -> Result<u128, ProtocolError> {
-        self.0.try_get_u128_le().map_err(|_| ProtocolError::TooShort)
-    }
-
-    fn short(&mut self) -> Result<usize, ProtocolError> {
-        self.0.try_get_u16_le().map(usize::from).map_err(|_| ProtocolError::TooShort)
-    }
-
-    fn count(&mut self) -> Result<usize, ProtocolError> {
-        let found = self.short()?;
-        fits::<usize>("a number of rows", found, MAX_ROWS)
-    }
-
-    fn bytes(&mut self, len: usize) -> Result<Bytes, ProtocolError> {
-        if len > self.0.len() {
-            return Err(ProtocolError::TooShort);
-        }
-        Ok(self.0.split_to(len))
-    }
-
-    fn key(&mut self) -> Result<Bytes, ProtocolError> {
-        let found = self.short()?;
-        let len = fits("a key's length", found, MAX_KEY_BYTES)?;
-        self.bytes(len)
-    }
-
-    fn value(&mut self) -> Result<Bytes, ProtocolError> {
-        let found = usize::try_from(self.u32()?).unwrap_or(usize::MAX);
-        let len = fits("a value's length", found, MAX_VALUE_BYTES)?;
-        self.bytes(len)
-    }
-
-    fn text(&mut self) -> Result<String, ProtocolError> {
-        let len = self.short()?;
-        Ok(String::from_utf8_lossy(&self.bytes(len)?).into_owned())
-    }
-
-    fn name(&mut self) -> Result<(u128, u64), ProtocolError> {
-        Ok((self.u128()?, self.u64()?))
-    }
-
-    fn place(&mut self) -> Result<Place, ProtocolError> {
-        Ok(Place { epoch: self.u64()?, lsn: self.u64()?, end: self.u64()? })
-    }
-
-    fn status(&mut self) -> Result<Status, ProtocolError> {
-        let mut status = Status { serving: self.flag()?, ..Status::default() };
-        status.epoch = self.u64()?;
-        status.commit = self.u64()?;
-        status.applied = self.u64()?;
-        status.durable = self.u64()?;
-        status.end = self.u64()?;
-        let cut = Cut { from: self.u64()?, to: self.u64()?, bytes: self.u64()? };
-        let joined = Joined {
-            instance: self.u128()?,
-            from: self.u64()?,
-            to: self.u64()?,
-            stored_bytes: self.u64()?,
-            wire_bytes: self.u64()?,
-        };
-        status.cut = (cut.from != NONE).then_some(cut);
-        status.joined = (joined.from != NONE).then_some(joined);
-        Ok(status)
-    }
-
-    fn end(&self) -> Result<(), ProtocolError> {
-        if self.0.is_empty() { Ok(()) } else { Err(ProtocolError::Trailing(self.0.len())) }
     }
 }
