@@ -40,6 +40,12 @@ impl Cluster {
             Out::Report { epoch, durable, cut, .. } => {
                 self.ask(node, Ask::Report { epoch, durable, cut });
             }
+            Out::GaveUp { epoch, at } => {
+                let verdict = self.checker.gave_up(node, epoch, at);
+                self.verdict(verdict);
+                self.ask(node, Ask::GaveUp { epoch });
+            }
+            Out::NotHandedOver { .. } => self.stats.not_handed_over += 1,
             Out::Apply(blocks) => self.apply(node, life, &blocks),
             Out::Reopen { cut, hash } => self.reopen(node, life, cut, hash),
             Out::Event(said) => self.said(node, said),
@@ -195,6 +201,15 @@ impl Cluster {
     fn said(&mut self, node: usize, said: Said) {
         match said {
             Said::SteppedDown { sealed, .. } => self.doubt(node, sealed),
+            Said::GaveUp { epoch, at, to } => {
+                self.stats.given_up += 1;
+                let gave_up = &mut self.nodes[node].shadow.gave_up;
+                *gave_up = epoch.number.max(*gave_up);
+                let Some(to) = self.node_of(to) else { return };
+                let (shadow, other) = (&self.nodes[node].shadow, &self.nodes[to].shadow);
+                let verdict = self.checker.hands_over(at, shadow, other);
+                self.verdict(verdict);
+            }
             Said::Serves { .. } => {
                 let verdict = self.checker.serves(node, self.nodes[node].store.applied());
                 self.verdict(verdict);
