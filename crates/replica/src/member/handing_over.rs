@@ -16,12 +16,16 @@ use super::event::{Event, Out};
 use super::phase::{Line, Peer, Phase};
 use crate::rules::Rule;
 
+/// LIMIT: the longest that writes wait, in microseconds, whatever is asked for.
+const MAX_FROZEN_MICROS: u64 = 60_000_000;
+
 /// A hand-over as the authority asks for it (S9).
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct HandOver {
     /// The copy that takes over: in sync, and not the primary.
     pub to: InstanceId,
-    /// How long writes may wait for it, in milliseconds: without success by then the reign goes on.
+    /// How long writes may wait for it, in milliseconds, a minute at most: without success by then the reign
+    /// goes on.
     pub at_most_millis: u64,
     /// The reign that is to end; another one is not touched.
     pub epoch: Epoch,
@@ -161,7 +165,7 @@ impl Member {
             return Err("this copy is going down".to_owned());
         }
         self.can_take_over(asked.to)?;
-        let at_most_micros = asked.at_most_millis.saturating_mul(1000);
+        let at_most_micros = asked.at_most_millis.saturating_mul(1000).min(MAX_FROZEN_MICROS);
         let until = self.now.plus(at_most_micros);
         if let Phase::Reigning(reign) = &mut self.phase {
             if let Some(other) = &reign.handing {

@@ -115,12 +115,14 @@ impl Cluster {
     fn apply(&mut self, node: usize, life: Life, blocks: &[Block]) {
         let Some(process) = self.nodes[node].process.as_ref() else { return };
         let commit = process.member.commit();
-        for block in blocks {
+        let outcast = self.nodes[node].shadow.outcast;
+        for block in blocks.iter().filter(|_| !outcast) {
             let verdict = self.checker.applies(node, block.end(), block.hash_after(), commit);
             self.verdict(verdict);
         }
         let Some(last) = blocks.last().map(Block::end) else { return };
         match self.nodes[node].store.take(blocks) {
+            Ok(_) if outcast => {}
             Ok(records) => {
                 let verdict = self.checker.applied(node, &records);
                 self.verdict(verdict);
@@ -138,10 +140,14 @@ impl Cluster {
 
     /// The store has applied everything up to `to`.
     pub(super) fn applied(&mut self, node: usize, to: Lsn) {
-        let verdict = self.nodes[node]
-            .store
-            .apply(to)
-            .and_then(|decided| self.checker.decided(node, &decided));
+        let decided = self.nodes[node].store.apply(to);
+        let outcast = self.nodes[node].shadow.outcast;
+        let verdict =
+            decided.and_then(
+                |decided| {
+                    if outcast { Ok(()) } else { self.checker.decided(node, &decided) }
+                },
+            );
         self.verdict(verdict.map_err(|text| format!("node {node}: {text}")));
         self.give(node, In::Applied(to));
         if self.nodes[node].is_serving() {

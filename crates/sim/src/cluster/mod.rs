@@ -503,7 +503,7 @@ impl Cluster {
             self.violate(format!(
                 "node {node} moves its commit LSN from {before} back to {commit}"
             ));
-        } else if commit > before {
+        } else if commit > before && (reigns.is_some() || !self.nodes[node].shadow.outcast) {
             let config = self.authority.config();
             let in_sync: Vec<usize> =
                 (0..self.nodes.len()).filter(|n| config.in_sync(instance(*n))).collect();
