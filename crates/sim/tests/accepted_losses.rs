@@ -33,7 +33,7 @@ fn apart(seed: u64) -> Cluster {
     cluster.run_millis(50);
     write_some(&mut cluster, 0, 5);
     cluster.run_millis(50);
-    if seed % 2 == 0 {
+    if seed.is_multiple_of(2) {
         cluster.kill(0);
     } else {
         cluster.cut_power(0);

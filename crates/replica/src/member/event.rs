@@ -19,7 +19,6 @@ pub struct LinkId(pub u64);
 
 /// What a member is told.
 #[derive(Clone, Debug)]
-#[expect(clippy::large_enum_variant, reason = "nearly all events are frames and completions")]
 pub enum In {
     /// A disk operation ended.
     Io(OpId, Result<IoDone, IoFault>),
