@@ -179,6 +179,12 @@ impl Sender {
         self.heard
     }
 
+    /// When something was said last.
+    #[must_use]
+    pub const fn said(&self) -> Micros {
+        self.said
+    }
+
     /// Something arrived.
     pub const fn hear(&mut self, now: Micros) {
         self.heard = now;

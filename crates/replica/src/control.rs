@@ -54,6 +54,8 @@ pub struct Control {
     pub identity: Identity,
     /// The highest epoch accepted (S0).
     pub epoch: Epoch,
+    /// The last epoch of its own that it gave up (S9): it never serves in it again.
+    pub given_up: Epoch,
     /// The highest epoch of a coordinator accepted (S0).
     pub coordinator_epoch: u64,
     /// The highest version of the configuration accepted (S0).
@@ -147,6 +149,7 @@ impl Control {
             cut_hash: self.truncating.and_then(|cut| cut.hash),
             // The store is brought up to what the copies have from this very log.
             keep: self.keep.min(checkpointed),
+            progress: None,
         }
     }
 
@@ -162,6 +165,8 @@ impl Control {
         body.put_u64_le(id.segment_bytes);
         body.put_u64_le(self.epoch.number);
         body.put_u128_le(self.epoch.nonce);
+        body.put_u64_le(self.given_up.number);
+        body.put_u128_le(self.given_up.nonce);
         body.put_u64_le(self.coordinator_epoch);
         body.put_u64_le(self.version.0);
         for promise in [self.durable, self.commit] {
@@ -229,7 +234,7 @@ impl Control {
     }
 
     fn take(mut body: Bytes) -> Option<Self> {
-        const FIXED: usize = 16 + 4 + 16 + 16 + 8 + 8 + 16 + 8 + 8 + 32 + 1 + 1 + 8 + 16 + 8;
+        const FIXED: usize = 16 + 4 + 16 + 16 + 8 + 24 + 24 + 8 + 8 + 32 + 1 + 1 + 8 + 16 + 8;
         if body.remaining() < FIXED {
             return None;
         }
@@ -241,6 +246,7 @@ impl Control {
             segment_bytes: body.get_u64_le(),
         };
         let epoch = Epoch { number: body.get_u64_le(), nonce: body.get_u128_le() };
+        let given_up = Epoch { number: body.get_u64_le(), nonce: body.get_u128_le() };
         let coordinator_epoch = body.get_u64_le();
         let version = Version(body.get_u64_le());
         let mut promise = || Promise { epoch: body.get_u64_le(), lsn: Lsn(body.get_u64_le()) };
@@ -262,6 +268,7 @@ impl Control {
         Some(Self {
             identity,
             epoch,
+            given_up,
             coordinator_epoch,
             version,
             durable,

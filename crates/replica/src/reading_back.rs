@@ -4,14 +4,17 @@
 //! process makes; one that cannot be is let go with the log unchanged, since its primary compares
 //! histories anew. Not here: the log's own recovery ([`outrigger_wal::recover`]).
 
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+
 use outrigger_wal::disk::Disk;
-use outrigger_wal::recover::{Recovered, recover};
+use outrigger_wal::recover::{RecoverOptions, Recovered, recover};
 use outrigger_wal::{Error, Lsn};
 
 use crate::control::Control;
 
 /// Recovers the log behind `control`, whose store holds everything below `checkpointed`. A mark that cannot
-/// be acted upon is taken out of `control`.
+/// be acted upon is taken out of `control`. `progress`: told how far the log is read.
 ///
 /// # Errors
 /// Those of [`recover()`].
@@ -19,13 +22,18 @@ pub fn read_back(
     disk: &mut dyn Disk,
     control: &mut Control,
     checkpointed: Lsn,
+    progress: Option<&Arc<AtomicU64>>,
 ) -> Result<Option<Recovered>, Error> {
-    let read = recover(disk, &control.recover_options(checkpointed));
+    let options = |control: &Control| RecoverOptions {
+        progress: progress.cloned(),
+        ..control.recover_options(checkpointed)
+    };
+    let read = recover(disk, &options(control));
     match read {
         Err(error) if control.truncating.is_some() && is_unchanged(&error) => {
             tracing::warn!(%error, "a cut that was marked cannot be made: the log stays as it is");
             control.truncating = None;
-            recover(disk, &control.recover_options(checkpointed))
+            recover(disk, &options(control))
         }
         other => other,
     }

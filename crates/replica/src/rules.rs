@@ -35,11 +35,13 @@ pub enum Rule {
     S6Floor,
     /// S7: what lies behind the fork is cut before anything is attached.
     S7Truncate,
+    /// S9: an epoch is durably given up before that is said, and nothing is served in it from then on.
+    S9GiveUp,
 }
 
 impl Rule {
     /// All of them.
-    pub const ALL: [Self; 13] = [
+    pub const ALL: [Self; 14] = [
         Self::S0Epoch,
         Self::S0Version,
         Self::S1Session,
@@ -53,6 +55,7 @@ impl Rule {
         Self::S5Drain,
         Self::S6Floor,
         Self::S7Truncate,
+        Self::S9GiveUp,
     ];
 }
 

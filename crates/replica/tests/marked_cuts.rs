@@ -52,7 +52,7 @@ fn marked(cut: Cut, commit: Lsn) -> (Recovered, Control, Lsn) {
     control.truncating = Some(cut);
     control.durable.lsn = control.durable.lsn.min(cut.to);
     control.commit = Promise { epoch: 1, lsn: commit };
-    let recovered = read_back(&mut disk, &mut control, Lsn::ZERO).unwrap();
+    let recovered = read_back(&mut disk, &mut control, Lsn::ZERO, None).unwrap();
     (recovered.expect("the log is there"), control, end)
 }
 

@@ -9,11 +9,12 @@ mod register;
 
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use outrigger_net::config::{Config, Copy, Rule, Version};
 use outrigger_replica::control::Identity;
-use outrigger_replica::runtime::{Authority, Outcome, Replica, ReplicaOptions};
+use outrigger_replica::runtime::{Authority, Outcome, Replica, ReplicaError, ReplicaOptions};
 use outrigger_replica::store::Rows;
 use outrigger_replica::store::kv::{ClientId, Op, OutcomeLimits, Write};
 use outrigger_replica::store::memory::MemoryStore;
@@ -112,6 +113,112 @@ fn an_acknowledged_commit_survives_a_promotion_and_the_old_primary_returns() {
     assert!(a.wait_until(PATIENCE, |status| status.applied >= after), "{:?}", a.status());
     assert!(a_rows.get(b"after").expect("reads").is_some());
     a.close().expect("closes");
+    b.close().expect("closes");
+}
+
+/// The reign goes to and fro between two copies under load, asked of the primary and through the mirror in turn: every
+/// write that was taken is committed, none is in doubt, and both copies hold all of them.
+#[test]
+fn a_reign_is_handed_to_and_fro_and_no_write_is_left_in_doubt() {
+    let dirs = tempfile::tempdir().expect("a folder");
+    let register = Arc::new(Register::default());
+    let homes = [dirs.path().join("a"), dirs.path().join("b")];
+    for (at, home) in homes.iter().enumerate() {
+        Replica::init(home, identity(at as u128 + 1)).expect("made");
+    }
+    let progress = Arc::new(AtomicU64::new(u64::MAX));
+    let (a, a_rows) = open(&homes[0], "0", &register);
+    let (b, b_rows) = open(&homes[1], "0", &register);
+    let copy = |instance, address: String| Copy {
+        instance: InstanceId(instance),
+        addresses: vec![address],
+        in_sync: instance == 1,
+        held: false,
+        durable: Promise::NONE,
+    };
+    *register.config.lock() = Some(Config {
+        version: Version(1),
+        epoch: Epoch { number: 1, nonce: 1 },
+        primary: InstanceId(1),
+        copies: vec![copy(1, a.local_addr().to_string()), copy(2, b.local_addr().to_string())],
+        rule: Rule::All,
+        loss: None,
+    });
+    register.push();
+    assert!(a.wait_serving(PATIENCE), "{:?}", a.status());
+    let both = |status: &outrigger_replica::runtime::Status| {
+        status.config.as_ref().is_some_and(|config| config.in_sync_set().count() == 2)
+    };
+    assert!(a.wait_until(PATIENCE, both), "{:?}", a.status());
+    let knows = |status: &outrigger_replica::runtime::Status| status.stream_heard_micros.is_some();
+    assert!(b.wait_until(PATIENCE, knows), "{:?}", b.status());
+
+    let stop = Arc::new(AtomicBool::new(false));
+    let writer = {
+        let (replicas, stop) = ([a.clone(), b.clone()], Arc::clone(&stop));
+        std::thread::spawn(move || {
+            let (mut taken, mut sequence) = (Vec::new(), 0);
+            while !stop.load(Ordering::SeqCst) {
+                for replica in &replicas {
+                    let key = format!("k{sequence}");
+                    let record = put(&key, "v", sequence + 1);
+                    match replica.append(&record) {
+                        Ok(pending) => {
+                            assert!(pending.blocking().is_committed(), "{key} is in doubt");
+                            taken.push(key);
+                            sequence += 1;
+                        }
+                        Err(ReplicaError::NotPrimary) => std::thread::yield_now(),
+                        Err(error) => panic!("{error}"),
+                    }
+                }
+            }
+            taken
+        })
+    };
+    let replicas = [&a, &b];
+    for turn in 0..6_usize {
+        let to = replicas[(turn + 1) % 2];
+        let asked = if turn % 3 == 2 { to } else { replicas[turn % 2] };
+        register.hand_to(to.instance(), turn as u128 + 10);
+        asked.hand_over(to.instance(), Duration::from_secs(10)).expect("knows a configuration");
+        assert!(to.wait_serving(PATIENCE), "turn {turn}: {:?}", to.status());
+        assert!(to.wait_until(PATIENCE, both), "turn {turn}: {:?}", to.status());
+        let from = replicas[turn % 2];
+        let follows = |status: &outrigger_replica::runtime::Status| {
+            status.stream_heard_micros.is_some() && status.serving.is_none()
+        };
+        assert!(from.wait_until(PATIENCE, follows), "turn {turn}: {:?}", from.status());
+        let known = to.status().config.map(|config| config.version);
+        let same = |status: &outrigger_replica::runtime::Status| {
+            status.config.as_ref().map(|config| config.version) == known
+        };
+        assert!(from.wait_until(PATIENCE, same), "turn {turn}: {:?}", from.status());
+        // So that there is load on it before it goes on.
+        let some = to.status().commit.saturating_add(20 * 4096);
+        assert!(to.wait_until(PATIENCE, |status| status.commit >= some), "{:?}", to.status());
+    }
+    stop.store(true, Ordering::SeqCst);
+    let taken = writer.join().expect("writes");
+    assert!(taken.len() > 60, "{} writes", taken.len());
+    let end = a.status().end.max(b.status().end);
+    for (replica, rows) in [(&a, &a_rows), (&b, &b_rows)] {
+        assert!(replica.wait_until(PATIENCE, |status| status.applied >= end));
+        for key in &taken {
+            assert!(rows.get(key.as_bytes()).expect("reads").is_some(), "{key} is lost");
+        }
+        assert_eq!(replica.status().counters.truncations, 0, "nothing had to be cut");
+    }
+    b.close().expect("closes");
+    a.close().expect("closes");
+    let home = &homes[1];
+    drop((a, b));
+    let mut options = ReplicaOptions::new(home, "127.0.0.1:0");
+    progress.store(0, Ordering::SeqCst);
+    options.progress = Some(Arc::clone(&progress));
+    let store = Arc::new(MemoryStore::new(OutcomeLimits::default()));
+    let b = Replica::open(options, store, register, None).expect("opens");
+    assert_eq!(progress.load(Ordering::SeqCst), b.status().end.0, "how far it was read back");
     b.close().expect("closes");
 }
 

@@ -4,6 +4,8 @@
 //! - Each epoch has one reign: one nonce, one instance, taken up once.
 //! - Committed means durable on every copy of the recorded in-sync set at that moment.
 //! - Nothing above the commit LSN is applied; nothing applied or committed is cut.
+//! - An epoch that was given up (S9) commits and serves nothing more; what it committed is durable on the copy that
+//!   takes over; a restart has not forgotten it.
 //! - The commit LSN of a process never moves back. Across a restart a copy may know less, never less than its
 //!   control file says: it answers local reads alone then, and those may fall back. Who serves shows at least
 //!   what anybody who served has shown before.
@@ -43,6 +45,10 @@ pub(crate) struct Shadow {
     pub(crate) epoch: u64,
     /// The highest epoch it has answered in: it may never be greeted in a lower one.
     pub(crate) fenced: u64,
+    /// The number of the last epoch that it gave up.
+    pub(crate) gave_up: u64,
+    /// A loss was accepted that it may hold: it may know of commits that are none any more.
+    pub(crate) outcast: bool,
     /// Its disk was rolled back: promises below this say nothing.
     pub(crate) forgiven: Lsn,
     /// A block of it whose stored bytes were damaged on purpose.
@@ -128,6 +134,8 @@ pub(crate) struct Checker {
     acked: BTreeMap<Lsn, u64>,
     /// Up to where a copy that served has applied.
     shown: Lsn,
+    /// Where the log of each epoch ended that was given up.
+    given_up: BTreeMap<u64, Lsn>,
 }
 
 pub(crate) type Verdict = Result<(), String>;
@@ -213,6 +221,9 @@ impl Checker {
                 "node {node} commits {to} in epoch {epoch:?}, which is not its reign"
             ));
         }
+        if let Some(at) = self.given_up.get(&epoch.number).filter(|at| to > **at) {
+            return Err(format!("node {node} commits {to} in {epoch:?}, which it gave up at {at}"));
+        }
         self.contains_committed(node, to, shadow)?;
         for copy in in_sync {
             let other = shadows[*copy];
@@ -236,6 +247,51 @@ impl Checker {
         Ok(())
     }
 
+    /// A copy says that it gave its epoch up, or a mirror passes that on.
+    pub(crate) fn gave_up(&mut self, node: usize, epoch: Epoch, at: Lsn) -> Verdict {
+        let known = *self.given_up.entry(epoch.number).or_insert(at);
+        if known != at {
+            return Err(format!("node {node} gives {epoch:?} up at {at}, it was {known}"));
+        }
+        Ok(())
+    }
+
+    /// A reign is handed over at `at`: all that is committed is there, and on the copy that takes over.
+    pub(crate) fn hands_over(&self, at: Lsn, from: &Shadow, to: &Shadow) -> Verdict {
+        let whole =
+            at >= self.top && to.durable >= at && from.bounds.get(&at) == to.bounds.get(&at);
+        if whole || to.forgiven >= at {
+            return Ok(());
+        }
+        Err(format!(
+            "a reign is handed over at {at}: committed is {}, and the other copy is durable up to {}",
+            self.top, to.durable
+        ))
+    }
+
+    /// A copy serves in this epoch, if in any.
+    pub(crate) fn may_serve(&self, node: usize, serving: Option<Epoch>) -> Verdict {
+        match serving.filter(|epoch| self.given_up.contains_key(&epoch.number)) {
+            Some(epoch) => Err(format!("node {node} serves in {epoch:?}, which was given up")),
+            None => Ok(()),
+        }
+    }
+
+    /// A loss was accepted: what lies behind `end` is not committed any more (S10).
+    pub(crate) fn accept_loss(&mut self, end: Lsn) {
+        let lost = |at: &Lsn| *at > end;
+        self.committed.retain(|at, _| !lost(at));
+        self.top = self.committed.last_key_value().map_or(Lsn::ZERO, |(at, _)| *at);
+        let top = self.top;
+        self.records.retain(|at, _| *at < top);
+        self.effects.retain(|at, _| *at < top);
+        self.acked.retain(|at, _| *at < top);
+        self.names.retain(|_, at| *at < top);
+        let names = &self.names;
+        self.told.retain(|name, _| names.contains_key(name));
+        self.shown = self.shown.min(top);
+    }
+
     /// A copy that serves has applied so much: its readers see it.
     pub(crate) fn shows(&mut self, applied: Lsn) {
         self.shown = self.shown.max(applied);
@@ -255,7 +311,7 @@ impl Checker {
     /// A copy was opened with this commit LSN: it was committed. What it has forgotten since it was persisted it
     /// learns again.
     pub(crate) fn opened(&self, node: usize, commit: Lsn, shadow: &Shadow) -> Verdict {
-        if commit == Lsn::ZERO {
+        if commit == Lsn::ZERO || shadow.outcast {
             return Ok(());
         }
         let here = shadow.bounds.get(&commit);

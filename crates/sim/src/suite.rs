@@ -28,12 +28,14 @@ pub struct Failure {
 
 /// What each suite must have seen, and how often it did.
 #[must_use]
-pub const fn coverage(stats: &Stats) -> [(&'static str, u64); 12] {
+pub const fn coverage(stats: &Stats) -> [(&'static str, u64); 14] {
     [
         ("commits", stats.commits),
         ("power cuts", stats.power_cuts),
         ("torn tails", stats.torn_tails),
         ("promotions", stats.promotions),
+        ("hand-overs", stats.handed_over),
+        ("copies held out", stats.held),
         ("truncations", stats.truncations),
         ("grows", stats.grows),
         ("shrinks", stats.shrinks),

@@ -66,6 +66,8 @@ pub(crate) enum Control {
 #[derive(Clone, Debug)]
 enum Gate {
     Open,
+    /// Its reign is being handed over: what was claimed is sealed, nothing more is taken for now.
+    Frozen,
     /// This copy does not reign.
     Shut,
     Poisoned(IoFault),
@@ -228,10 +230,26 @@ impl Appender {
         self.durable.store(end.0, Ordering::Relaxed);
     }
 
+    /// Takes no appends for now; what was claimed will be taken.
+    pub(crate) fn freeze(&self) {
+        let mut inner = self.inner.lock();
+        if matches!(inner.gate, Gate::Open) {
+            inner.gate = Gate::Frozen;
+        }
+    }
+
+    /// Takes appends again, in the same opening.
+    pub(crate) fn thaw(&self) {
+        let mut inner = self.inner.lock();
+        if matches!(inner.gate, Gate::Frozen) {
+            inner.gate = Gate::Open;
+        }
+    }
+
     /// Takes no more appends; what was claimed and not taken is forgotten.
     pub(crate) fn shut(&self) {
         let mut inner = self.inner.lock();
-        if matches!(inner.gate, Gate::Open) {
+        if matches!(inner.gate, Gate::Open | Gate::Frozen) {
             inner.gate = Gate::Shut;
         }
         inner.body = BlockBuilder::new();
@@ -296,7 +314,7 @@ impl Inner {
     fn check(&self) -> Result<(), Error> {
         match &self.gate {
             Gate::Open => Ok(()),
-            Gate::Shut => Err(Error::NotPrimary),
+            Gate::Frozen | Gate::Shut => Err(Error::NotPrimary),
             Gate::Poisoned(cause) => Err(Error::Poisoned { cause: cause.clone() }),
             Gate::Closed => Err(Error::Closed),
         }
@@ -343,6 +361,31 @@ impl Inner {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_is_frozen_takes_nothing_keeps_what_it_has_and_goes_on_in_the_same_opening() {
+        let appender = Appender::new(1 << 20, 1 << 16, 1 << 16, 1 << 20);
+        appender.freeze();
+        appender.thaw();
+        assert!(matches!(appender.append(b"shut"), Err(Error::NotPrimary)), "it was not open");
+        appender.open_at(Lsn(4096));
+        let reign = appender.opening();
+        assert!(appender.append_batch_in(reign, &[b"first"]).is_ok());
+        let end = appender.end();
+        appender.freeze();
+        let refused = appender.append_batch_in(reign, &[b"frozen"]);
+        assert!(matches!(refused, Err(Error::NotPrimary)), "{refused:?}");
+        assert_eq!(appender.end(), end);
+        let mut taken = Vec::new();
+        appender.take(u64::MAX, &mut taken);
+        assert_eq!(taken.len(), 1, "what was appended before is sealed");
+        appender.thaw();
+        assert!(appender.append_batch_in(reign, &[b"second"]).is_ok());
+        appender.freeze();
+        appender.shut();
+        appender.thaw();
+        assert!(matches!(appender.append(b"late"), Err(Error::NotPrimary)));
+    }
 
     #[test]
     fn what_belongs_to_an_earlier_opening_is_not_taken_in_a_later_one() {

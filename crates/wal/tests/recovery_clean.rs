@@ -6,7 +6,7 @@ mod support;
 use outrigger_wal::disk::memory::MemoryDisk;
 use outrigger_wal::disk::{FileId, Io};
 use outrigger_wal::format::CleanMark;
-use outrigger_wal::recover::Promises;
+use outrigger_wal::recover::{Promises, RecoverOptions};
 use outrigger_wal::{Error, LogId, Lsn, RunningHash};
 use support::*;
 
@@ -129,4 +129,22 @@ fn a_half_made_copy_of_a_segment_is_removed() {
     let found = recovered(&mut disk, &options(HERE, log.control()));
     assert_eq!(found.end, log.at);
     assert!(!snapshot(&mut disk).contains_key(&FileId::Fresh(0)));
+}
+
+/// A log that takes long to read back says how far it is: whoever waits for it can tell that it advances.
+#[test]
+fn recovery_tells_how_far_it_has_read() {
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicU64, Ordering};
+
+    let (log, mut disk) = closed();
+    let progress = Arc::new(AtomicU64::new(0));
+    let told =
+        RecoverOptions { progress: Some(Arc::clone(&progress)), ..options(HERE, log.control()) };
+    let found = recovered(&mut disk, &told);
+    assert_eq!(Lsn(progress.load(Ordering::Relaxed)), found.end);
+    // It never falls: also when only a part of the log is read the next time.
+    progress.store(u64::MAX, Ordering::Relaxed);
+    recovered(&mut disk, &told);
+    assert_eq!(progress.load(Ordering::Relaxed), u64::MAX);
 }

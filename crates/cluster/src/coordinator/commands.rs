@@ -37,7 +37,7 @@ const fn is_allowed(role: Role, request: &Request) -> bool {
 enum Admission {
     /// It has its place.
     Placed,
-    Append(Change),
+    Append(Box<Change>),
 }
 
 impl Coordinator {
@@ -236,7 +236,7 @@ impl Coordinator {
             },
             Ok(Admission::Append(change)) => {
                 let waiting = Pending::Register { link, op, registration, tries };
-                if !self.append(change, waiting, out) {
+                if !self.append(*change, waiting, out) {
                     let text = "the registration cannot be recorded now; ask again".to_owned();
                     self.deny(link, op, text, out);
                 }
@@ -268,12 +268,12 @@ impl Coordinator {
                     return Err(Refused::SegmentBytes { found: segment_bytes }.to_string());
                 }
                 let config = first_config(instance, addresses.clone());
-                return Ok(Admission::Append(Change::Create {
+                return Ok(Admission::Append(Box::new(Change::Create {
                     content,
                     log,
                     segment_bytes,
                     config,
-                }));
+                })));
             };
             if segment_bytes != 0 && segment_bytes != row.segment_bytes {
                 return Err(format!(
@@ -303,13 +303,13 @@ impl Coordinator {
                     durable: Promise::NONE,
                 }),
             }
-            Ok(Admission::Append(Change::Swap {
+            Ok(Admission::Append(Box::new(Change::Swap {
                 content,
                 seen: current.version,
                 new,
                 proposer: Proposer::Operator,
                 reports: Vec::new(),
-            }))
+            })))
         })
     }
 

@@ -74,7 +74,10 @@ impl Member {
                 }
             }
             Phase::Electing(proposed) => {
-                let won = config.primary == me && config.epoch == proposed.epoch;
+                // Whoever decides may have given it a higher number: the nonce is this proposal's alone.
+                let (theirs, ours) = (config.epoch, proposed.epoch);
+                let named = theirs.nonce == ours.nonce && theirs.number >= ours.number;
+                let won = config.primary == me && named;
                 if won {
                     self.gather(&config);
                 } else if config.primary == me {

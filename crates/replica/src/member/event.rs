@@ -10,6 +10,8 @@ use outrigger_wal::format::Block;
 use outrigger_wal::recover::{Recovered, Saved};
 use outrigger_wal::{Epoch, Error, InstanceId, Lsn, RunningHash};
 
+use super::handing_over::HandOver;
+
 /// One connection as the driver names it: odd when dialled by the member (which chose the number),
 /// even when it came in (the driver chose it). Never reused.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
@@ -44,6 +46,9 @@ pub enum In {
         /// The reign of the coordinator that says so.
         coordinator_epoch: u64,
     },
+    /// The authority asks for a hand-over (S9): at the primary, or at the mirror that takes over, which
+    /// passes it on. Answered by [`Out::GaveUp`] or [`Out::NotHandedOver`]; asked again it is answered again.
+    HandOver(HandOver),
     /// The store has applied everything up to here.
     Applied(Lsn),
     /// A checkpoint of the store up to here is durable.
@@ -106,6 +111,21 @@ pub enum Out {
         /// The fork, when the log was just cut.
         cut: Option<Lsn>,
     },
+    /// Tell the authority: this epoch is durably given up, and its log ends here, durable and applied at the copy
+    /// that takes over (S9).
+    GaveUp {
+        /// The reign that ended.
+        epoch: Epoch,
+        /// Where its log ends.
+        at: Lsn,
+    },
+    /// Tell the authority: what it asked for did not come about, and the reign goes on.
+    NotHandedOver {
+        /// The copy that was to take over.
+        to: InstanceId,
+        /// Why, in words.
+        text: String,
+    },
     /// Apply the records of these blocks, in order; answer [`In::Applied`] with the last end.
     Apply(Vec<Block>),
     /// Open the log again with everything from this LSN on cut off, if the running hash there is
@@ -146,6 +166,15 @@ pub enum Event {
         sealed: Lsn,
         /// Why.
         why: &'static str,
+    },
+    /// This copy gave its reign up for another one (S9).
+    GaveUp {
+        /// Its epoch.
+        epoch: Epoch,
+        /// Where its log ends.
+        at: Lsn,
+        /// The copy that takes over.
+        to: InstanceId,
     },
     /// A copy joined the in-sync set.
     Grown {

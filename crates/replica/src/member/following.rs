@@ -76,6 +76,13 @@ impl Member {
             self.refuse(link, session, Reason::NotAMember, text, out);
             return;
         }
+        // One that was let in since has a newer configuration than this one.
+        let known = self.config.as_ref().filter(|known| known.version >= envelope.version);
+        if known.is_some_and(|known| known.held(*from)) {
+            let text = format!("{from} is held out of content {}", id.content);
+            self.refuse(link, session, Reason::NotAMember, text, out);
+            return;
+        }
         // S0: epoch, then version. The coordinator's epoch fences its own word alone (`recorded`): a primary that
         // reigns may not have heard of the newest coordinator yet.
         if let Some((reason, text)) = self.stale(&envelope) {
@@ -124,6 +131,7 @@ impl Member {
             stream: Some(Stream {
                 link,
                 receiver: Receiver::new(*from, session, envelope.epoch),
+                heard: self.now,
                 generation,
                 start: None,
                 joining: false,
@@ -171,7 +179,7 @@ impl Member {
         let checked = self.rules.hold(Rule::S0Epoch);
         let durable = self.commit.max(self.control.commit.lsn.min(self.log.end()));
         let (end, hash) = (self.log.end(), self.log.hash());
-        let log = self.log.id();
+        let (log, now) = (self.log.id(), self.now);
         let Some(stream) = self.stream().filter(|stream| stream.link == link) else { return };
         let session = stream.receiver.session();
         if envelope.session != session || (checked && envelope.epoch != stream.receiver.epoch()) {
@@ -180,6 +188,7 @@ impl Member {
             self.lose_stream();
             return;
         }
+        stream.heard = now;
         let stage = stream.receiver.stage();
         match (stage, message) {
             (Stage::Told, Message::Start { from, hash: theirs, in_sync }) => {
@@ -222,6 +231,7 @@ impl Member {
                     stream.generation = generation;
                 }
             }
+            (_, Message::GaveUp { epoch, at }) => out.push(Out::GaveUp { epoch, at }),
             (_, Message::Keepalive) => {}
             (_, Message::Refuse { text, .. } | Message::NeedsCopy { text }) => {
                 out.push(Out::Event(Event::Refused { text }));

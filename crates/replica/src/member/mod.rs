@@ -13,13 +13,17 @@
 //! - `configured`: what the authority records, accepted and acted on
 //! - `following`: a copy and its primary
 //! - `restart`: how a reign is taken up
-//! - `reign`: a primary and its copies
+//! - `reign`: who belongs to the in-sync set
+//! - `lines`: a primary and its copies
+//! - `handing_over`: a reign given up for another (S9)
 //! - `serve`: commit, apply, keep
 //! - `persisting`, `reading`: the control file's writes, the log's reads
 
 mod configured;
 mod event;
 mod following;
+mod handing_over;
+mod lines;
 mod persisting;
 mod phase;
 mod reading;
@@ -39,6 +43,7 @@ use outrigger_wal::{Appender, Epoch, InstanceId, Log, LogOptions, Lsn, Micros};
 use xxhash_rust::xxh3::xxh3_128_with_seed;
 
 pub use event::{Event, In, LinkId, Out};
+pub use handing_over::HandOver;
 pub use phase::Role;
 
 use crate::control::Control;
@@ -252,6 +257,7 @@ impl Member {
             In::Config { config, coordinator_epoch } => {
                 self.recorded(config, coordinator_epoch, out);
             }
+            In::HandOver(asked) => self.asked_to_hand_over(asked, out),
             In::Applied(to) => self.applying.applied(to),
             In::Checkpointed(to) => self.checkpointed = self.checkpointed.max(to),
             In::StoreFailed(text) => self.fail(text, out),
@@ -278,7 +284,8 @@ impl Member {
             }
             _ => None,
         };
-        [promise, ask, log, self.reign_deadline()].into_iter().flatten().min()
+        let handing = self.handing_deadline();
+        [promise, ask, log, self.reign_deadline(), handing].into_iter().flatten().min()
     }
 
     /// Where producers append; refused while this copy does not reign.
@@ -300,9 +307,16 @@ impl Member {
     }
 
     /// The reign in which this copy serves commits: set once its first block is committed and
-    /// applied.
+    /// applied, until it gives it up.
     #[must_use]
     pub fn serving(&self) -> Option<Epoch> {
+        self.commits_in().filter(|_| !self.is_given_up())
+    }
+
+    /// The reign whose commits are told to those who wait for them: also while it is being given up, since all
+    /// of them are committed by then.
+    #[must_use]
+    pub fn commits_in(&self) -> Option<Epoch> {
         match &self.phase {
             Phase::Reigning(reign)
                 if self.commit >= reign.begin_end
@@ -414,9 +428,23 @@ impl Member {
         if promise.epoch < self.cut.epoch { counts.min(self.cut.lsn) } else { counts }
     }
 
-    /// What the recorded configuration says that this copy has held (S6).
+    /// What the recorded configuration says that this copy has held (S6), as far as no loss of it was
+    /// accepted (S10).
     fn recorded_floor(&self, config: &Config) -> Lsn {
-        config.copy(self.me()).map_or(Lsn::ZERO, |copy| self.counts(copy.durable))
+        config.copy(self.me()).map_or(Lsn::ZERO, |copy| {
+            let counts = self.counts(copy.durable);
+            let accepted = config.accepted(copy.instance, copy.durable.epoch);
+            accepted.map_or(counts, |end| counts.min(end))
+        })
+    }
+
+    /// When something came from the primary last, while it streams to this copy.
+    #[must_use]
+    pub fn stream_heard(&self) -> Option<Micros> {
+        match &self.phase {
+            Phase::Following(following) => following.stream.as_ref().map(|stream| stream.heard),
+            _ => None,
+        }
     }
 
     fn send(&self, link: LinkId, session: Session, message: Message, out: &mut Vec<Out>) {
@@ -505,6 +533,7 @@ impl Member {
         self.advance_commit(out);
         self.settle_applying(out);
         self.acknowledge(out);
+        self.settle_handing_over(out);
         self.settle_keep(&mut io);
         out.extend(io.drain(..).map(|(op, io)| Out::Io(op, io)));
         self.settle_promise(out);

@@ -11,6 +11,7 @@ use outrigger_net::sender::Sender;
 use outrigger_wal::{Epoch, InstanceId, Lsn, Micros, RunningHash};
 
 use super::event::LinkId;
+use super::handing_over::HandingOver;
 
 /// What a copy is, in a word.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
@@ -72,6 +73,8 @@ pub(super) struct Following {
 pub(super) struct Stream {
     pub(super) link: LinkId,
     pub(super) receiver: Receiver,
+    /// When something came from the primary last.
+    pub(super) heard: Micros,
     /// The generation of the control file that must be on disk before the next answer.
     pub(super) generation: u64,
     /// Where the primary told us to start.
@@ -136,6 +139,8 @@ pub(super) struct Reign {
     pub(super) peers: BTreeMap<InstanceId, Peer>,
     pub(super) swap: Option<Swap>,
     pub(super) served: bool,
+    /// It is being handed over (S9).
+    pub(super) handing: Option<HandingOver>,
 }
 
 /// A change of the configuration that was asked for.

@@ -270,14 +270,17 @@ impl Member {
             peers,
             swap: None,
             served: false,
+            handing: None,
         });
     }
 }
 
 /// Whether a copy that told its history holds what it has promised (S6): by its own word, and by what is
-/// recorded of it, up to the start of the next epoch in its log.
+/// recorded of it, up to the start of the next epoch in its log and to where a loss of it was accepted (S10).
 pub(super) fn reaches_its_floor(config: &Config, instance: InstanceId, told: &History) -> bool {
-    let recorded =
-        config.copy(instance).map_or(Lsn::ZERO, |copy| copy.durable.counts(&told.epochs));
+    let recorded = config.copy(instance).map_or(Lsn::ZERO, |copy| {
+        let counts = copy.durable.counts(&told.epochs);
+        config.accepted(instance, copy.durable.epoch).map_or(counts, |end| counts.min(end))
+    });
     told.end >= recorded.max(told.floor)
 }

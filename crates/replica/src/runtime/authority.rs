@@ -6,10 +6,10 @@
 use std::sync::Weak;
 
 use outrigger_net::config::{Config, Version};
-use outrigger_wal::{Epoch, Lsn};
+use outrigger_wal::{Epoch, InstanceId, Lsn};
 
 use super::core::Shared;
-use crate::member::In;
+use crate::member::{HandOver, In};
 
 /// An authority as a replica sees it. Calls must not block; they may answer within the call.
 pub trait Authority: Send + Sync {
@@ -24,6 +24,18 @@ pub trait Authority: Send + Sync {
 
     /// How far the copy is, of which reign's history; `cut`: it was just cut there.
     fn report(&self, epoch: Epoch, durable: Lsn, commit: Lsn, applied: Lsn, cut: Option<Lsn>);
+
+    /// The primary durably gave this epoch up, and all of it up to `at`, where its log ends, is durable and applied
+    /// at the copy that was to take over (S9): told by the primary, or by that mirror. It may come more than
+    /// once. By default nobody waits for it.
+    fn gave_up(&self, epoch: Epoch, at: Lsn) {
+        tracing::debug!(%epoch, %at, "an epoch is given up, and nobody asked for it");
+    }
+
+    /// A hand-over to `to` that was asked for did not come about; the reign goes on. By default nobody waits for it.
+    fn not_handed_over(&self, to: InstanceId, why: &str) {
+        tracing::debug!(%to, %why, "not handed over");
+    }
 }
 
 /// Where an authority tells a replica what is recorded.
@@ -41,6 +53,14 @@ impl Told {
     pub fn recorded(&self, config: Config, coordinator_epoch: u64) {
         if let Some(shared) = self.0.upgrade() {
             shared.push(In::Config { config, coordinator_epoch });
+        }
+    }
+
+    /// The authority asks for a hand-over (S9): of the primary, or of the mirror that takes over. It is answered by
+    /// [`Authority::gave_up`] or [`Authority::not_handed_over`]; asking again does no harm.
+    pub fn hand_over(&self, asked: HandOver) {
+        if let Some(shared) = self.0.upgrade() {
+            shared.push(In::HandOver(asked));
         }
     }
 

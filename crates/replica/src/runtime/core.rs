@@ -14,7 +14,7 @@ use outrigger_wal::disk::plain::PlainDisk;
 use outrigger_wal::disk::{Disk, DiskExt, FileId, lock::DirLock};
 use outrigger_wal::format::{Block, CleanMark};
 use outrigger_wal::recover::{RecoverOptions, recover};
-use outrigger_wal::{Epoch, Error, Lsn, Micros, RunningHash, Watermark};
+use outrigger_wal::{Epoch, Error, InstanceId, Lsn, Micros, RunningHash, Watermark};
 use parking_lot::{Condvar, Mutex};
 use tokio::sync::Notify;
 
@@ -26,7 +26,7 @@ use super::links::Links;
 use super::{Join, ReplicaError, Status};
 use crate::control::Identity;
 use crate::fate::{Fate, fate};
-use crate::member::{Event, In, Member, Out};
+use crate::member::{Event, HandOver, In, Member, Out};
 
 type Listener = Box<dyn Fn(&Event) -> bool + Send>;
 
@@ -42,6 +42,8 @@ pub(super) struct Core {
     )>,
     /// Up to where blocks were handed to the store's thread, when it was not woken yet.
     applying: Option<Lsn>,
+    /// Since when something up to there is on its way to the disk.
+    undurable: Option<(Micros, Lsn)>,
     /// The disk is with the thread that cuts the log.
     lent: bool,
     closed: bool,
@@ -78,6 +80,7 @@ impl Core {
             events: Vec::new(),
             done: Vec::new(),
             applying: None,
+            undurable: None,
             lent: false,
             closed: false,
         }
@@ -202,6 +205,8 @@ impl Shared {
             Out::Report { epoch, durable, commit, applied, cut } => {
                 self.authority.report(epoch, durable, commit, applied, cut);
             }
+            Out::GaveUp { epoch, at } => self.authority.gave_up(epoch, at),
+            Out::NotHandedOver { to, text } => self.authority.not_handed_over(to, &text),
             Out::Apply(blocks) => {
                 core.applying = blocks.last().map(Block::end);
                 self.applier.queue(blocks);
@@ -309,7 +314,13 @@ impl Shared {
             let same = status.config.as_ref() == core.member.config();
             let config = if same { status.config.take() } else { core.member.config().cloned() };
             let fresh = status_of(&core.member, config);
+            let (durable, end, before) = (fresh.durable, fresh.end, core.undurable);
+            core.undurable = match before {
+                Some((since, upto)) if durable < upto => Some((since, upto)),
+                _ => (durable < end).then(|| (self.now(), end)),
+            };
             *status = Status {
+                undurable_since_micros: core.undurable.map(|(since, _)| since.0),
                 last_join: status.last_join.take(),
                 last_cut: status.last_cut.take(),
                 failed: status.failed.take(),
@@ -317,7 +328,9 @@ impl Shared {
             };
         }
         self.changed.notify_all();
-        let reign = serving.and_then(|_| self.reign.lock().clone())?;
+        // Also of a reign that is being given up: all of it is committed, and waiters are to hear of it.
+        let told = core.member.commits_in();
+        let reign = told.and_then(|_| self.reign.lock().clone())?;
         Some((core.member.commit(), reign))
     }
 
@@ -334,7 +347,8 @@ impl Shared {
     }
 
     pub(super) fn status(&self) -> Status {
-        self.status.lock().clone()
+        let at_micros = self.now().0;
+        Status { at_micros, ..self.status.lock().clone() }
     }
 
     /// Looks at the member without a step. Whoever finds the lock taken meanwhile has left his step to us.
@@ -431,6 +445,21 @@ impl Shared {
         self.applier.wake(true);
     }
 
+    pub(super) fn hand_over(
+        self: &Arc<Self>,
+        to: InstanceId,
+        at_most: Duration,
+    ) -> Result<(), ReplicaError> {
+        let known = self.with_core(|core| {
+            let version = core.member.config().map(|config| config.version)?;
+            Some((version, core.member.epoch(), core.member.control().coordinator_epoch))
+        });
+        let (version, epoch, coordinator_epoch) = known.ok_or(ReplicaError::NotPrimary)?;
+        let at_most_millis = u64::try_from(at_most.as_millis()).unwrap_or(u64::MAX);
+        self.push(In::HandOver(HandOver { to, at_most_millis, epoch, version, coordinator_epoch }));
+        Ok(())
+    }
+
     pub(super) fn applied_to(self: &Arc<Self>, to: Lsn) {
         self.push(In::Applied(to));
     }
@@ -446,6 +475,10 @@ fn status_of(member: &Member, config: Option<Config>) -> Status {
         durable: member.log().durable(),
         end: member.log().end(),
         writes: member.log().writes(),
+        at_micros: 0,
+        undurable_since_micros: None,
+        stream_heard_micros: member.stream_heard().map(|at| at.0),
+        handing_over: member.handing_over(),
         config,
         counters: member.counters(),
         last_join: None,

@@ -20,6 +20,7 @@ mod open;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
 use outrigger_net::config::Config;
@@ -33,6 +34,7 @@ pub use self::commit::{Outcome, Pending};
 pub use self::error::ReplicaError;
 pub use self::links::{Caller, Front, Requests, Visitor, Visits};
 use crate::control::Identity;
+pub use crate::member::HandOver;
 use crate::member::{Counters, Event, MemberOptions, Role};
 use crate::store::StateStore;
 use core::Shared;
@@ -53,6 +55,8 @@ pub struct ReplicaOptions {
     pub disk_threads: usize,
     /// Log space after which the store writes a checkpoint, in bytes. Default 64 MiB.
     pub checkpoint_bytes: u64,
+    /// Where to tell how far the log is read back while the replica is opened, as an LSN. Default: nowhere.
+    pub progress: Option<Arc<AtomicU64>>,
 }
 
 impl ReplicaOptions {
@@ -67,6 +71,7 @@ impl ReplicaOptions {
             net: Settings { send_window_bytes: 24 << 20, ..Settings::default() },
             disk_threads: 3,
             checkpoint_bytes: 64 << 20,
+            progress: None,
         }
     }
 }
@@ -91,6 +96,14 @@ pub struct Status {
     pub end: Lsn,
     /// Durable writes to its log, each of one block or more, since it was opened or last cut.
     pub writes: u64,
+    /// When this was asked, in microseconds since the replica was opened.
+    pub at_micros: u64,
+    /// Since when something of its log is on its way to the disk, on that clock; `None`: all of it is durable.
+    pub undurable_since_micros: Option<u64>,
+    /// A mirror: when something came from its primary last, on that clock; `None`: nothing streams to it.
+    pub stream_heard_micros: Option<u64>,
+    /// The copy that its reign is being handed over to (S9).
+    pub handing_over: Option<InstanceId>,
     /// The configuration it acts under.
     pub config: Option<Config>,
     /// What it has done since it was opened.
@@ -223,9 +236,20 @@ impl Replica {
     pub fn append_batch(&self, records: &[&[u8]]) -> Result<Pending, ReplicaError> {
         let reign = self.shared.serving_reign().ok_or(ReplicaError::NotPrimary)?;
         let at: Appended =
-            reign.appender.append_batch_in(reign.opening, records).map_err(ReplicaError::Log)?;
+            reign.appender.append_batch_in(reign.opening, records).map_err(not_taken)?;
         self.shared.drive();
         Ok(Pending::new(reign, at))
+    }
+
+    /// Asks this copy, the primary, to hand its reign over to the mirror `to` (S9), or this copy, the mirror `to`,
+    /// to pass that on. The authority is told what came of it: [`Authority::gave_up`] or
+    /// [`Authority::not_handed_over`]; it then records `to` as primary. Writes are refused meanwhile
+    /// ([`ReplicaError::NotPrimary`]), for `at_most` at the longest where it does not come about.
+    ///
+    /// # Errors
+    /// [`ReplicaError::NotPrimary`] when it knows of no configuration.
+    pub fn hand_over(&self, to: InstanceId, at_most: Duration) -> Result<(), ReplicaError> {
+        self.shared.hand_over(to, at_most)
     }
 
     /// Waits until the store has applied everything up to `lsn`.
@@ -287,5 +311,13 @@ impl Replica {
     /// What could not be written; the copy then recovers at its next opening.
     pub fn close(&self) -> Result<(), ReplicaError> {
         self.shared.close()
+    }
+}
+
+/// Why a record was not taken: an appender that is shut or frozen says that this copy does not serve.
+fn not_taken(error: outrigger_wal::Error) -> ReplicaError {
+    match error {
+        outrigger_wal::Error::NotPrimary => ReplicaError::NotPrimary,
+        other => ReplicaError::Log(other),
     }
 }

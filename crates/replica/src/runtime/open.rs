@@ -89,7 +89,8 @@ pub(super) fn open(
     let (generation, mut control) = Control::open(&mut disk.blocking()).map_err(at(&data_dir))?;
     let identity = control.identity;
     let applied = store.checkpointed();
-    let recovered = read_back(&mut disk, &mut control, applied)?.ok_or_else(|| {
+    let progress = options.progress.as_ref();
+    let recovered = read_back(&mut disk, &mut control, applied, progress)?.ok_or_else(|| {
         outrigger_wal::Error::NoLog { folder: log_dir(&data_dir).display().to_string() }
     })?;
     if applied > recovered.end {

@@ -40,6 +40,11 @@ pub(crate) enum Ask {
         /// The fork, when it was cut.
         cut: Option<Lsn>,
     },
+    /// An epoch is durably given up.
+    GaveUp {
+        /// Which.
+        epoch: Epoch,
+    },
 }
 
 /// A configuration, and the number of the coordinator's reign that tells it.
@@ -161,6 +166,43 @@ impl Authority {
             return Ok(());
         }
         self.append_swap(seen, new, Proposer::Coordinator)
+    }
+
+    /// Records that `to` takes over, after the primary gave its epoch up (S9).
+    pub(crate) fn hand_over(&mut self, to: InstanceId, nonce: u128) -> Result<(), String> {
+        let new = self.register().hand_over(to, nonce);
+        self.propose(new.ok(), Proposer::Coordinator)
+    }
+
+    /// An operator holds a copy out, or lets it come back.
+    pub(crate) fn hold(&mut self, instance: InstanceId, held: bool) -> Result<(), String> {
+        let mut new = Config { version: self.config.version.next(), ..self.config.clone() };
+        for copy in new.copies.iter_mut().filter(|copy| copy.instance == instance) {
+            copy.held = held;
+        }
+        self.propose(Some(new), Proposer::Operator)
+    }
+
+    /// An operator accepts a loss (S10).
+    pub(crate) fn accept_loss(
+        &mut self,
+        to: InstanceId,
+        nonce: u128,
+        end: Lsn,
+    ) -> Result<(), String> {
+        let new = self.register().accept_loss(to, nonce, end).map_err(|error| error.to_string())?;
+        self.propose(Some(new), Proposer::Operator)
+    }
+
+    /// Asks for a change, if it can win.
+    fn propose(&mut self, new: Option<Config>, proposer: Proposer) -> Result<(), String> {
+        let seen = self.config.version;
+        match new {
+            Some(new) if self.register().decide(seen, &new, proposer, self.rules).is_ok() => {
+                self.append_swap(seen, new, proposer)
+            }
+            _ => Ok(()),
+        }
     }
 
     /// Notes a report, as the register counts it. A copy is cut once for an epoch: `false` when it was cut twice.

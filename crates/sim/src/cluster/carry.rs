@@ -40,6 +40,12 @@ impl Cluster {
             Out::Report { epoch, durable, cut, .. } => {
                 self.ask(node, Ask::Report { epoch, durable, cut });
             }
+            Out::GaveUp { epoch, at } => {
+                let verdict = self.checker.gave_up(node, epoch, at);
+                self.verdict(verdict);
+                self.ask(node, Ask::GaveUp { epoch });
+            }
+            Out::NotHandedOver { .. } => self.stats.not_handed_over += 1,
             Out::Apply(blocks) => self.apply(node, life, &blocks),
             Out::Reopen { cut, hash } => self.reopen(node, life, cut, hash),
             Out::Event(said) => self.said(node, said),
@@ -109,12 +115,14 @@ impl Cluster {
     fn apply(&mut self, node: usize, life: Life, blocks: &[Block]) {
         let Some(process) = self.nodes[node].process.as_ref() else { return };
         let commit = process.member.commit();
-        for block in blocks {
+        let outcast = self.nodes[node].shadow.outcast;
+        for block in blocks.iter().filter(|_| !outcast) {
             let verdict = self.checker.applies(node, block.end(), block.hash_after(), commit);
             self.verdict(verdict);
         }
         let Some(last) = blocks.last().map(Block::end) else { return };
         match self.nodes[node].store.take(blocks) {
+            Ok(_) if outcast => {}
             Ok(records) => {
                 let verdict = self.checker.applied(node, &records);
                 self.verdict(verdict);
@@ -132,10 +140,14 @@ impl Cluster {
 
     /// The store has applied everything up to `to`.
     pub(super) fn applied(&mut self, node: usize, to: Lsn) {
-        let verdict = self.nodes[node]
-            .store
-            .apply(to)
-            .and_then(|decided| self.checker.decided(node, &decided));
+        let decided = self.nodes[node].store.apply(to);
+        let outcast = self.nodes[node].shadow.outcast;
+        let verdict =
+            decided.and_then(
+                |decided| {
+                    if outcast { Ok(()) } else { self.checker.decided(node, &decided) }
+                },
+            );
         self.verdict(verdict.map_err(|text| format!("node {node}: {text}")));
         self.give(node, In::Applied(to));
         if self.nodes[node].is_serving() {
@@ -195,6 +207,15 @@ impl Cluster {
     fn said(&mut self, node: usize, said: Said) {
         match said {
             Said::SteppedDown { sealed, .. } => self.doubt(node, sealed),
+            Said::GaveUp { epoch, at, to } => {
+                self.stats.given_up += 1;
+                let gave_up = &mut self.nodes[node].shadow.gave_up;
+                *gave_up = epoch.number.max(*gave_up);
+                let Some(to) = self.node_of(to) else { return };
+                let (shadow, other) = (&self.nodes[node].shadow, &self.nodes[to].shadow);
+                let verdict = self.checker.hands_over(at, shadow, other);
+                self.verdict(verdict);
+            }
             Said::Serves { .. } => {
                 let verdict = self.checker.serves(node, self.nodes[node].store.applied());
                 self.verdict(verdict);

@@ -37,6 +37,7 @@ impl Cluster {
                 Ok(true) => self.send_config(from, None),
                 Err(text) => self.violate(text),
             },
+            Ask::GaveUp { epoch } => self.gave_up(epoch),
             Ask::Report { epoch, durable, cut } => {
                 let once = self.authority.report(instance(from), epoch, durable, cut);
                 // A disk that was rolled back has forgotten the first.
@@ -148,6 +149,7 @@ impl Cluster {
         self.verdict(restarted);
         self.coordinator_down = false;
         self.deciding = false;
+        self.wanted = None;
         let epoch = self.authority.epoch();
         self.note(|| format!("the coordinator starts in epoch {epoch}"));
         self.mix(7, 0, epoch);

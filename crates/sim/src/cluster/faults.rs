@@ -96,6 +96,9 @@ impl Cluster {
                 self.send_config(node, Some(old));
             }
         }
+        if faults.hand_over > 0 || faults.hold > 0 {
+            self.manage();
+        }
         if self.faults.chance(faults.promote_alive) {
             self.promote();
         }
@@ -187,6 +190,16 @@ impl Cluster {
 
     pub(super) const fn plan_is_scripted(&self) -> bool {
         self.plan.fault_micros == 0
+    }
+
+    /// A node stands still, until it is told to go on.
+    pub fn stand_still(&mut self, node: usize) {
+        self.nodes[node].clock.pause(self.now, Pause::Process);
+    }
+
+    /// It goes on.
+    pub fn go_on(&mut self, node: usize) {
+        self.resume(node);
     }
 
     /// A node stands still for a while.
@@ -325,6 +338,9 @@ impl Cluster {
     pub(super) fn operate(&mut self) {
         let micros = self.faults.range(150_000..400_000);
         self.at(micros, Event::Operator);
+        if self.healed {
+            self.let_all_in();
+        }
         let authority = self.nodes.len();
         let primary = self.authority.config().primary;
         let Some(node) = self.nodes.iter().position(|node| node.instance == primary) else {

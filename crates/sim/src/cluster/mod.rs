@@ -11,6 +11,7 @@
 //! - `writes`: what clients do, and what becomes of it
 //! - `network`, `late`, `authority`, `coordinator`: what lies between
 //! - `carry`: carries out what members ask for
+//! - `operator`: hand-overs, who is held out, accepted losses
 //! - `faults`, `rot`, `start`: what goes wrong, and who comes back
 //! - `run`: a whole run, and whether it converges
 //! - `stats`, `brief`: what is counted and what is told of it
@@ -24,6 +25,7 @@ mod faults;
 mod late;
 mod network;
 mod node;
+mod operator;
 mod plan;
 mod queue;
 mod rot;
@@ -76,6 +78,8 @@ pub struct Cluster {
     coordinator_down: bool,
     /// A record of its is on its way to the disk.
     deciding: bool,
+    /// The hand-over that it waits for.
+    wanted: Option<operator::Wanted>,
     clients: Vec<Client>,
     checker: Checker,
     stats: Stats,
@@ -137,6 +141,7 @@ impl Cluster {
             authority,
             coordinator_down: false,
             deciding: false,
+            wanted: None,
             clients,
             checker: Checker::default(),
             stats: Stats::default(),
@@ -376,6 +381,7 @@ impl Cluster {
             Event::Client { client } => self.client(client),
             Event::Fault => self.fault(),
             Event::Operator => self.operate(),
+            Event::HandOver { node, asked } => self.ask_hand_over(node, *asked),
             Event::Mend { from, to } => {
                 self.net.blocked.remove(&(from, to));
             }
@@ -486,6 +492,8 @@ impl Cluster {
         let (durable, hash) = (member.log().durable(), member.log().durable_hash());
         let (commit, epoch) = (member.commit(), member.epoch());
         let reigns = (member.role() == outrigger_replica::member::Role::Primary).then_some(epoch);
+        let served = self.checker.may_serve(node, member.serving());
+        self.verdict(served);
         let shadow = &mut self.nodes[node].shadow;
         shadow.bound(durable, hash);
         shadow.durable = durable;
@@ -495,7 +503,7 @@ impl Cluster {
             self.violate(format!(
                 "node {node} moves its commit LSN from {before} back to {commit}"
             ));
-        } else if commit > before {
+        } else if commit > before && (reigns.is_some() || !self.nodes[node].shadow.outcast) {
             let config = self.authority.config();
             let in_sync: Vec<usize> =
                 (0..self.nodes.len()).filter(|n| config.in_sync(instance(*n))).collect();

@@ -187,7 +187,7 @@ impl Node {
                 other if self.may_refuse() => Opened::Damage(other.to_string()),
                 other => Opened::Violation(other.to_string()),
             })?;
-        match read_back(&mut self.disk, &mut control.1, self.store.checkpoint()) {
+        match read_back(&mut self.disk, &mut control.1, self.store.checkpoint(), None) {
             Ok(Some(recovered)) => Ok((control, recovered)),
             Ok(None) => Err(Opened::Violation("the folder holds no log".to_owned())),
             Err(Error::Io(fault)) => Err(Opened::Fault(fault.to_string())),
@@ -203,6 +203,12 @@ impl Node {
             return Err(format!(
                 "it answered in epoch {}, and its control file knows {} after a restart",
                 shadow.fenced, control.epoch
+            ));
+        }
+        if control.given_up.number < shadow.gave_up {
+            return Err(format!(
+                "it gave up epoch {}, and its control file knows {} after a restart",
+                shadow.gave_up, control.given_up
             ));
         }
         let durable = control.durable;

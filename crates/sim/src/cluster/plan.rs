@@ -43,6 +43,10 @@ pub struct Faults {
     pub promote_alive: u32,
     /// The operator promotes a copy because a connection of the primary stalls: at each look.
     pub promote_stalled: u32,
+    /// The operator hands the reign over, at the primary or through the mirror.
+    pub hand_over: u32,
+    /// The operator holds a copy out, or lets it come back.
+    pub hold: u32,
     /// A bit of a promised block flips, once in a run.
     pub flip: u32,
     /// A disk comes back older than it was, once in a run.
@@ -138,6 +142,8 @@ impl Plan {
             old_config: some(500, 10..100),
             promote_alive: some(400, 3..25),
             promote_stalled: 0,
+            hand_over: 0,
+            hold: 0,
             flip: some(260, 5..40),
             rollback: some(150, 5..30),
             rot: 0,
@@ -160,6 +166,14 @@ impl Plan {
         }
         if rng.chance(250) {
             plan.faults.coordinator = u32::try_from(rng.range(10..80)).unwrap_or(0);
+        }
+        // From a stream of their own, so that everything else of a seed stays what it was.
+        let rng = &mut Rng::new(seed).fork("operator");
+        if rng.chance(450) {
+            plan.faults.hand_over = u32::try_from(rng.range(5..90)).unwrap_or(0);
+        }
+        if rng.chance(300) {
+            plan.faults.hold = u32::try_from(rng.range(5..60)).unwrap_or(0);
         }
         plan
     }

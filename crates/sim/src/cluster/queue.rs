@@ -3,7 +3,7 @@
 use std::cmp::{Ordering, Reverse};
 use std::collections::BinaryHeap;
 
-use outrigger_replica::member::LinkId;
+use outrigger_replica::member::{HandOver, LinkId};
 use outrigger_wal::recover::Recovered;
 use outrigger_wal::{Error, Lsn, Micros};
 
@@ -57,6 +57,8 @@ pub(super) enum Event {
     Fault,
     /// The operator looks at the content.
     Operator,
+    /// A hand-over is asked for at a node.
+    HandOver { node: usize, asked: Box<HandOver> },
     /// The two directions between two nodes work again.
     Mend { from: usize, to: usize },
 }

@@ -27,6 +27,16 @@ pub struct Stats {
     pub coordinator_restarts: u64,
     /// Configurations that a deposed coordinator decided alone, told to copies that know its successor.
     pub deposed_words: u64,
+    /// Hand-overs that were asked for.
+    pub hand_overs_asked: u64,
+    /// Epochs that were given up.
+    pub given_up: u64,
+    /// Hand-overs that the authority carried out.
+    pub handed_over: u64,
+    /// Hand-overs that were answered with a refusal.
+    pub not_handed_over: u64,
+    /// Copies that an operator held out.
+    pub held: u64,
     /// Logs cut at a fork.
     pub truncations: u64,
     /// Copies that joined an in-sync set.
@@ -74,6 +84,11 @@ impl Stats {
         self.restarts += other.restarts;
         self.coordinator_restarts += other.coordinator_restarts;
         self.deposed_words += other.deposed_words;
+        self.hand_overs_asked += other.hand_overs_asked;
+        self.given_up += other.given_up;
+        self.handed_over += other.handed_over;
+        self.not_handed_over += other.not_handed_over;
+        self.held += other.held;
         self.truncations += other.truncations;
         self.grows += other.grows;
         self.shrinks += other.shrinks;

@@ -339,6 +339,16 @@ impl Log {
         Ok(self.appender.claim(Control::Open(Open { epoch: self.epoch, instance })))
     }
 
+    /// Takes no appends for now; those that were taken are sealed.
+    pub fn freeze(&self) {
+        self.appender.freeze();
+    }
+
+    /// Takes appends again, after [`Log::freeze`] and in the same reign.
+    pub fn thaw(&self) {
+        self.appender.thaw();
+    }
+
     /// Ends a reign: nothing more is sealed, what is claimed is forgotten. What was sealed still
     /// goes to the disk.
     pub fn end_epoch(&mut self) {

@@ -3,6 +3,8 @@
 //! Guarantees: decided before anything is changed, by the chain, what lies behind it, and the
 //! promises that count (`docs/recovery.md` has the table). Not here: what is done about it.
 
+use std::sync::atomic::Ordering;
+
 use super::RecoverOptions;
 use super::chain::{Break, Chain, Step};
 use super::folder::Folder;
@@ -41,8 +43,9 @@ impl Walk {
         disk: &mut Blocking<'_>,
         bytes: &mut LogBytes,
         identity: Identity,
-        cut: Option<Lsn>,
+        options: &RecoverOptions,
     ) -> Result<Self, Error> {
+        let cut = options.cut;
         let first = bytes.numbers().next().unwrap_or_default();
         let start = Lsn(first.saturating_mul(identity.segment_bytes));
         let mut chain = Chain::new(identity, start);
@@ -57,6 +60,9 @@ impl Walk {
                 Step::Block(block) => {
                     index.insert(block.lsn());
                     carry(&mut carried, block.header());
+                    if let Some(progress) = &options.progress {
+                        progress.fetch_max(block.end().0, Ordering::Relaxed);
+                    }
                 }
                 Step::Stop(why) => break why,
             }

@@ -17,6 +17,9 @@ mod promise;
 mod read;
 mod tail;
 
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+
 use crate::disk::{Blocking, Dir, Disk, DiskExt, FileId, Io};
 use crate::error::Error;
 use crate::follow::Identity;
@@ -34,7 +37,7 @@ pub(crate) use read::{LogBytes, is_zero};
 pub(crate) use tail::{Behind, Carried, CarriedByEpoch, carry, look_behind};
 
 /// What the caller knows about the log: from its control file, or nothing.
-#[derive(Clone, Default, PartialEq, Eq, Debug)]
+#[derive(Clone, Default, Debug)]
 pub struct RecoverOptions {
     /// The log that this must be.
     pub log: Option<LogId>,
@@ -57,6 +60,8 @@ pub struct RecoverOptions {
     /// missing below it, those before them are what is left of recycling, when the folder lost a
     /// removal, and go. A segment that is missing at it or behind it is damage.
     pub keep: Lsn,
+    /// Where to tell how far the log is read, as an LSN that only rises.
+    pub progress: Option<Arc<AtomicU64>>,
 }
 
 /// Bytes that were kept aside.
@@ -133,7 +138,7 @@ pub fn recover(disk: &mut dyn Disk, options: &RecoverOptions) -> Result<Option<R
     };
     let leftover = folder.leave_recycled(options.keep.0 / identity.segment_bytes);
     let mut bytes = LogBytes::new(identity.segment_bytes, folder.segments.clone());
-    let walk = Walk::along(disk, &mut bytes, identity, options.cut)?;
+    let walk = Walk::along(disk, &mut bytes, identity, options)?;
     let verdict = walk.judge(disk, &mut bytes, &folder, options)?;
     // Everything above only looked; from here on the folder is changed.
     // ORDER: half-made copies go before new ones are made: emptying one would empty the segment too

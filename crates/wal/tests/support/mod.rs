@@ -248,6 +248,7 @@ pub(crate) fn options(instance: InstanceId, promises: Promises) -> RecoverOption
         cut: None,
         cut_hash: None,
         keep: Lsn::ZERO,
+        progress: None,
     }
 }
 

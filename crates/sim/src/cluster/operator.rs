@@ -1,0 +1,155 @@
+//! The operator besides promotions: hands reigns over, holds copies out and lets them in, accepts losses.
+//!
+//! A hand-over goes to the primary or through the mirror that takes over, is repeated until it is answered, and
+//! comes late now and then, when everything has moved on. Not here: what the copies make of it (the shipped
+//! member), promotions (`faults`).
+
+use outrigger_replica::member::{HandOver, In};
+use outrigger_wal::{Epoch, InstanceId, Lsn};
+
+use super::Cluster;
+use super::node::instance;
+use super::queue::Event;
+
+/// How often a hand-over that is not answered is asked for again.
+const ASKED: u64 = 4;
+
+/// A hand-over that the coordinator waits for.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) struct Wanted {
+    pub(super) epoch: Epoch,
+    pub(super) to: InstanceId,
+}
+
+impl Cluster {
+    /// What an operator does in a tick of faults.
+    pub(super) fn manage(&mut self) {
+        let faults = self.plan.faults;
+        if self.faults.chance(faults.hand_over) {
+            self.hand_over_some();
+        }
+        if self.faults.chance(faults.hold) {
+            self.hold_some();
+        }
+    }
+
+    fn hand_over_some(&mut self) {
+        let config = self.authority.config().clone();
+        let mirrors: Vec<usize> = (0..self.nodes.len())
+            .filter(|node| instance(*node) != config.primary && config.in_sync(instance(*node)))
+            .collect();
+        let Some(to) = self.faults.pick(&mirrors).copied() else { return };
+        let through_mirror = self.faults.chance(500);
+        let at_most_millis = self.faults.range(20..800);
+        let Some(primary) = self.node_of(config.primary) else { return };
+        let at = if through_mirror { to } else { primary };
+        let Some(asked) = self.hand_over(at, to, at_most_millis) else { return };
+        // The repeats go on while it is pending, the last one comes when it may be long over.
+        for _ in 1..ASKED {
+            let micros = self.faults.range(0..at_most_millis * 1000);
+            self.at(micros, Event::HandOver { node: at, asked: Box::new(asked) });
+        }
+        let micros = self.faults.range(0..4_000_000);
+        let other = self.faults.chance(300);
+        let node = if other { primary } else { at };
+        self.at(micros, Event::HandOver { node, asked: Box::new(asked) });
+    }
+
+    /// Asks node `at`, the primary or the mirror, for a hand-over to node `to`; what was asked for.
+    pub fn hand_over(&mut self, at: usize, to: usize, at_most_millis: u64) -> Option<HandOver> {
+        if self.coordinator_down {
+            return None;
+        }
+        let config = self.authority.config();
+        let (epoch, version) = (config.epoch, config.version);
+        let (to, coordinator_epoch) = (instance(to), self.authority.epoch());
+        self.wanted = Some(Wanted { epoch, to });
+        self.stats.hand_overs_asked += 1;
+        let asked = HandOver { to, at_most_millis, epoch, version, coordinator_epoch };
+        self.note(|| format!("n{at} is asked to hand over: {asked:?}"));
+        let micros = self.net.rng.range(self.plan.authority_delay_micros.clone());
+        self.at(micros, Event::HandOver { node: at, asked: Box::new(asked) });
+        Some(asked)
+    }
+
+    /// A hand-over, however old, reaches a node.
+    pub fn ask_hand_over(&mut self, node: usize, asked: HandOver) {
+        let authority = self.nodes.len();
+        if !self.net.is_blocked(authority, node) {
+            self.give(node, In::HandOver(asked));
+        }
+    }
+
+    /// A node says that an epoch is given up: whoever was to take over is promoted.
+    pub(super) fn gave_up(&mut self, epoch: Epoch) {
+        let current = self.authority.config().epoch;
+        let Some(wanted) = self.wanted.filter(|wanted| wanted.epoch == epoch && epoch == current)
+        else {
+            return;
+        };
+        let nonce = self.rng.u128();
+        self.wanted = None;
+        let asked = self.authority.hand_over(wanted.to, nonce);
+        self.verdict(asked);
+        self.stats.handed_over += 1;
+        self.served = self.now;
+        self.decide_soon();
+    }
+
+    /// Holds out a copy that nobody waits for, or lets one come back.
+    fn hold_some(&mut self) {
+        let config = self.authority.config().clone();
+        let out: Vec<usize> =
+            (0..self.nodes.len()).filter(|node| !config.in_sync(instance(*node))).collect();
+        let Some(node) = self.faults.pick(&out).copied() else { return };
+        let held = !config.held(instance(node));
+        self.hold(node, held);
+    }
+
+    /// Holds a copy out, or lets it come back.
+    pub fn hold(&mut self, node: usize, held: bool) {
+        if self.coordinator_down {
+            return;
+        }
+        self.note(|| format!("n{node} is held out: {held}"));
+        self.stats.held += u64::from(held);
+        let asked = self.authority.hold(instance(node), held);
+        self.verdict(asked);
+        self.decide_soon();
+    }
+
+    /// Everything works again: whoever is held out comes back.
+    pub(super) fn let_all_in(&mut self) {
+        let config = self.authority.config().clone();
+        for node in (0..self.nodes.len()).filter(|node| config.held(instance(*node))) {
+            self.hold(node, false);
+        }
+    }
+
+    /// An operator accepts that what node `to` does not hold is lost, and makes it primary (S10). From now on only what
+    /// it holds counts as committed.
+    pub fn accept_loss(&mut self, to: usize) {
+        let nonce = self.rng.u128();
+        let end = self.nodes[to].shadow.durable;
+        self.note(|| format!("n{to} is promoted at {end}, the rest is lost"));
+        let asked = self.authority.accept_loss(instance(to), nonce, end);
+        self.verdict(asked);
+        self.checker.accept_loss(end);
+        for node in (0..self.nodes.len()).filter(|node| *node != to) {
+            self.nodes[node].shadow.outcast = true;
+        }
+        self.served = self.now;
+        self.decide_soon();
+    }
+
+    /// Whether the log of a node ends where the loss was accepted, or it holds what was lost.
+    #[must_use]
+    pub fn log_end(&self, node: usize) -> Lsn {
+        self.nodes[node].shadow.durable
+    }
+
+    /// The node of an instance.
+    pub(super) fn node_of(&self, of: InstanceId) -> Option<usize> {
+        self.nodes.iter().position(|node| node.instance == of)
+    }
+}
