@@ -7,6 +7,7 @@
 //! - [`operator`]: what operators and clients ask, and the answers
 //! - [`authority`]: registers without a log: of the catalog itself, and in memory for tests
 //! - [`local`]: one content whose copies live in one process
+//! - [`voters`]: who owns the configuration of the catalog itself: one register an agent, and a majority
 //! - [`slots`]: small files that change as a whole
 //!
 //! There is no clock, socket or random source in here but for [`local`]; files only behind [`slots::Slots`].
@@ -21,5 +22,6 @@ pub mod local;
 pub mod operator;
 pub mod register;
 pub mod slots;
+pub mod voters;
 
 pub use error::{CodecError, Error};

@@ -31,6 +31,8 @@ pub enum Kind {
     Catalog,
     /// The coordinator's own register.
     Register,
+    /// What a voter promised and accepted.
+    Voter,
 }
 
 impl Kind {
@@ -38,6 +40,7 @@ impl Kind {
         match self {
             Self::Catalog => *b"\x89ORK\r\n\x1a\n",
             Self::Register => *b"\x89ORR\r\n\x1a\n",
+            Self::Voter => *b"\x89ORV\r\n\x1a\n",
         }
     }
 }
@@ -144,6 +147,14 @@ impl Saved {
             }
         }
         Ok(())
+    }
+
+    /// Whether values can still be saved.
+    ///
+    /// # Errors
+    /// The device's fault that ended it.
+    pub fn usable(&self) -> Result<(), Error> {
+        self.failed.clone().map_or(Ok(()), Err)
     }
 
     /// Where it is, for messages.
