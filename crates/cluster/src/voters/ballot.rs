@@ -502,6 +502,12 @@ impl Ballot {
         }
     }
 
+    /// Whether an answer with this op still counts.
+    #[must_use]
+    pub fn awaits(&self, op: u64) -> bool {
+        (op == self.op && !self.is_idle()) || self.watch == Some(op)
+    }
+
     /// What the last start or activation came to.
     #[must_use]
     pub const fn outcome(&self) -> Option<Outcome> {

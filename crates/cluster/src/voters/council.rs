@@ -20,7 +20,7 @@ use super::text;
 use crate::register::{Proposer, Register, Report};
 
 /// What the council is at.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 enum Want {
     Nothing,
     Look,
@@ -29,7 +29,7 @@ enum Want {
 }
 
 /// The council of a coordinator's or standby's process.
-#[derive(Debug)]
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub struct Council {
     whose: Whose,
     options: CouncilOptions,
@@ -114,8 +114,10 @@ impl Council {
     /// When it must be told the time.
     #[must_use]
     pub fn deadline(&self) -> Option<Micros> {
-        let again =
-            self.ballot.is_waiting().then(|| self.after(self.asked_at, self.options.ask_again_millis));
+        let again = self
+            .ballot
+            .is_waiting()
+            .then(|| self.after(self.asked_at, self.options.ask_again_millis));
         let patience = (self.want != Want::Nothing)
             .then(|| self.after(self.since, self.options.patience_millis));
         let watch =
@@ -127,6 +129,12 @@ impl Council {
     #[must_use]
     pub const fn recorded(&self) -> Option<&Config> {
         self.ballot.recorded()
+    }
+
+    /// Whether an answer with this op still counts.
+    #[must_use]
+    pub fn awaits(&self, op: u64) -> bool {
+        self.ballot.awaits(op)
     }
 
     fn read(&mut self, acts: &mut Vec<Act>, out: &mut Vec<Out>) {

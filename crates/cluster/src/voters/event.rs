@@ -9,7 +9,7 @@ use super::message::{Ask, Say};
 use crate::register::{Proposer, Report};
 
 /// The council's times.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub struct CouncilOptions {
     /// A voter that has not answered is asked again after so long; default 200 ms.
     pub ask_again_millis: u64,
