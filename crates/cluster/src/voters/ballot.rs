@@ -169,9 +169,10 @@ impl Ballot {
     }
 
     /// Takes a new epoch as the coordinator that this one is already, with this nonce and at least this number
-    /// (S5).
+    /// (S5). While what it forced is held by fewer than a majority, fewer suffice again.
     pub fn start(&mut self, epoch: Epoch, out: &mut Vec<Act>) {
-        self.begin(Purpose::Start { nonce: epoch.nonce, number: epoch.number }, out);
+        let Epoch { number, nonce } = epoch;
+        self.begin(Purpose::Start { nonce, number, force: self.is_forced() }, out);
     }
 
     /// Becomes coordinator, in an epoch with this nonce.
@@ -365,7 +366,7 @@ impl Ballot {
         let step = if short { FORCED_STEP } else { 1 };
         let (nonce, at_least) = match purpose {
             Purpose::Look => return,
-            Purpose::Start { nonce, number } => (nonce, number),
+            Purpose::Start { nonce, number, .. } => (nonce, number),
             Purpose::Activate { nonce, .. } => (nonce, 0),
         };
         let epoch = Epoch { number: self.number.saturating_add(step).max(at_least), nonce };

@@ -214,8 +214,6 @@ impl Council {
         match want {
             Want::Nothing => {}
             Want::Look => self.ballot.look(acts),
-            // What was forced goes on by force until a majority confirms it.
-            Want::Start(epoch) if self.forced => self.ballot.activate(epoch.nonce, true, acts),
             Want::Start(epoch) => self.ballot.start(epoch, acts),
             Want::Activate { nonce, force, .. } => self.ballot.activate(nonce, force, acts),
         }
@@ -233,7 +231,8 @@ impl Council {
             Act::Overtaken { by, .. } => self.overtaken(by, out),
             Act::Denied { seat, text } => out.push(Out::Event(Event::Alarm { seat, text })),
             Act::Healed => {
-                self.forced = false;
+                // That it was in sync is proved by nobody later.
+                self.forced = self.ballot.outcome().is_some_and(|outcome| !outcome.was_in_sync);
                 out.push(Out::Event(Event::Healed));
                 if let Some(config) = self.ballot.recorded().cloned() {
                     self.tell(config, out);

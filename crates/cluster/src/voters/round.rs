@@ -13,15 +13,16 @@ use super::message::Question;
 pub(super) enum Purpose {
     /// To know what is recorded.
     Look,
-    /// To act as the coordinator that this one is already.
-    Start { nonce: u128, number: u64 },
+    /// To act as the coordinator that this one is already; `force`: it was forced, and goes on with
+    /// fewer voters.
+    Start { nonce: u128, number: u64, force: bool },
     /// To become coordinator; `force`: with fewer voters, or without having been in sync.
     Activate { nonce: u128, force: bool },
 }
 
 impl Purpose {
     pub(super) const fn is_forced(self) -> bool {
-        matches!(self, Self::Activate { force: true, .. })
+        matches!(self, Self::Activate { force: true, .. } | Self::Start { force: true, .. })
     }
 }
 

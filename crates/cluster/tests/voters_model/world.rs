@@ -186,6 +186,53 @@ impl World {
         }
     }
 
+    /// The coordinator asked to go on alone, one voter accepted that, the coordinator crashed.
+    #[cfg(feature = "seeded-bugs")]
+    pub(crate) fn one_voter_holds_a_shrink(&mut self, rules: Rules) {
+        self.propose(0, false);
+        let first = self.asks.iter().position(|ask| ask.body.seat == Seat(0)).expect("an ask");
+        self.ask(first, rules);
+        self.crash(0);
+        self.asks.clear();
+        self.restart(0, rules);
+    }
+
+    /// The coordinator starts again and has read what the voters hold; then the standby was activated, and goes on
+    /// alone.
+    #[cfg(feature = "seeded-bugs")]
+    pub(crate) fn a_start_is_overtaken_by_an_activation(&mut self, rules: Rules) {
+        self.crash(0);
+        self.asks.clear();
+        self.restart(0, rules);
+        while !matches!(self.nodes[0].phase, Phase::Electing(_)) {
+            self.exchange(0, rules);
+            self.asks.remove(0);
+        }
+        let late = std::mem::take(&mut self.asks);
+        self.activate(1);
+        self.run_alone(rules);
+        self.propose(1, false);
+        self.proposals = 0;
+        self.run_alone(rules);
+        for ask in late {
+            insert(&mut self.asks, ask);
+        }
+    }
+
+    /// Delivers everything, once.
+    #[cfg(feature = "seeded-bugs")]
+    fn run_alone(&mut self, rules: Rules) {
+        while !self.asks.is_empty() {
+            let ask = self.asks.remove(0);
+            let voter = &mut self.voters[usize::from(ask.body.seat.0)];
+            let (next, say) = voter.step(&ask.body, rules);
+            if let Some(next) = next {
+                *voter = Arc::new(next);
+            }
+            self.council(usize::from(ask.body.from != NODES[0]), In::Say(say));
+        }
+    }
+
     fn draw(&mut self) -> u128 {
         self.drawn += 1;
         u128::from(self.drawn)
@@ -203,6 +250,13 @@ impl World {
         if self.awaits(node, say.op) {
             insert(&mut self.says, Sent::new((node, say)));
         }
+    }
+
+    /// Whether the voter would change, or its answer be waited for.
+    pub(crate) fn matters(&self, at: usize, rules: Rules) -> bool {
+        let ask = &self.asks[at].body;
+        let (next, say) = self.voters[usize::from(ask.seat.0)].step(ask, rules);
+        next.is_some() || self.awaits(usize::from(ask.from != NODES[0]), say.op)
     }
 
     /// A voter is asked, and its answer heard at once.
