@@ -26,7 +26,8 @@ struct Bounds {
 struct Catalog {
     rules: Rules,
     bounds: Bounds,
-    begin: fn(&mut World, Rules),
+    /// Where it begins.
+    begin: fn(Rules) -> World,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -52,9 +53,7 @@ impl Model for Catalog {
     type Action = Step;
 
     fn init_states(&self) -> Vec<World> {
-        let mut world = World::new(self.rules);
-        (self.begin)(&mut world, self.rules);
-        vec![world]
+        vec![(self.begin)(self.rules)]
     }
 
     fn actions(&self, world: &World, steps: &mut Vec<Step>) {
@@ -224,7 +223,7 @@ const BOUNDS: Bounds = Bounds { epochs: 3, proposals: 3, crashes: 1, activations
 
 /// Explores so many states, breadth first; returns what was found, with the number of steps.
 fn explore(rules: Rules, bounds: Bounds, states: usize) -> Vec<(&'static str, usize)> {
-    let model = Catalog { rules, bounds, begin: |_, _| {} };
+    let model = Catalog { rules, bounds, begin: World::new };
     let checker = model.checker().threads(1).target_state_count(states).spawn_bfs().join();
     let (states, unique) = (checker.state_count(), checker.unique_state_count());
     let found: Vec<_> = checker
@@ -261,10 +260,10 @@ fn without_any_one_rule_something_breaks() {
     use outrigger_replica::rules::Rule;
     let small = Bounds { epochs: 3, proposals: 1, crashes: 0, activations: 1, writes: 1 };
     for rule in Rule::VOTERS {
-        let begin: fn(&mut World, Rules) = match rule {
+        let begin: fn(Rules) -> World = match rule {
             Rule::S8Again => World::one_voter_holds_a_shrink,
             Rule::S8Start => World::a_start_is_overtaken_by_an_activation,
-            _ => |_, _| {},
+            _ => World::new,
         };
         let bounds = match rule {
             Rule::S8OneOpen => Bounds { proposals: 2, ..small },

@@ -186,37 +186,42 @@ impl World {
         }
     }
 
-    /// The coordinator asked to go on alone, one voter accepted that, the coordinator crashed.
+    /// The coordinator asked to go on alone, one voter accepted that, the coordinator crashed and is back: so far
+    /// with every rule.
     #[cfg(feature = "seeded-bugs")]
-    pub(crate) fn one_voter_holds_a_shrink(&mut self, rules: Rules) {
-        self.propose(0, false);
-        let first = self.asks.iter().position(|ask| ask.body.seat == Seat(0)).expect("an ask");
-        self.ask(first, rules);
-        self.crash(0);
-        self.asks.clear();
-        self.restart(0, rules);
+    pub(crate) fn one_voter_holds_a_shrink(rules: Rules) -> Self {
+        let mut world = Self::new(Rules::all());
+        world.propose(0, false);
+        let first = world.asks.iter().position(|ask| ask.body.seat == Seat(0)).expect("an ask");
+        world.ask(first, Rules::all());
+        world.crash(0);
+        world.asks.clear();
+        world.restart(0, rules);
+        world
     }
 
     /// The coordinator starts again and has read what the voters hold; then the standby was activated, and goes on
-    /// alone.
+    /// alone: so far with every rule.
     #[cfg(feature = "seeded-bugs")]
-    pub(crate) fn a_start_is_overtaken_by_an_activation(&mut self, rules: Rules) {
-        self.crash(0);
-        self.asks.clear();
-        self.restart(0, rules);
-        while !matches!(self.nodes[0].phase, Phase::Electing(_)) {
-            self.exchange(0, rules);
-            self.asks.remove(0);
+    pub(crate) fn a_start_is_overtaken_by_an_activation(rules: Rules) -> Self {
+        let mut world = Self::new(Rules::all());
+        world.crash(0);
+        world.restart(0, rules);
+        let mut turn = 0;
+        while !matches!(world.nodes[0].phase, Phase::Electing(_)) {
+            world.exchange(turn % world.asks.len(), rules);
+            turn += 1;
         }
-        let late = std::mem::take(&mut self.asks);
-        self.activate(1);
-        self.run_alone(rules);
-        self.propose(1, false);
-        self.proposals = 0;
-        self.run_alone(rules);
+        let late = std::mem::take(&mut world.asks);
+        world.activate(1);
+        world.run_alone(rules);
+        world.propose(1, false);
+        world.proposals = 0;
+        world.run_alone(rules);
         for ask in late {
-            insert(&mut self.asks, ask);
+            insert(&mut world.asks, ask);
         }
+        world
     }
 
     /// Delivers everything, once.
