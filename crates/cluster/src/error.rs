@@ -86,6 +86,15 @@ pub enum Error {
         /// The files.
         place: String,
     },
+    /// A voter's file is gone: what it promised is not known, so that it may not vote.
+    #[error(
+        "{place}: not found: this host's voter was not initialised, or its file was lost; a voter that lost its \
+         file does not vote, the others go on without it"
+    )]
+    VoterLost {
+        /// The files.
+        place: String,
+    },
     /// There is one already.
     #[error("{place}: is there already: this coordinator was initialised before")]
     Exists {

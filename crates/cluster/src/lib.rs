@@ -13,6 +13,7 @@
 //! - [`local`]: one content whose copies live in one process
 //! - [`placement`]: which instance is on which host, and what the loss of hosts would do
 //! - [`settings`]: what can be set, and its defaults
+//! - [`voters`]: who owns the configuration of the catalog itself: one register an agent, and a majority
 //! - [`slots`]: small files that change as a whole
 //!
 //! There is no clock, socket or random source in here but for [`local`]; files only behind [`slots::Slots`].
@@ -33,5 +34,6 @@ pub mod placement;
 pub mod register;
 pub mod settings;
 pub mod slots;
+pub mod voters;
 
 pub use error::{CodecError, Error};

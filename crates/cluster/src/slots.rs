@@ -33,6 +33,8 @@ pub enum Kind {
     Register,
     /// What an agent must not forget.
     Agent,
+    /// What a voter promised and accepted.
+    Voter,
 }
 
 impl Kind {
@@ -41,6 +43,7 @@ impl Kind {
             Self::Catalog => *b"\x89ORK\r\n\x1a\n",
             Self::Register => *b"\x89ORR\r\n\x1a\n",
             Self::Agent => *b"\x89ORA\r\n\x1a\n",
+            Self::Voter => *b"\x89ORV\r\n\x1a\n",
         }
     }
 }
@@ -147,6 +150,14 @@ impl Saved {
             }
         }
         Ok(())
+    }
+
+    /// Whether values can still be saved.
+    ///
+    /// # Errors
+    /// The device's fault that ended it.
+    pub fn usable(&self) -> Result<(), Error> {
+        self.failed.clone().map_or(Ok(()), Err)
     }
 
     /// Where it is, for messages.

@@ -35,12 +35,22 @@ pub enum Rule {
     S6Floor,
     /// S7: what lies behind the fork is cut before anything is attached.
     S7Truncate,
+    /// S8: what counts, counts at a majority of the voters.
+    S8Majority,
+    /// S8: the value found is accepted again by a majority before anybody acts on it.
+    S8Again,
+    /// S8: the newest value must contain whoever starts or is activated.
+    S8Start,
+    /// S8: one change is open at a time, and (epoch, version) names one value.
+    S8OneOpen,
+    /// S8: a voter refuses what is below the epoch it promised.
+    S8OldEpoch,
     /// S9: an epoch is durably given up before that is said, and nothing is served in it from then on.
     S9GiveUp,
 }
 
 impl Rule {
-    /// All of them.
+    /// Those of one content, which the simulator leaves out one by one.
     pub const ALL: [Self; 14] = [
         Self::S0Epoch,
         Self::S0Version,
@@ -57,10 +67,14 @@ impl Rule {
         Self::S7Truncate,
         Self::S9GiveUp,
     ];
+
+    /// Those of the voters, which the model check of the cluster leaves out one by one.
+    pub const VOTERS: [Self; 5] =
+        [Self::S8Majority, Self::S8Again, Self::S8Start, Self::S8OneOpen, Self::S8OldEpoch];
 }
 
 /// Which rules hold: all of them, but in the test-only build.
-#[derive(Clone, Copy, Default, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Default, Debug)]
 pub struct Rules {
     #[cfg(feature = "seeded-bugs")]
     off: Option<Rule>,

@@ -136,7 +136,8 @@ fn open(
     let register =
         SelfAuthority::open(slots("register"), identity.instance, Rules::all()).map_err(failed)?;
     let authority = Own::start(register)?;
-    let whose = Whose { cluster: identity.cluster, instance: identity.instance };
+    let Identity { cluster, instance, log, segment_bytes, .. } = identity;
+    let whose = Whose { cluster, instance, log, segment_bytes };
     let board = Board::new(places::look(&catalog, whose, false, None));
     let router = Router::new(RouterOptions::default(), board.watch());
     let door = Gate::new(Arc::clone(&router), Door { events: events.clone() });
@@ -164,8 +165,6 @@ fn open(
     if let Some(epoch) = copy.status().serving {
         drop(events.send(Heard::Machine(In::Serving(Some(epoch)))));
     }
-    let Identity { cluster, instance, log, segment_bytes, .. } = identity;
-    let whose = Whose { cluster, instance, log, segment_bytes };
     copy.spawn(router.watch());
     Ok((copy, catalog, whose, board))
 }
