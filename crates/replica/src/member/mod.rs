@@ -15,11 +15,13 @@
 //! - `restart`: how a reign is taken up
 //! - `reign`: a primary and its copies
 //! - `serve`: commit, apply, keep
+//! - `lending`: what a primary lends to a copy that is rebuilt
 //! - `persisting`, `reading`: the control file's writes, the log's reads
 
 mod configured;
 mod event;
 mod following;
+mod lending;
 mod persisting;
 mod phase;
 mod reading;
@@ -39,11 +41,13 @@ use outrigger_wal::{Appender, Epoch, InstanceId, Log, LogOptions, Lsn, Micros};
 use xxhash_rust::xxh3::xxh3_128_with_seed;
 
 pub use event::{Event, In, LinkId, Out};
+pub use lending::{LendError, Lent};
 pub use phase::Role;
 
 use crate::control::Control;
 use crate::epochs::joined;
 use crate::rules::Rules;
+use lending::Held;
 use persisting::Persisting;
 use phase::Phase;
 use reading::Reading;
@@ -81,6 +85,9 @@ pub struct MemberOptions {
     pub window_bytes: u64,
     /// Log that is kept though nobody needs it any more, in bytes of log space. Default 1 GiB.
     pub retain_bytes: u64,
+    /// Log that is held for a copy that is rebuilt is let go when it lies further behind the end, in bytes of
+    /// log space: the copy begins once more. Default 64 GiB.
+    pub max_held_bytes: u64,
     /// Stored bytes on their way to the store at once. Default 2 MiB.
     pub apply_bytes: u64,
 }
@@ -98,6 +105,7 @@ impl Default for MemberOptions {
             near_bytes: 1 << 20,
             window_bytes: 4 << 20,
             retain_bytes: 1 << 30,
+            max_held_bytes: 64 << 30,
             apply_bytes: 2 << 20,
         }
     }
@@ -128,6 +136,7 @@ pub struct Member {
     /// No copy needs log below this, as far as this copy was told.
     told_keep: Lsn,
     checkpointed: Lsn,
+    held: Held,
     applying: Applying,
 
     phase: Phase,
@@ -213,6 +222,7 @@ impl Member {
             told_commit: commit,
             told_keep: control.keep,
             checkpointed: applied,
+            held: Held::default(),
             // Where the log no longer reaches back to the store, reading it there says so.
             applying: Applying::from(log.boundary_before(applied).unwrap_or(applied), applied),
             phase: Phase::Waiting,

@@ -14,7 +14,7 @@ use outrigger_wal::disk::plain::PlainDisk;
 use outrigger_wal::disk::{Disk, DiskExt, FileId, lock::DirLock};
 use outrigger_wal::format::{Block, CleanMark};
 use outrigger_wal::recover::{RecoverOptions, recover};
-use outrigger_wal::{Epoch, Error, Lsn, Micros, RunningHash, Watermark};
+use outrigger_wal::{Epoch, Error, InstanceId, Lsn, Micros, RunningHash, Watermark};
 use parking_lot::{Condvar, Mutex};
 use tokio::sync::Notify;
 
@@ -26,7 +26,7 @@ use super::links::Links;
 use super::{Join, ReplicaError, Status};
 use crate::control::Identity;
 use crate::fate::{Fate, fate};
-use crate::member::{Event, In, Member, Out};
+use crate::member::{Event, In, LendError, Lent, Member, Out};
 
 type Listener = Box<dyn Fn(&Event) -> bool + Send>;
 
@@ -359,6 +359,14 @@ impl Shared {
             let epochs = core.member.log().epochs();
             epochs.iter().rev().find(|entry| entry.start < end).map(|entry| entry.epoch)
         })
+    }
+
+    pub(super) fn lend(self: &Arc<Self>, to: InstanceId) -> Result<Lent, LendError> {
+        self.with_core(|core| core.member.lend_to(to))
+    }
+
+    pub(super) fn hold(self: &Arc<Self>, name: u64, from: Option<Lsn>) -> Lsn {
+        self.with_core(|core| core.member.hold(name, from))
     }
 
     pub(super) fn wait_until(&self, patience: Duration, done: impl Fn(&Status) -> bool) -> bool {

@@ -4,6 +4,8 @@
 //! - [`coordinator`]: the catalog, and whoever asks it
 //! - [`instance`]: one copy of one content, and its clients
 //! - [`authority`]: how an instance asks the coordinator
+//! - [`lending`]: an instance answers copies that are rebuilt from it
+//! - [`rebuild`]: making an instance's copy anew from another one
 //! - [`init`]: making a data directory
 //! - `stop`: which signals end them
 //!
@@ -13,6 +15,8 @@ mod authority;
 pub(crate) mod coordinator;
 mod init;
 pub(crate) mod instance;
+mod lending;
+pub(crate) mod rebuild;
 pub(crate) mod stop;
 
 use std::net::{SocketAddr, TcpListener};
@@ -66,6 +70,12 @@ fn replica(dir: &Path, error: ReplicaError) -> Error {
             path,
             cause: "holds no instance; a lost disk must not become an empty database".to_owned(),
             advice: "give --init to make a new one",
+        },
+        ReplicaError::Rebuilding { .. } => Error::Path {
+            path,
+            cause: "a rebuild of this copy has begun and is not done; a half-done copy does not start"
+                .to_owned(),
+            advice: "finish it with `outrigger rebuild`",
         },
         error => Error::Replica { dir: path, error },
     }
