@@ -35,7 +35,6 @@ pub enum LendError {
 
 /// What a primary says to a copy that is rebuilt.
 #[derive(Clone, PartialEq, Eq, Debug)]
-#[non_exhaustive]
 pub struct Lent {
     /// The reign in which it serves.
     pub epoch: Epoch,
