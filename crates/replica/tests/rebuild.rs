@@ -61,8 +61,7 @@ fn a_copy_killed_at_any_operation_goes_on_and_never_starts_half_done() {
     // changing operation, begun again and killed at its second, and so on, until one comes through.
     for old in [true, false] {
         let mut primary = filled(60);
-        let mut folder =
-            if old { Folder::copy_of(&mut primary) } else { Folder::default() };
+        let mut folder = if old { Folder::copy_of(&mut primary) } else { Folder::default() };
         primary.put("row-00007", b"changed");
         primary.put("row-00050", b"changed");
         let (before, had) = (folder.store.clone(), old.then(|| folder.control()));
@@ -166,14 +165,16 @@ fn a_source_that_sends_other_pairs_than_it_listed_is_given_up_and_nothing_is_pla
     let mut folder = Folder::copy_of(&mut primary);
     primary.put("row-00000", b"changed");
     let before = folder.control();
-    let lie = |_: &mut Wire, _: &mut Primary, _: &mut Target, answer: Bytes| {
-        match Say::decode(answer.clone()).unwrap() {
-            Say::Piece { window, index, offset, bytes } => {
-                let bytes: Bytes = bytes.iter().map(|byte| byte ^ 1).collect();
-                Say::Piece { window, index, offset, bytes }.encode().unwrap()
-            }
-            _ => answer,
+    let lie = |_: &mut Wire, _: &mut Primary, _: &mut Target, answer: Bytes| match Say::decode(
+        answer.clone(),
+    )
+    .unwrap()
+    {
+        Say::Piece { window, index, offset, bytes } => {
+            let bytes: Bytes = bytes.iter().map(|byte| byte ^ 1).collect();
+            Say::Piece { window, index, offset, bytes }.encode().unwrap()
         }
+        _ => answer,
     };
     let end = Wire::new(1).run(&mut primary, &mut folder, plan(), lie);
     assert!(matches!(end, Err(RebuildError::Corrupt(_))), "{end:?}");
@@ -332,6 +333,7 @@ fn a_copy_that_commits_wait_for_is_not_rebuilt_until_its_primary_goes_on_without
         let Next::Wait(until) = target.next(Micros(0), &mut folder).unwrap() else { panic!() };
         assert!(until > Micros(0));
         assert_eq!(folder.control(), before);
+        assert!(!folder.is_unfinished(), "it was refused, and still starts");
     }
     assert!(primary.held.is_empty());
     primary.refuses = None;

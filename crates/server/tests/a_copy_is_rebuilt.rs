@@ -90,8 +90,9 @@ fn placeholder(cluster: &Cluster) -> PathBuf {
 #[test]
 fn a_mirror_whose_folder_was_wiped_is_rebuilt_under_load_and_gets_in_sync() {
     // Log is recycled as soon as may be: only what is held for the copy is still there when it comes.
-    let mut cluster =
-        Cluster::start_with("segment_bytes = 1048576\nretain_bytes = 0\nmemtable_bytes = 1048576\n");
+    let mut cluster = Cluster::start_with(
+        "segment_bytes = 1048576\nretain_bytes = 0\nmemtable_bytes = 1048576\n",
+    );
     load(&cluster, "first.csv", 0..8_000);
     let dir = cluster.home.path().join("two");
     let [instance, to, log] = identity(&dir);
@@ -179,9 +180,11 @@ fn a_rebuild_that_is_killed_leaves_a_copy_that_does_not_start_and_goes_on() {
     slow.wait_for("fetching");
     let chunks = || {
         let made = std::fs::read_dir(cluster.home.path().join("two/rebuilding"));
-        made.map_or(0, |made| made.flatten().filter(|at| {
-            at.path().extension().is_some_and(|ending| ending == "chunk")
-        }).count())
+        made.map_or(0, |made| {
+            made.flatten()
+                .filter(|at| at.path().extension().is_some_and(|ending| ending == "chunk"))
+                .count()
+        })
     };
     until(|| chunks() >= 3);
     // SIGKILL.

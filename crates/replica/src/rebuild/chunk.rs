@@ -116,10 +116,7 @@ mod tests {
                 assert_eq!(chunks[0].listed.range.from, "");
                 assert_eq!(chunks.last().unwrap().listed.range.to, None);
                 for pair in chunks.windows(2) {
-                    assert_eq!(
-                        pair[0].listed.range.to.as_ref(),
-                        Some(&pair[1].listed.range.from)
-                    );
+                    assert_eq!(pair[0].listed.range.to.as_ref(), Some(&pair[1].listed.range.from));
                 }
                 let pairs: Vec<Pair> = chunks
                     .iter()

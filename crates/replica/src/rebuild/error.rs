@@ -33,7 +33,9 @@ pub enum RebuildError {
     #[error("the source's answer makes no sense: {0}")]
     Nonsense(String),
     /// What comes is not what was announced, again and again.
-    #[error("what comes from the source is not what it announced ({0}): look at its disk and the network")]
+    #[error(
+        "what comes from the source is not what it announced ({0}): look at its disk and the network"
+    )]
     Corrupt(String),
     /// Two reigns have one number.
     #[error(

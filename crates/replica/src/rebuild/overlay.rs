@@ -71,10 +71,9 @@ impl Overlay {
         let mut found = VecDeque::new();
         let mut at = range.from.clone();
         let begins_before = self.pieces.range::<Bytes, _>(..=&at).next_back();
-        let behind = self.pieces.range::<Bytes, _>((
-            std::ops::Bound::Excluded(&at),
-            std::ops::Bound::Unbounded,
-        ));
+        let behind = self
+            .pieces
+            .range::<Bytes, _>((std::ops::Bound::Excluded(&at), std::ops::Bound::Unbounded));
         for (from, (to, chunk)) in begins_before.into_iter().chain(behind) {
             if range.to.as_ref().is_some_and(|end| from >= end) {
                 break;
@@ -220,10 +219,7 @@ fn encode(listed: &Listed, encoded: &Bytes) -> Bytes {
 }
 
 /// A chunk's range and pairs, when it is whole.
-fn read(
-    disk: &mut Blocking<'_>,
-    number: u64,
-) -> Result<Option<(Listed, Vec<Pair>)>, IoFault> {
+fn read(disk: &mut Blocking<'_>, number: u64) -> Result<Option<(Listed, Vec<Pair>)>, IoFault> {
     let file = FileId::Chunk(number);
     let len = disk.len(file)?.unwrap_or_default();
     let bytes = disk.read(file, 0, u32::try_from(len).unwrap_or(u32::MAX))?;
@@ -254,7 +250,6 @@ pub(super) fn whole(store: &dyn StateStore) -> Result<StateHash, StoreError> {
     let snapshot: Snapshot = store.snapshot(&KeyRange::all())?;
     snapshot.into_hash()
 }
-
 
 #[cfg(test)]
 mod tests {

@@ -539,9 +539,7 @@ mod tests {
             Say::Ranges { window: 1, ranges: vec![listed, last], whole: Some(3) },
             Say::Ranges { window: 1, ranges: vec![], whole: None },
             Say::Piece { window: 1, index: 2, offset: 3, bytes: "x".into() },
-            Say::Blocks {
-                parts: vec![BlockPart { from: Lsn(4096), skip: 1, bytes: "yz".into() }],
-            },
+            Say::Blocks { parts: vec![BlockPart { from: Lsn(4096), skip: 1, bytes: "yz".into() }] },
             Say::Kept,
             Say::Gone { text: "gone".to_owned() },
             Say::Denied { passing: true, text: "in sync".to_owned() },

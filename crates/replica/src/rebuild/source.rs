@@ -147,12 +147,7 @@ impl Source {
         self.sessions.values().map(|session| session.expires(idle, linger)).min()
     }
 
-    fn open(
-        &mut self,
-        now: Micros,
-        lender: &mut dyn Lender,
-        opening: Opening,
-    ) -> Result<Say, Say> {
+    fn open(&mut self, now: Micros, lender: &mut dyn Lender, opening: Opening) -> Result<Say, Say> {
         let Identity { cluster, content, log, segment_bytes, .. } = self.identity;
         if (opening.cluster, opening.content, opening.log) != (cluster, content, log) {
             let text = format!(
@@ -196,8 +191,7 @@ impl Source {
         opening: &Opening,
         now: Micros,
     ) -> Result<Say, Say> {
-        let failed =
-            |error: StoreError| Say::Denied { passing: false, text: error.to_string() };
+        let failed = |error: StoreError| Say::Denied { passing: false, text: error.to_string() };
         let snapshot = lender.snapshot().map_err(failed)?;
         let at = snapshot.at();
         // ORDER: behind the snapshot, so that what is committed covers it; and once more who is in sync.
@@ -207,7 +201,10 @@ impl Source {
         let segment = at.0.saturating_sub(1).checked_div(segment_bytes).unwrap_or_default();
         let from = Lsn(segment.saturating_mul(segment_bytes));
         if from < start || lent.commit < at {
-            let text = format!("the log here begins at {start} and is committed up to {}, the state is of {at}", lent.commit);
+            let text = format!(
+                "the log here begins at {start} and is committed up to {}, the state is of {at}",
+                lent.commit
+            );
             return Err(Say::Denied { passing: true, text });
         }
         lender.hold(name, Some(from));
@@ -262,7 +259,8 @@ impl Source {
                     Ok(Some(chunk)) => {
                         bytes = bytes.saturating_add(chunk.listed.bytes);
                         let range = &chunk.listed.range;
-                        let keys = range.from.len() + range.to.as_ref().map_or(0, bytes::Bytes::len);
+                        let keys =
+                            range.from.len() + range.to.as_ref().map_or(0, bytes::Bytes::len);
                         listed = listed.saturating_add(keys);
                         session.chunks.push(chunk);
                     }
@@ -375,7 +373,9 @@ fn read_part(
     let begin = offset.saturating_add(u64::from(skip));
     let bytes = lender.read(file, begin, len).map_err(fault)?;
     if bytes.len() != usize::try_from(len).unwrap_or(usize::MAX) || bytes.is_empty() {
-        return Err(failed(format!("the block at {at} is cut short, or was asked for behind its end")));
+        return Err(failed(format!(
+            "the block at {at} is cut short, or was asked for behind its end"
+        )));
     }
     Ok((header, BlockPart { from: at, skip, bytes }))
 }

@@ -14,13 +14,13 @@ use outrigger_wal::format::is_segment_bytes;
 use outrigger_wal::recover::Promise;
 use outrigger_wal::{Lsn, Micros};
 
+use super::RebuildError;
 use super::chunk::open;
 use super::ground::Ground;
 use super::overlay::{Overlay, View, whole};
 use super::protocol::{Ask, Listed, Opened, Opening, Say};
 use super::state::{Record, Step};
 use super::taking::Taking;
-use super::RebuildError;
 use crate::control::{Control, ControlError, Identity};
 use crate::reading_back::read_back;
 use crate::store::{KeyRange, StateStore, StoreError};
@@ -71,7 +71,13 @@ impl Plan {
     /// The defaults, for this copy.
     #[must_use]
     pub const fn new(identity: Identity) -> Self {
-        Self { identity, mode: None, bytes_per_second: None, chunk_bytes: 256 << 10, keep_old: false }
+        Self {
+            identity,
+            mode: None,
+            bytes_per_second: None,
+            chunk_bytes: 256 << 10,
+            keep_old: false,
+        }
     }
 }
 
@@ -110,6 +116,7 @@ pub struct Target {
     plan: Plan,
     record: Record,
     old: Option<Control>,
+    has_begun: bool,
     base: Option<Arc<dyn StateStore>>,
     overlay: Overlay,
     phase: Phase,
@@ -132,10 +139,17 @@ struct Session {
 enum Phase {
     Open,
     List(u32),
-    Fetch { window: u32, todo: VecDeque<(u16, Listed)>, part: BytesMut, last: bool },
+    Fetch {
+        window: u32,
+        todo: VecDeque<(u16, Listed)>,
+        part: BytesMut,
+        last: bool,
+    },
     Log(Box<Taking>),
     /// Tells the source that only its log is needed, before the store is put together, or behind that.
-    Keep { verified: bool },
+    Keep {
+        verified: bool,
+    },
     Verify,
     Place,
     Clear,
@@ -172,6 +186,7 @@ impl Target {
             }),
             plan,
             old: None,
+            has_begun: false,
             base: None,
             overlay: Overlay::default(),
             phase,
@@ -183,9 +198,14 @@ impl Target {
         };
         check_identity(&target.record.identity, &identity)?;
         if matches!(target.phase, Phase::Open) {
+            target.old = old(ground)?;
+            if let Some(old) = &target.old {
+                check_identity(&old.identity, &identity)?;
+            }
             // What is only planned has nothing to go on with.
-            let fresh = begun.is_none_or(|record| record.step == Step::Planned);
-            target.prepare(ground, fresh)?;
+            if begun.is_some_and(|record| record.step > Step::Planned) {
+                target.begun(ground)?;
+            }
         }
         Ok(target)
     }
@@ -195,35 +215,38 @@ impl Target {
     /// # Errors
     /// [`RebuildError`]: a file that cannot be read, but for a control file that is damaged.
     pub fn whose(ground: &mut dyn Ground) -> Result<Option<Identity>, RebuildError> {
-        let mut home = ground.home().blocking();
-        if let Some(record) = Record::read(&mut home)? {
+        if let Some(record) = Record::read(&mut ground.home().blocking())? {
             return Ok(Some(record.identity));
         }
-        match Control::read(&mut home) {
-            Ok((_, control)) => Ok(Some(control.identity)),
-            Err(error @ (ControlError::Io(_) | ControlError::Newer(_))) => Err(error.into()),
-            Err(_) => Ok(None),
-        }
+        Ok(old(ground)?.map(|control| control.identity))
     }
 
-    fn prepare(&mut self, ground: &mut dyn Ground, fresh: bool) -> Result<(), RebuildError> {
-        self.old = match Control::read(&mut ground.home().blocking()) {
-            Ok((_, control)) => Some(control),
-            Err(error @ (ControlError::Io(_) | ControlError::Newer(_))) => return Err(error.into()),
-            Err(error) => {
-                tracing::warn!(%error, "the control file that is there tells nothing");
-                None
-            }
-        };
-        if let Some(old) = &self.old {
-            check_identity(&old.identity, &self.plan.identity)?;
+    /// A source lends: what is fetched has its place from now on. Before that nothing here was touched, so
+    /// that a copy whose rebuild is refused still starts.
+    fn begin(&mut self, ground: &mut dyn Ground) -> Result<(), RebuildError> {
+        if self.has_begun {
+            return Ok(());
         }
-        if fresh {
-            // ORDER: from here on the instance does not start; before that nothing of it is touched.
-            self.record.write(&mut ground.home().blocking())?;
-            ground.begin()?;
-        }
+        // A store that was asked for and cannot be opened ends it here.
+        self.open_base(ground)?;
+        self.record.step = Step::Planned;
+        // ORDER: from here on the instance does not start; before that nothing of an earlier rebuild goes.
+        self.record.write(&mut ground.home().blocking())?;
+        ground.begin()?;
+        self.begun(ground)
+    }
+
+    fn begun(&mut self, ground: &mut dyn Ground) -> Result<(), RebuildError> {
+        self.open_base(ground)?;
         self.overlay = Overlay::load(&mut ground.made().blocking())?;
+        self.has_begun = true;
+        Ok(())
+    }
+
+    fn open_base(&mut self, ground: &mut dyn Ground) -> Result<(), RebuildError> {
+        if self.base.is_some() {
+            return Ok(());
+        }
         self.base = match self.plan.mode {
             Some(Mode::Full) => None,
             Some(Mode::Differential) => ground.base()?,
@@ -401,6 +424,7 @@ impl Target {
             return Ok(());
         }
         self.waits_for = None;
+        self.begin(ground)?;
         let log_bytes = opened.to.0.saturating_sub(opened.from.0);
         self.record.identity.segment_bytes = opened.segment_bytes;
         self.record.at = opened.at;
@@ -430,7 +454,10 @@ impl Target {
         }
         let committed = old.commit.counts(&opened.epochs);
         Ok((committed > opened.to).then(|| {
-            format!("the source's log is committed up to {}, this copy's up to {committed}", opened.to)
+            format!(
+                "the source's log is committed up to {}, this copy's up to {committed}",
+                opened.to
+            )
         }))
     }
 
@@ -659,6 +686,18 @@ impl Target {
     }
 }
 
+/// The control file that is there; one that is damaged or missing tells nothing.
+fn old(ground: &mut dyn Ground) -> Result<Option<Control>, RebuildError> {
+    match Control::read(&mut ground.home().blocking()) {
+        Ok((_, control)) => Ok(Some(control)),
+        Err(error @ (ControlError::Io(_) | ControlError::Newer(_))) => Err(error.into()),
+        Err(error) => {
+            tracing::warn!(%error, "the control file that is there tells nothing");
+            Ok(None)
+        }
+    }
+}
+
 /// Refuses a folder of somebody else.
 fn check_identity(found: &Identity, expected: &Identity) -> Result<(), RebuildError> {
     let same = Identity { segment_bytes: expected.segment_bytes, ..*found } == *expected;
@@ -679,8 +718,11 @@ fn check_opened(opened: &Opened, identity: &Identity) -> Result<(), RebuildError
         [a, b] => a.epoch.number < b.epoch.number && a.start <= b.start,
         _ => true,
     });
+    // All that this instance ever sealed lies before the source's reign: its promises are in what comes, and none
+    // of them will be read behind the end of a log that lost what it promised.
+    let reigns = epochs.last().is_some_and(|last| last.epoch == opened.epoch && last.start < to);
     let aligned = from.0.checked_rem(segment_bytes) == Some(0);
-    if size && grows && aligned && from <= at && at <= to {
+    if size && grows && reigns && aligned && from <= at && at <= to {
         return Ok(());
     }
     Err(RebuildError::Nonsense(format!(

@@ -91,7 +91,8 @@ impl Primary {
     }
 
     pub fn put(&mut self, key: &str, value: &[u8]) {
-        let op = Op::Put { key: Bytes::copy_from_slice(key.as_bytes()), value: value.to_vec().into() };
+        let op =
+            Op::Put { key: Bytes::copy_from_slice(key.as_bytes()), value: value.to_vec().into() };
         self.sequence += 1;
         let write = Write { client: ClientId(7), sequence: self.sequence, op };
         assert!(self.log.appender().append(&write.encode().unwrap()).is_ok());
@@ -225,11 +226,8 @@ pub struct Folder {
 
 impl Default for Folder {
     fn default() -> Self {
-        let mortal = || Mortal {
-            disk: MemoryDisk::new(),
-            fuse: Fuse::of(i64::MAX),
-            refused: Vec::new(),
-        };
+        let mortal =
+            || Mortal { disk: MemoryDisk::new(), fuse: Fuse::of(i64::MAX), refused: Vec::new() };
         Self {
             home: mortal(),
             made: mortal(),

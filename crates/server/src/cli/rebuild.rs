@@ -24,8 +24,8 @@ pub(super) struct Rebuild {
     /// Where the rows come from
     #[arg(long, value_enum, default_value_t = How::Auto)]
     mode: How,
-    /// At most so many bytes a second
-    #[arg(long, value_name = "BYTES", value_parser = clap::value_parser!(u64).range(1024..))]
+    /// At most so many bytes a second, 32 KiB or more
+    #[arg(long, value_name = "BYTES", value_parser = clap::value_parser!(u64).range(32_768..))]
     max_rate: Option<u64>,
     /// How progress is told
     #[arg(long, value_enum, default_value_t = Shown::Text)]

@@ -55,13 +55,12 @@ impl Desk {
         dir: &Path,
     ) -> Result<(), Error> {
         let identity = replica.who();
-        let lender = ReplicaLender::new(replica.clone(), store, dir).map_err(|fault| {
-            Error::System {
+        let lender =
+            ReplicaLender::new(replica.clone(), store, dir).map_err(|fault| Error::System {
                 what: "the log cannot be read",
                 cause: std::io::Error::other(fault.to_string()),
                 advice: "look at the device",
-            }
-        })?;
+            })?;
         let seed = super::init::random()?;
         let seed = u64::try_from(seed >> 64).unwrap_or_default();
         let source = Source::new(identity, seed, SourceOptions::default());

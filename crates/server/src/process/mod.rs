@@ -73,8 +73,9 @@ fn replica(dir: &Path, error: ReplicaError) -> Error {
         },
         ReplicaError::Rebuilding { .. } => Error::Path {
             path,
-            cause: "a rebuild of this copy has begun and is not done; a half-done copy does not start"
-                .to_owned(),
+            cause:
+                "a rebuild of this copy has begun and is not done; a half-done copy does not start"
+                    .to_owned(),
             advice: "finish it with `outrigger rebuild`",
         },
         error => Error::Replica { dir: path, error },

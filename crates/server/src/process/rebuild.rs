@@ -19,8 +19,8 @@ use outrigger_wal::disk::lock::DirLock;
 use outrigger_wal::{InstanceId, Micros};
 use serde::Serialize;
 
-use super::stop::Signals;
 use super::init;
+use super::stop::Signals;
 use crate::config::InstanceConfig;
 use crate::error::{Error, Verdict};
 use crate::kv::line::{Line, Whom};
