@@ -13,16 +13,19 @@
 //! # Layout
 //! - [`protocol`]: what is asked and answered
 //! - [`Source`], [`Lender`], [`ReplicaLender`]: the side that lends
-//! - [`Target`], [`Ground`], [`DataDir`]: the side that is rebuilt
+//! - [`Target`], [`Plan`], [`Ground`], [`DataDir`]: the side that is rebuilt; `checks`, `assembling`: its first and last steps
 //! - `chunk`, `overlay`: the state in parts
 //! - `taking`: the log
 //! - `state`: the file `rebuild`
 
+mod assembling;
+mod checks;
 mod chunk;
 mod error;
 mod ground;
 mod lender;
 mod overlay;
+mod plan;
 pub mod protocol;
 mod source;
 mod state;
@@ -32,6 +35,7 @@ mod target;
 pub use error::RebuildError;
 pub use ground::{DataDir, Ground};
 pub use lender::ReplicaLender;
+pub use plan::{Mode, Next, Plan, Progress};
 pub use source::{Lender, Source, SourceOptions};
 pub use state::Step;
-pub use target::{Mode, Next, Plan, Progress, Target};
+pub use target::Target;

@@ -8,7 +8,7 @@ use outrigger_wal::disk::{Blocking, FileId};
 use outrigger_wal::{ClusterId, ContentId, InstanceId, LogId, Lsn};
 
 use super::RebuildError;
-use super::target::Mode;
+use super::plan::Mode;
 use crate::control::Identity;
 
 const MAGIC: [u8; 8] = *b"\x89ORB\r\n\x1a\n";

@@ -10,117 +10,35 @@ use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
 use outrigger_wal::disk::DiskExt;
-use outrigger_wal::format::is_segment_bytes;
-use outrigger_wal::recover::Promise;
 use outrigger_wal::{Lsn, Micros};
 
 use super::RebuildError;
+use super::checks::{check_identity, check_opened, old, stale};
 use super::chunk::open;
 use super::ground::Ground;
-use super::overlay::{Overlay, View, whole};
+use super::overlay::{Overlay, View};
+use super::plan::{Mode, Next, Plan, Progress};
 use super::protocol::{Ask, Listed, Opened, Opening, Say};
 use super::state::{Record, Step};
 use super::taking::Taking;
-use crate::control::{Control, ControlError, Identity};
-use crate::reading_back::read_back;
-use crate::store::{KeyRange, StateStore, StoreError};
+use crate::control::{Control, Identity};
+use crate::store::StateStore;
 
 /// Before a source that refused for now, or a connection that broke, is tried again.
 const AGAIN: u64 = 300_000;
 /// How often in a row something may be not what was announced.
 const MAX_MISMATCHES: u32 = 5;
 
-/// Where the pairs come from.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
-#[non_exhaustive]
-pub enum Mode {
-    /// Ranges whose hash is the same are taken from the store that is there.
-    Differential,
-    /// All are fetched.
-    Full,
-}
-
-impl Mode {
-    /// Its name, as in logs and progress lines.
-    #[must_use]
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Differential => "differential",
-            Self::Full => "full",
-        }
-    }
-}
-
-/// What is to be done.
-#[derive(Clone, Debug)]
-#[non_exhaustive]
-pub struct Plan {
-    /// Whose copy; the segment size may be 0: the source's is taken.
-    pub identity: Identity,
-    /// Where the pairs come from; `None`: from the store that is there where it can be opened.
-    pub mode: Option<Mode>,
-    /// At most so many bytes a second, on average. `None`: as fast as it goes. Default none.
-    pub bytes_per_second: Option<u64>,
-    /// How long the pairs of a range are, in bytes, about: what differs is fetched in such pieces. Default 256 KiB.
-    pub chunk_bytes: u32,
-    /// Whether what was there stays in `set-aside/`. Default no.
-    pub keep_old: bool,
-}
-
-impl Plan {
-    /// The defaults, for this copy.
-    #[must_use]
-    pub const fn new(identity: Identity) -> Self {
-        Self {
-            identity,
-            mode: None,
-            bytes_per_second: None,
-            chunk_bytes: 256 << 10,
-            keep_old: false,
-        }
-    }
-}
-
-/// What comes next.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub enum Next {
-    /// Ask the source this, and bring the answer.
-    Ask(Bytes),
-    /// Nothing before then.
-    Wait(Micros),
-    /// Something was done here; go on.
-    Worked,
-    /// The copy can be started.
-    Ready,
-}
-
-/// How far it is.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Progress {
-    /// Where the pairs come from.
-    pub mode: Mode,
-    /// What is being done.
-    pub step: Step,
-    /// Bytes of state and log that are there, fetched or kept.
-    pub done_bytes: u64,
-    /// How many that are in the end, about.
-    pub total_bytes: u64,
-    /// Bytes that the source sent to this process.
-    pub moved_bytes: u64,
-    /// The LSN of the state; 0 until a source told it.
-    pub at: Lsn,
-}
-
 /// A copy in the making.
 pub struct Target {
-    plan: Plan,
-    record: Record,
-    old: Option<Control>,
+    pub(super) plan: Plan,
+    pub(super) record: Record,
+    pub(super) old: Option<Control>,
     has_begun: bool,
-    base: Option<Arc<dyn StateStore>>,
-    overlay: Overlay,
-    phase: Phase,
-    session: Option<Session>,
+    pub(super) base: Option<Arc<dyn StateStore>>,
+    pub(super) overlay: Overlay,
+    pub(super) phase: Phase,
+    pub(super) session: Option<Session>,
     moved_bytes: u64,
     not_before: Micros,
     mismatches: u32,
@@ -128,15 +46,15 @@ pub struct Target {
 }
 
 #[derive(Debug)]
-struct Session {
-    opened: Opened,
-    whole: Option<u128>,
+pub(super) struct Session {
+    pub(super) opened: Opened,
+    pub(super) whole: Option<u128>,
     listed_bytes: u64,
     settled_bytes: u64,
 }
 
 #[derive(Debug)]
-enum Phase {
+pub(super) enum Phase {
     Open,
     List(u32),
     Fetch {
@@ -419,7 +337,8 @@ impl Target {
         opened: Opened,
     ) -> Result<(), RebuildError> {
         check_opened(&opened, &self.plan.identity)?;
-        if let Some(text) = self.is_stale(&opened)? {
+        let stale = self.old.as_ref().map_or(Ok(None), |old| stale(old, &opened))?;
+        if let Some(text) = stale {
             self.again(now, text);
             return Ok(());
         }
@@ -434,31 +353,6 @@ impl Target {
         self.session = Some(Session { opened, whole, listed_bytes: 0, settled_bytes: 0 });
         self.phase = Phase::List(1);
         self.step_to(Step::Fetching, ground)
-    }
-
-    /// Why a source that is behind what this copy knows cannot be taken (S0, S7): it may be a deposed primary.
-    fn is_stale(&self, opened: &Opened) -> Result<Option<String>, RebuildError> {
-        let Some(old) = &self.old else { return Ok(None) };
-        if old.epoch.number == opened.epoch.number && old.epoch.nonce != opened.epoch.nonce {
-            let (ours, theirs) = (old.epoch, opened.epoch);
-            return Err(RebuildError::ForeignNonce { ours, theirs });
-        }
-        let (ours, theirs) = (
-            (old.coordinator_epoch, old.epoch.number, old.version),
-            (opened.coordinator_epoch, opened.epoch.number, opened.version),
-        );
-        if theirs.0 < ours.0 || theirs.1 < ours.1 || theirs.2 < ours.2 {
-            return Ok(Some(format!(
-                "the source acts under (coordinator's epoch, epoch, version) {theirs:?}, this copy has accepted {ours:?}"
-            )));
-        }
-        let committed = old.commit.counts(&opened.epochs);
-        Ok((committed > opened.to).then(|| {
-            format!(
-                "the source's log is committed up to {}, this copy's up to {committed}",
-                opened.to
-            )
-        }))
     }
 
     fn listed(
@@ -578,100 +472,7 @@ impl Target {
         }
     }
 
-    /// Puts the new store together, and checks it and the log before anything of the old copy is touched.
-    fn verify(&mut self, ground: &mut dyn Ground) -> Result<Next, RebuildError> {
-        self.step_to(Step::Verifying, ground)?;
-        let Some(session) = &self.session else {
-            self.phase = Phase::Open;
-            return Ok(Next::Worked);
-        };
-        let (opened, hash) = (session.opened.clone(), session.whole);
-        if !self.restore(ground, opened.at, hash)? {
-            self.phase = Phase::Open;
-            return Ok(Next::Worked);
-        }
-        let mut control = self.control(&opened);
-        control.create(&mut ground.made().blocking())?;
-        let found = read_back(ground.made(), &mut control, opened.at)?;
-        if found.as_ref().is_none_or(|log| log.start != opened.from || log.end != opened.to) {
-            self.mismatch("the log that was fetched")?;
-            Taking::wipe(ground.made())?;
-            self.phase = Phase::Open;
-            return Ok(Next::Worked);
-        }
-        // ORDER: the copy is whole, verified and durable before the old one moves.
-        self.step_to(Step::Placing, ground)?;
-        self.phase = Phase::Keep { verified: true };
-        Ok(Next::Worked)
-    }
-
-    /// `false`: what is here is not what was listed, and is fetched again.
-    fn restore(
-        &mut self,
-        ground: &mut dyn Ground,
-        at: Lsn,
-        hash: Option<u128>,
-    ) -> Result<bool, RebuildError> {
-        let store = ground.fresh_store()?;
-        let mut disk = ground.made().blocking();
-        let base = self.base.as_deref();
-        let mut view = View::new(&self.overlay, &mut disk, base, &KeyRange::all());
-        let restored = store.restore(at, &mut view);
-        let lost = view.lost;
-        match restored {
-            Ok(()) => {}
-            Err(error @ (StoreError::Source { .. } | StoreError::PairOrder)) => {
-                self.mismatch(&error.to_string())?;
-                if let Some(number) = lost {
-                    disk.remove(outrigger_wal::disk::FileId::Chunk(number))?;
-                    self.overlay = Overlay::load(&mut disk)?;
-                }
-                return Ok(false);
-            }
-            Err(error) if self.base.is_some() => {
-                // It may be the old store that cannot be read: without it all is fetched.
-                tracing::warn!(%error, "the new store could not be put together: all is fetched");
-                self.mismatch(&error.to_string())?;
-                self.base = None;
-                self.record.mode = Mode::Full;
-                return Ok(false);
-            }
-            Err(error) => return Err(error.into()),
-        }
-        let found = whole(&*store)?;
-        if (found.at, Some(found.hash)) != (at, hash) {
-            self.mismatch("the state that was put together")?;
-            return Ok(false);
-        }
-        Ok(true)
-    }
-
-    /// The control file of the new copy: it has the log up to its end, and commits do not wait for it.
-    fn control(&self, opened: &Opened) -> Control {
-        let old = self.old.as_ref();
-        let epochs: Vec<_> =
-            opened.epochs.iter().filter(|entry| entry.start < opened.to).copied().collect();
-        // Promised is what is held, in the reign whose history it is (S6).
-        let reign = epochs.last().map_or(0, |entry| entry.epoch.number);
-        let promise = Promise { epoch: reign, lsn: opened.to };
-        Control {
-            identity: Identity { segment_bytes: opened.segment_bytes, ..self.plan.identity },
-            epoch: opened.epoch,
-            coordinator_epoch: old
-                .map_or(0, |old| old.coordinator_epoch)
-                .max(opened.coordinator_epoch),
-            version: opened.version,
-            durable: promise,
-            commit: promise,
-            in_sync: false,
-            truncating: None,
-            slots: Vec::new(),
-            keep: opened.from,
-            epochs,
-        }
-    }
-
-    fn mismatch(&mut self, what: &str) -> Result<(), RebuildError> {
+    pub(super) fn mismatch(&mut self, what: &str) -> Result<(), RebuildError> {
         self.mismatches = self.mismatches.saturating_add(1);
         tracing::warn!(%what, times = self.mismatches, "not what was announced: fetched again");
         if self.mismatches >= MAX_MISMATCHES {
@@ -680,52 +481,12 @@ impl Target {
         Ok(())
     }
 
-    fn step_to(&mut self, step: Step, ground: &mut dyn Ground) -> Result<(), RebuildError> {
+    pub(super) fn step_to(
+        &mut self,
+        step: Step,
+        ground: &mut dyn Ground,
+    ) -> Result<(), RebuildError> {
         self.record.step = step;
         self.record.write(&mut ground.home().blocking())
     }
-}
-
-/// The control file that is there; one that is damaged or missing tells nothing.
-fn old(ground: &mut dyn Ground) -> Result<Option<Control>, RebuildError> {
-    match Control::read(&mut ground.home().blocking()) {
-        Ok((_, control)) => Ok(Some(control)),
-        Err(error @ (ControlError::Io(_) | ControlError::Newer(_))) => Err(error.into()),
-        Err(error) => {
-            tracing::warn!(%error, "the control file that is there tells nothing");
-            Ok(None)
-        }
-    }
-}
-
-/// Refuses a folder of somebody else.
-fn check_identity(found: &Identity, expected: &Identity) -> Result<(), RebuildError> {
-    let same = Identity { segment_bytes: expected.segment_bytes, ..*found } == *expected;
-    let sizes = [found.segment_bytes, expected.segment_bytes];
-    if same && (sizes.contains(&0) || found.segment_bytes == expected.segment_bytes) {
-        return Ok(());
-    }
-    let (found, expected) = (Box::new(*found), Box::new(*expected));
-    Err(RebuildError::OtherIdentity { found, expected })
-}
-
-/// Refuses a snapshot that no log can have.
-fn check_opened(opened: &Opened, identity: &Identity) -> Result<(), RebuildError> {
-    let Opened { at, from, to, segment_bytes, ref epochs, .. } = *opened;
-    let size = is_segment_bytes(segment_bytes)
-        && (identity.segment_bytes == 0 || identity.segment_bytes == segment_bytes);
-    let grows = epochs.windows(2).all(|pair| match pair {
-        [a, b] => a.epoch.number < b.epoch.number && a.start <= b.start,
-        _ => true,
-    });
-    // All that this instance ever sealed lies before the source's reign: its promises are in what comes, and none
-    // of them will be read behind the end of a log that lost what it promised.
-    let reigns = epochs.last().is_some_and(|last| last.epoch == opened.epoch && last.start < to);
-    let aligned = from.0.checked_rem(segment_bytes) == Some(0);
-    if size && grows && reigns && aligned && from <= at && at <= to {
-        return Ok(());
-    }
-    Err(RebuildError::Nonsense(format!(
-        "a state of {at}, with the log from {from} to {to} in segments of {segment_bytes} bytes"
-    )))
 }
