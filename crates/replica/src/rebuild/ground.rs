@@ -12,8 +12,9 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use outrigger_wal::disk::plain::{PlainDisk, PlainOptions, make_dir, move_to, remove_all};
-use outrigger_wal::disk::{Disk, IoFault};
+use outrigger_wal::disk::{Disk, DiskExt, IoFault};
 
+use super::state::{Record, Step};
 use crate::store::{StateStore, StoreError};
 
 /// What takes the place of what was there, in this order.
@@ -87,15 +88,20 @@ impl DataDir {
         open_store: impl Fn(&Path) -> Result<Arc<dyn StateStore>, StoreError> + Send + 'static,
     ) -> Result<Self, IoFault> {
         make_dir(dir)?;
-        let made = dir.join(MADE);
-        make_dir(&made)?;
-        Ok(Self {
-            dir: dir.to_owned(),
-            // The old log is not looked into, and may be missing.
-            home: disk(dir, &made, false)?,
-            made: disk(&made, &made.join("wal"), true)?,
-            open_store: Box::new(open_store),
-        })
+        // The old log is not looked into, and may be missing.
+        let mut home = disk(dir, dir, false)?;
+        let step = Record::read(&mut home.blocking()).ok().flatten().map(|record| record.step);
+        let made = match step {
+            Some(step) if step < Step::Placing => {
+                let made = dir.join(MADE);
+                make_dir(&made)?;
+                disk(&made, &made.join("wal"), true)?
+            }
+            // Nothing is there, or what is there is on its way to its place: a folder made for it now
+            // would be taken for a part of the new copy.
+            _ => home.clone(),
+        };
+        Ok(Self { dir: dir.to_owned(), home, made, open_store: Box::new(open_store) })
     }
 }
 
