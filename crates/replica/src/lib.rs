@@ -6,6 +6,7 @@
 //! - [`fate`]: what became of a commit in doubt
 //! - [`rules`]: the safety rules by name
 //! - [`store`]: the state that the log drives, and the stores that keep it
+//! - [`rebuild`]: a copy made anew from another one, differential or full
 //! - [`runtime`]: a member over real files, sockets and threads
 //! - [`conformance`]: the suite that every store has to pass
 #![forbid(unsafe_code)]
@@ -16,6 +17,7 @@ mod epochs;
 pub mod fate;
 pub mod member;
 pub mod reading_back;
+pub mod rebuild;
 pub mod rules;
 pub mod runtime;
 pub mod store;

@@ -123,13 +123,14 @@ fn list() -> VoterList {
 
 fn first() -> Config {
     let copy =
-        |instance| Copy { instance, addresses: vec![], in_sync: true, durable: Promise::NONE };
+        |instance| Copy { instance, addresses: vec![], in_sync: true, durable: Promise::NONE, held: false };
     Config {
         version: Version(1),
         epoch: Epoch::NONE,
         primary: NODES[0],
         copies: NODES.map(copy).to_vec(),
         rule: Rule::All,
+        loss: None,
     }
 }
 

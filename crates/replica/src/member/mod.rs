@@ -17,12 +17,14 @@
 //! - `lines`: a primary and its copies
 //! - `handing_over`: a reign given up for another (S9)
 //! - `serve`: commit, apply, keep
+//! - `lending`: what a primary lends to a copy that is rebuilt
 //! - `persisting`, `reading`: the control file's writes, the log's reads
 
 mod configured;
 mod event;
 mod following;
 mod handing_over;
+mod lending;
 mod lines;
 mod persisting;
 mod phase;
@@ -44,11 +46,13 @@ use xxhash_rust::xxh3::xxh3_128_with_seed;
 
 pub use event::{Event, In, LinkId, Out};
 pub use handing_over::HandOver;
+pub use lending::{LendError, Lent};
 pub use phase::Role;
 
 use crate::control::Control;
 use crate::epochs::joined;
 use crate::rules::Rules;
+use lending::Held;
 use persisting::Persisting;
 use phase::Phase;
 use reading::Reading;
@@ -86,6 +90,9 @@ pub struct MemberOptions {
     pub window_bytes: u64,
     /// Log that is kept though nobody needs it any more, in bytes of log space. Default 1 GiB.
     pub retain_bytes: u64,
+    /// Log that is held for a copy that is rebuilt is let go when it lies further behind the end, in bytes of
+    /// log space: the copy begins once more. Default 64 GiB.
+    pub max_held_bytes: u64,
     /// Stored bytes on their way to the store at once. Default 2 MiB.
     pub apply_bytes: u64,
 }
@@ -103,6 +110,7 @@ impl Default for MemberOptions {
             near_bytes: 1 << 20,
             window_bytes: 4 << 20,
             retain_bytes: 1 << 30,
+            max_held_bytes: 64 << 30,
             apply_bytes: 2 << 20,
         }
     }
@@ -133,6 +141,7 @@ pub struct Member {
     /// No copy needs log below this, as far as this copy was told.
     told_keep: Lsn,
     checkpointed: Lsn,
+    held: Held,
     applying: Applying,
 
     phase: Phase,
@@ -218,6 +227,7 @@ impl Member {
             told_commit: commit,
             told_keep: control.keep,
             checkpointed: applied,
+            held: Held::default(),
             // Where the log no longer reaches back to the store, reading it there says so.
             applying: Applying::from(log.boundary_before(applied).unwrap_or(applied), applied),
             phase: Phase::Waiting,

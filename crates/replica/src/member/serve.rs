@@ -181,7 +181,8 @@ impl Member {
         // What the store is still read from stays, a read that is on its way included: it begins at a
         // boundary that may lie before the checkpoint.
         let recent = Lsn(self.log.end().0.saturating_sub(self.options.retain_bytes));
-        let floor = keep.min(self.checkpointed).min(self.applying.next).min(recent);
+        let held = self.held.floor(self.log.end(), self.options.max_held_bytes);
+        let floor = keep.min(self.checkpointed).min(self.applying.next).min(recent).min(held);
         let segment = self.log.segment_bytes();
         if keep.0 / segment > self.control.keep.0 / segment {
             self.control.keep = keep;

@@ -26,7 +26,7 @@ use super::links::Links;
 use super::{Join, ReplicaError, Status};
 use crate::control::Identity;
 use crate::fate::{Fate, fate};
-use crate::member::{Event, HandOver, In, Member, Out};
+use crate::member::{Event, HandOver, In, LendError, Lent, Member, Out};
 
 type Listener = Box<dyn Fn(&Event) -> bool + Send>;
 
@@ -373,6 +373,14 @@ impl Shared {
             let epochs = core.member.log().epochs();
             epochs.iter().rev().find(|entry| entry.start < end).map(|entry| entry.epoch)
         })
+    }
+
+    pub(super) fn lend(self: &Arc<Self>, to: InstanceId) -> Result<Lent, LendError> {
+        self.with_core(|core| core.member.lend_to(to))
+    }
+
+    pub(super) fn hold(self: &Arc<Self>, name: u64, from: Option<Lsn>) -> Lsn {
+        self.with_core(|core| core.member.hold(name, from))
     }
 
     pub(super) fn wait_until(&self, patience: Duration, done: impl Fn(&Status) -> bool) -> bool {

@@ -19,6 +19,15 @@ pub enum ReplicaError {
         /// The folder.
         folder: String,
     },
+    /// The copy is being rebuilt.
+    #[error(
+        "{folder}: a rebuild of this copy has begun and is not done: finish it (`outrigger rebuild`, \
+         with any source); a half-done copy does not start"
+    )]
+    Rebuilding {
+        /// The folder.
+        folder: String,
+    },
     /// The folder is in use.
     #[error("{0}")]
     Locked(String),

@@ -35,7 +35,7 @@ pub use self::error::ReplicaError;
 pub use self::links::{Caller, Front, Requests, Visitor, Visits};
 use crate::control::Identity;
 pub use crate::member::HandOver;
-use crate::member::{Counters, Event, MemberOptions, Role};
+use crate::member::{Counters, Event, LendError, Lent, MemberOptions, Role};
 use crate::store::StateStore;
 use core::Shared;
 
@@ -297,6 +297,20 @@ impl Replica {
     #[must_use]
     pub fn wait_until(&self, patience: Duration, done: impl Fn(&Status) -> bool) -> bool {
         self.shared.wait_until(patience, done)
+    }
+
+    /// What is said to a copy that is rebuilt from this one.
+    ///
+    /// # Errors
+    /// [`LendError`](crate::member::LendError): it does not serve, or commits wait for that copy.
+    pub fn lend(&self, to: InstanceId) -> Result<Lent, LendError> {
+        self.shared.lend(to)
+    }
+
+    /// Holds the log for what bears this name, from `from` on or no longer; answers where the log begins
+    /// now: from there on it is held when this returns.
+    pub fn hold(&self, name: u64, from: Option<Lsn>) -> Lsn {
+        self.shared.hold(name, from)
     }
 
     /// Runs a future on the network's thread; for services of [`Requests`].

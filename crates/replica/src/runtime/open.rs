@@ -61,6 +61,7 @@ pub(super) fn identity(data_dir: &Path) -> Result<Identity, ReplicaError> {
     if !data_dir.is_dir() {
         return Err(at(data_dir)(ControlError::Missing));
     }
+    check_whole(data_dir)?;
     let Ok(mut disk) = disk(data_dir, 1, false) else {
         return Err(at(data_dir)(ControlError::Missing));
     };
@@ -73,7 +74,21 @@ pub(super) fn lock(data_dir: &Path) -> Result<DirLock, ReplicaError> {
     if !data_dir.is_dir() {
         return Err(at(data_dir)(ControlError::Missing));
     }
-    Ok(DirLock::acquire(data_dir)?)
+    let lock = DirLock::acquire(data_dir)?;
+    check_whole(data_dir)?;
+    Ok(lock)
+}
+
+/// Refuses a copy whose rebuild is not done.
+fn check_whole(data_dir: &Path) -> Result<(), ReplicaError> {
+    match data_dir.join(FileId::Rebuild.name()).symlink_metadata() {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(()),
+        Err(error) => Err(ReplicaError::System {
+            doing: format!("looking for a rebuild in {}", data_dir.display()),
+            cause: error.to_string(),
+        }),
+        Ok(_) => Err(ReplicaError::Rebuilding { folder: data_dir.display().to_string() }),
+    }
 }
 
 pub(super) fn open(
@@ -84,6 +99,7 @@ pub(super) fn open(
     front: Front,
 ) -> Result<Arc<Shared>, ReplicaError> {
     let data_dir = options.data_dir.clone();
+    check_whole(&data_dir)?;
     let mut disk = disk(&data_dir, options.disk_threads, false)?;
     // ORDER: durable in both slots before anything is acted upon.
     let (generation, mut control) = Control::open(&mut disk.blocking()).map_err(at(&data_dir))?;

@@ -75,12 +75,17 @@ impl Snapshot {
         let mut hasher = Xxh3::new();
         for pair in self {
             let (key, value) = pair?;
-            hasher.update(&(key.len() as u64).to_le_bytes());
-            hasher.update(&key);
-            hasher.update(&(value.len() as u64).to_le_bytes());
-            hasher.update(&value);
+            absorb(&mut hasher, &key, &value);
         }
         Ok(StateHash { at, hash: hasher.digest128() })
+    }
+}
+
+/// Takes a pair into a hash.
+pub(crate) fn absorb(hasher: &mut Xxh3, key: &[u8], value: &[u8]) {
+    for bytes in [key, value] {
+        hasher.update(&(bytes.len() as u64).to_le_bytes());
+        hasher.update(bytes);
     }
 }
 

@@ -131,6 +131,12 @@ impl StateStore for MemoryStore {
         Ok(Snapshot::new(state.applied, pairs.into_iter()))
     }
 
+    fn about_bytes(&self) -> Option<u64> {
+        let inner = self.inner.read();
+        let bytes = |(key, value): (&Bytes, &Bytes)| (key.len() + value.len()) as u64;
+        Some(inner.live.rows.iter().map(bytes).sum())
+    }
+
     fn restore(
         &self,
         at: Lsn,

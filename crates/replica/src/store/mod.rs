@@ -18,6 +18,7 @@ mod replayed;
 pub mod run;
 
 pub use error::{RunFault, StoreError};
+pub(crate) use export::absorb;
 pub use export::{KeyRange, Pair, Snapshot, StateHash};
 pub use replayed::{Fold, Replayed};
 
@@ -98,6 +99,12 @@ pub trait StateStore: Send + Sync {
         at: Lsn,
         pairs: &mut dyn Iterator<Item = Result<Pair, StoreError>>,
     ) -> Result<(), StoreError>;
+
+    /// How large the state is, in bytes, about; `None` where that is not cheap to tell. For people: nothing
+    /// hangs on it.
+    fn about_bytes(&self) -> Option<u64> {
+        None
+    }
 
     /// A hash over the pairs of a range, and the LSN at which it holds; two copies of one log have
     /// the same at the same LSN.

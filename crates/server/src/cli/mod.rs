@@ -10,6 +10,7 @@ mod demo;
 mod init;
 mod kv;
 mod process;
+mod rebuild;
 mod store;
 mod wal;
 
@@ -50,6 +51,9 @@ enum Verb {
     /// Run one copy of one content
     #[command(after_long_help = key_help(InstanceConfig::KEYS))]
     Instance(process::Process),
+    /// Make the copy of an instance that is down anew from its primary's
+    #[command(hide = true)]
+    Rebuild(rebuild::Rebuild),
     /// Make the mirror of a content its primary
     Promote(cluster::Promote),
     /// Wait until all copies of a content are in sync, and say what they wait for
@@ -128,6 +132,7 @@ pub(crate) fn run(arguments: Arguments) -> Result<Verdict, Error> {
         Verb::Init(init) => init.run(),
         Verb::Coordinator(process) => process.coordinator(),
         Verb::Instance(process) => process.instance(),
+        Verb::Rebuild(rebuild) => rebuild.run(),
         Verb::Promote(promote) => promote.run(),
         Verb::Recover(recover) => recover.run(),
         Verb::State(state) => state.run(),

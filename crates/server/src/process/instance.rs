@@ -21,6 +21,7 @@ use tokio::time::{Instant, sleep};
 use super::authority::Remote;
 use super::beating::Beating;
 use super::disk_probe::DiskProbe;
+use super::lending::Desk;
 use super::stop::{Signals, Stop};
 use super::{Begin, announce, ended, free_port, init, replica};
 use crate::config::InstanceConfig;
@@ -148,16 +149,19 @@ fn open(config: &InstanceConfig, listen: &str, incarnation: Option<u64>) -> Resu
     options.member.copy_grace_millis = config.copy_grace_ms;
     options.net.max_connections = config.max_connections;
     options.member.retain_bytes = config.retain_bytes;
+    let desk = Desk::new(Arc::clone(&service));
+    let store = store as Arc<dyn StateStore>;
     let replica = Replica::open_locked(
         lock,
         options,
-        store as Arc<dyn StateStore>,
+        Arc::clone(&store),
         Arc::clone(&authority) as Arc<dyn Authority>,
-        Front::Requests(Arc::clone(&service) as Arc<dyn Requests>),
+        Front::Requests(Arc::clone(&desk) as Arc<dyn Requests>),
     )
     .map_err(failed)?;
     service.serve(&replica);
     beating.opened(&replica);
+    desk.lend(&replica, store, dir)?;
     Ok(Running { replica, authority, identity, _beating: beating, _probe: probe })
 }
 

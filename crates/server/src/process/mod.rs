@@ -10,6 +10,8 @@
 //! - `disk_probe`: whether an instance's disk takes writes
 //! - `datagram`: their sockets
 //! - `places`: where every content is, for the router
+//! - [`lending`]: an instance answers copies that are rebuilt from it
+//! - [`rebuild`]: making an instance's copy anew from another one
 //! - [`init`]: making a data directory
 //! - `stop`: which signals end them
 //!
@@ -23,8 +25,10 @@ mod datagram;
 mod disk_probe;
 mod init;
 pub(crate) mod instance;
+mod lending;
 mod pinging;
 mod places;
+pub(crate) mod rebuild;
 pub(crate) mod stop;
 
 use std::net::{SocketAddr, TcpListener};
@@ -78,6 +82,13 @@ fn replica(dir: &Path, error: ReplicaError) -> Error {
             path,
             cause: "holds no instance; a lost disk must not become an empty database".to_owned(),
             advice: "give --init to make a new one",
+        },
+        ReplicaError::Rebuilding { .. } => Error::Path {
+            path,
+            cause:
+                "a rebuild of this copy has begun and is not done; a half-done copy does not start"
+                    .to_owned(),
+            advice: "finish it with `outrigger rebuild`",
         },
         error => Error::Replica { dir: path, error },
     }

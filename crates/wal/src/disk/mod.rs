@@ -33,7 +33,7 @@ pub enum Dir {
     Log,
     /// Bytes that were cut off or torn, kept aside: `saved/` below the log's folder.
     Saved,
-    /// What belongs to the instance and not to the log: the control file.
+    /// What belongs to the instance and not to the log: the control file, a rebuild's state and chunks.
     Instance,
 }
 
@@ -54,6 +54,12 @@ pub enum FileId {
     Control(u8),
     /// A control slot in the making: `control-new`, renamed into place.
     ControlNew,
+    /// How far a copy that is rebuilt has come: `rebuild`. While it is there, the instance does not start.
+    Rebuild,
+    /// The next content of it: `rebuild-new`, renamed into place.
+    RebuildNew,
+    /// A part of the state that was fetched for a copy in the making, by number: `{:016x}.chunk`.
+    Chunk(u64),
 }
 
 impl FileId {
@@ -67,7 +73,11 @@ impl FileId {
         match self {
             Self::Segment(_) | Self::Prepared(_) | Self::Fresh(_) | Self::CleanMark => Dir::Log,
             Self::Saved(..) => Dir::Saved,
-            Self::Control(_) | Self::ControlNew => Dir::Instance,
+            Self::Control(_)
+            | Self::ControlNew
+            | Self::Rebuild
+            | Self::RebuildNew
+            | Self::Chunk(_) => Dir::Instance,
         }
     }
 
@@ -82,6 +92,9 @@ impl FileId {
             Self::Saved(at, n) => format!("{:016x}-{n:04x}.cut", at.0),
             Self::Control(slot) => format!("control-{slot}"),
             Self::ControlNew => "control-new".to_owned(),
+            Self::Rebuild => "rebuild".to_owned(),
+            Self::RebuildNew => "rebuild-new".to_owned(),
+            Self::Chunk(n) => format!("{n:016x}.chunk"),
         }
     }
 
@@ -109,7 +122,9 @@ impl FileId {
                 "control-0" => Self::Control(0),
                 "control-1" => Self::Control(1),
                 "control-new" => Self::ControlNew,
-                _ => return None,
+                "rebuild" => Self::Rebuild,
+                "rebuild-new" => Self::RebuildNew,
+                name => Self::Chunk(hex(name.strip_suffix(".chunk")?)?),
             },
         };
         (id.name() == name).then_some(id)

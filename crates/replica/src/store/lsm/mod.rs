@@ -284,6 +284,10 @@ impl StateStore for LsmStore {
         Ok(Snapshot::new(at, outcomes.into_iter().chain(rows)))
     }
 
+    fn about_bytes(&self) -> Option<u64> {
+        Some(self.shared.tree.file_bytes())
+    }
+
     fn restore(
         &self,
         at: Lsn,

@@ -158,6 +158,11 @@ impl Tree {
         self.guarded("counting tables", || Ok(self.tree.l0_run_count()))
     }
 
+    /// What the tables take on disk, in bytes.
+    pub(super) fn file_bytes(&self) -> u64 {
+        self.tree.disk_space()
+    }
+
     /// Forgets everything, durably.
     pub(super) fn clear(&self) -> Result<(), StoreError> {
         self.versions.set(0);

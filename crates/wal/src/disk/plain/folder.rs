@@ -20,6 +20,48 @@ pub fn make_dir(path: &Path) -> Result<(), IoFault> {
     make(path, &mut |parent| File::open(parent)?.sync_all())
 }
 
+/// Gives a file or folder another name, in the same or another folder of the file system, durably. The
+/// new name must be free.
+///
+/// # Errors
+/// The operating system's, with the path; when the new name is taken, nothing was changed.
+pub fn move_to(from: &Path, to: &Path) -> Result<(), IoFault> {
+    if to.symlink_metadata().is_ok() {
+        let taken = io::Error::from(ErrorKind::AlreadyExists);
+        return Err(fault(to, "rename", &taken));
+    }
+    std::fs::rename(from, to).map_err(|error| fault(from, "rename", &error))?;
+    // ORDER: the new name is durable before the old one is durably gone.
+    for path in [to, from] {
+        let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
+        sync_folder(folder.unwrap_or(Path::new(".")))?;
+    }
+    Ok(())
+}
+
+/// Takes a file or a folder with all that is in it away, durably. No error when there is none.
+///
+/// # Errors
+/// The operating system's, with the path; some of it may be gone then.
+pub fn remove_all(path: &Path) -> Result<(), IoFault> {
+    let removed = match path.symlink_metadata() {
+        Ok(found) if found.is_dir() => std::fs::remove_dir_all(path),
+        Ok(_) => std::fs::remove_file(path),
+        Err(error) => Err(error),
+    };
+    match removed {
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
+        removed => removed.map_err(|error| fault(path, "remove", &error))?,
+    }
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
+    sync_folder(folder.unwrap_or(Path::new(".")))
+}
+
+fn sync_folder(folder: &Path) -> Result<(), IoFault> {
+    let synced = File::open(folder).and_then(|folder| folder.sync_all());
+    synced.map_err(|error| fault(folder, "sync of the folder", &error))
+}
+
 /// [`make_dir`], with what syncs a folder.
 fn make(path: &Path, sync: &mut impl FnMut(&Path) -> io::Result<()>) -> Result<(), IoFault> {
     let Some(parent) = path.parent() else { return Ok(()) };
