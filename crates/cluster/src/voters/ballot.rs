@@ -101,11 +101,11 @@ impl Outcome {
 #[non_exhaustive]
 pub enum Why {
     /// The newest value does not know the candidate.
-    NotACopy(Config),
+    Stranger(Config),
     /// Another one is primary in it.
-    NotThePrimary(Config),
+    Deposed(Config),
     /// The candidate is not in sync in it: it may lack committed changes.
-    NotInSync(Config),
+    Behind(Config),
 }
 
 /// Why a change is refused.
@@ -452,12 +452,10 @@ impl Ballot {
         match purpose {
             Purpose::Look => None,
             Purpose::Start { .. } if !self.rules.hold(Rule::S8Start) => None,
-            _ if newest.copy(me).is_none() => Some(Why::NotACopy(newest.clone())),
-            Purpose::Start { .. } if newest.primary != me => {
-                Some(Why::NotThePrimary(newest.clone()))
-            }
+            _ if newest.copy(me).is_none() => Some(Why::Stranger(newest.clone())),
+            Purpose::Start { .. } if newest.primary != me => Some(Why::Deposed(newest.clone())),
             Purpose::Activate { force: false, .. } if !newest.in_sync(me) => {
-                Some(Why::NotInSync(newest.clone()))
+                Some(Why::Behind(newest.clone()))
             }
             _ => None,
         }

@@ -289,8 +289,8 @@ impl Council {
             return;
         }
         out.push(Out::Event(match why {
-            Why::NotACopy(_) => Event::NotACopy { text },
-            Why::NotThePrimary(newest) | Why::NotInSync(newest) => {
+            Why::Stranger(_) => Event::NotACopy { text },
+            Why::Deposed(newest) | Why::Behind(newest) => {
                 Event::Deposed { primary: newest.primary, text }
             }
         }));

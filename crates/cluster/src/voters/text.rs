@@ -23,13 +23,13 @@ pub(super) fn not_a_copy(me: InstanceId, newest: &Config) -> String {
 
 pub(super) fn refused(me: InstanceId, why: &Why) -> String {
     match why {
-        Why::NotACopy(newest) => not_a_copy(me, newest),
-        Why::NotThePrimary(newest) => format!(
+        Why::Stranger(newest) => not_a_copy(me, newest),
+        Why::Deposed(newest) => format!(
             "instance {} is the coordinator since epoch {} (version {}); this one commands nothing: it comes back \
              as a standby with init-standby",
             newest.primary, newest.epoch, newest.version.0
         ),
-        Why::NotInSync(newest) => format!(
+        Why::Behind(newest) => format!(
             "instance {me} is not in sync in version {} (epoch {}, coordinator {}): it may lack committed changes of \
              the catalog; start the coordinator, or activate with --force and read what could not be proved",
             newest.version.0, newest.epoch, newest.primary
