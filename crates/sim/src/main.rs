@@ -141,6 +141,9 @@ fn report(out: &mut impl Write, summary: &Summary) -> io::Result<()> {
     let others = [
         ("kills", stats.kills),
         ("restarts with a new epoch", stats.restarts),
+        ("hand-overs asked for", stats.hand_overs_asked),
+        ("epochs given up", stats.given_up),
+        ("answers that nothing is handed over", stats.not_handed_over),
         ("connections cut", stats.cuts),
         ("partitions", stats.partitions),
         ("directions stalled", stats.stalls),
