@@ -19,7 +19,7 @@ pub(super) fn look(
     serving: bool,
     before: Option<&Places>,
 ) -> Places {
-    let Identity { cluster, instance } = whose;
+    let Identity { cluster, instance, .. } = whose;
     if !serving {
         return Places::nowhere(cluster, instance);
     }
