@@ -41,6 +41,16 @@ pub enum Ask {
     },
     /// Look whether the data directories of instances that do not run are whole as far as can be told at once.
     Check,
+    /// Become a voter (S8): only when a cluster is made.
+    MakeVoter {
+        /// The voter's first state.
+        body: Bytes,
+    },
+    /// A candidate asks this host's voter.
+    Vote {
+        /// The question.
+        body: Bytes,
+    },
     /// Tell what is seen, as soon as it is something else than generation `seen`; 0: at once.
     Watch {
         /// The generation that is known.
@@ -136,6 +146,11 @@ pub enum Say {
     },
     /// It is remembered durably, and carried out from here on.
     Taken,
+    /// What the voter says.
+    Voted {
+        /// The answer.
+        body: Bytes,
+    },
     /// Which instances cannot be started, and why.
     Checked {
         /// Each with the reason.

@@ -292,6 +292,11 @@ impl Agent {
                 }
             },
             Ask::Watch { seen } => self.watching.push((op, seen)),
+            Ask::MakeVoter { .. } | Ask::Vote { .. } => {
+                // The driver has the voter's file, and answers by itself.
+                let text = "this agent does not vote".to_owned();
+                out.push(Out::Say { op, say: Say::Denied { text } });
+            }
             Ask::Check => {
                 let data = self.memory.orders.iter().filter(|(dbid, order)| {
                     let is_data = order.content.0 >= 0 && order.wanted != Wanted::Gone;

@@ -105,6 +105,10 @@ impl Coordinator {
                 }
                 Err(text) => self.deny(link, op, text, out),
             },
+            Request::Activate { .. } => {
+                let text = "this process is the coordinator already".to_owned();
+                self.deny(link, op, text, out);
+            }
             Request::Expand(_) => {
                 let text = "this coordinator cannot expand a cluster".to_owned();
                 self.deny(link, op, text, out);

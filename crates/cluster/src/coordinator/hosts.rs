@@ -59,6 +59,8 @@ impl Coordinator {
             }
             Say::Status { instances, .. } => self.agent_sees(host, instances, out),
             Say::Checked { bad } => self.checked(host, bad, out),
+            // Its voter is asked by the council.
+            Say::Voted { .. } => {}
         }
     }
 

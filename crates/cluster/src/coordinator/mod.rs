@@ -545,7 +545,16 @@ impl Coordinator {
         {
             let (content, instance) = (gone.content, gone.instance);
             out.push(Out::Event(Event::Gone { content, instance }));
+            if !self.is_connected(content, instance) {
+                self.detect(detect::In::LineClosed { instance }, out);
+            }
         }
+    }
+
+    fn is_connected(&self, content: ContentId, instance: InstanceId) -> bool {
+        self.links.values().any(|link| {
+            link.role == Role::Instance && (link.content, link.instance) == (content, instance)
+        })
     }
 
     /// Whether an instance is connected and was heard of a short while ago.
