@@ -121,7 +121,11 @@ impl Children {
             .map_err(|cause| Error::file("cannot be made", &log, cause))?;
         let failed = |cause| Error::file("cannot be started", &config, cause);
         let mut command = Command::new(std::env::current_exe().map_err(failed)?);
-        command.arg(if order.content.0 < 0 { "coordinator" } else { "instance" });
+        command.arg(match (order.content.0 < 0, order.wanted) {
+            (true, _) => "coordinator",
+            (false, Wanted::Rebuild(_)) => "rebuild",
+            (false, _) => "instance",
+        });
         command.arg("--config").arg(&config);
         match order.wanted {
             Wanted::New => {
@@ -132,12 +136,10 @@ impl Children {
                     Rebuild::Differential => "differential",
                     Rebuild::Full => "full",
                 };
-                command.args(["--rebuild", mode]);
-                for source in &order.source {
-                    command.args(["--from", source]);
-                }
+                let from = order.source.first().map(String::as_str).unwrap_or_default();
+                command.args(["--mode", mode, "--from", from, "--progress", "json"]);
                 if order.max_rate_bytes > 0 {
-                    command.args(["--max-rate-bytes", &order.max_rate_bytes.to_string()]);
+                    command.args(["--max-rate", &order.max_rate_bytes.to_string()]);
                 }
             }
             _ => {}
