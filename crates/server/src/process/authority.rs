@@ -55,6 +55,11 @@ impl Remote {
         dial(coordinators, Settings::default(), on_event)
     }
 
+    /// Whether the coordinator has greeted it.
+    pub(super) fn is_connected(&self) -> bool {
+        self.state.lock().line.as_ref().is_some_and(|line| line.open)
+    }
+
     fn heard(&self, event: PeerEvent) {
         match event {
             PeerEvent::Connected { outbox, .. } => self.greet(outbox),

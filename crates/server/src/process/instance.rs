@@ -35,6 +35,8 @@ use crate::kv::service::Service;
 
 /// How long `--init` waits for the coordinator.
 const INIT_PATIENCE: Duration = Duration::from_secs(15);
+/// How often an instance without a coordinator looks where it should be.
+const LOOK_TIME: Duration = Duration::from_millis(250);
 /// How long one question to the coordinator may take.
 const ASK_PATIENCE: Duration = Duration::from_secs(2);
 
@@ -44,7 +46,7 @@ const ASK_PATIENCE: Duration = Duration::from_secs(2);
 /// # Errors
 /// Why it could not start, or failed.
 pub(crate) fn run(
-    config: &InstanceConfig,
+    (config, source): (&InstanceConfig, &Path),
     begin: Begin,
     incarnation: Option<u64>,
 ) -> Result<Verdict, Error> {
@@ -64,16 +66,15 @@ pub(crate) fn run(
     }
     let copy = open(config, &listen, incarnation)?;
     announce(copy.replica.local_addr());
-    let dialer = copy.authority.connect(config.coordinator.clone());
     let ended_by = runtime.block_on(async {
         tokio::select! {
+            () = keep_connected(config, source, &copy.authority) => Ok(Stop::Terminated),
             () = keep_registered(config, &copy) => Ok(Stop::Terminated),
             failed = watch(dir, &copy.replica) => Err(failed),
             needs = copy.needs_copy.wait(config, &copy.replica) => Err(needs),
             stop = signals.next() => Ok(stop),
         }
     });
-    drop(dialer);
     let closed = copy.replica.close().map_err(|error| replica(dir, error));
     let stop = ended_by?;
     closed?;
@@ -260,6 +261,27 @@ async fn register(config: &InstanceConfig, mut wanted: Registration) -> Result<P
             }
             Err(error) if Instant::now() >= until => return Err(error),
             Err(_) => sleep(Duration::from_millis(100)).await,
+        }
+    }
+}
+
+/// Keeps the connection to the coordinator up, wherever the configuration in `source` says that it is; never ends.
+async fn keep_connected(config: &InstanceConfig, source: &Path, authority: &Arc<Remote>) {
+    let mut coordinators = config.coordinator.clone();
+    let mut dialer = authority.connect(coordinators.clone());
+    loop {
+        sleep(LOOK_TIME).await;
+        if authority.is_connected() {
+            continue;
+        }
+        // A standby may have been added, or a coordinator moved, since it was read.
+        match crate::config::read::<InstanceConfig>(source) {
+            Ok(now) if now.coordinator != coordinators => {
+                coordinators = now.coordinator;
+                drop(std::mem::replace(&mut dialer, authority.connect(coordinators.clone())));
+            }
+            Ok(_) => {}
+            Err(error) => tracing::debug!(%error, "the configuration cannot be read again"),
         }
     }
 }

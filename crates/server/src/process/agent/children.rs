@@ -37,6 +37,8 @@ pub(super) struct Children {
     cluster: ClusterId,
     events: UnboundedSender<Heard>,
     running: BTreeMap<Dbid, Running>,
+    /// What the configurations were written for.
+    configured: BTreeMap<Dbid, Order>,
 }
 
 struct Running {
@@ -56,6 +58,7 @@ impl Children {
             cluster: ClusterId::default(),
             events,
             running: BTreeMap::new(),
+            configured: BTreeMap::new(),
         }
     }
 
@@ -89,6 +92,21 @@ impl Children {
             }
         }
         found
+    }
+
+    /// Writes the configurations of running instances again where they changed: they look where coordinators are
+    /// whenever they have lost theirs.
+    pub(super) fn configure(&mut self, orders: &BTreeMap<Dbid, Order>) {
+        for (dbid, order) in orders.iter().filter(|(dbid, _)| self.running.contains_key(*dbid)) {
+            if self.configured.get(dbid) == Some(order) {
+                continue;
+            }
+            let folder = self.dir.join("instances");
+            match files::write(&folder, *dbid, self.cluster, order, &self.log) {
+                Ok(_) => drop(self.configured.insert(*dbid, order.clone())),
+                Err(error) => tracing::error!(%dbid, %error, "a configuration cannot be written"),
+            }
+        }
     }
 
     /// Starts a process; an event when that is over at once, well or not.

@@ -228,6 +228,8 @@ impl Desk {
             failed(outrigger_cluster::Error::Content { place: place.clone(), cause })
         })?;
         self.children.work_for(memory.cluster);
-        self.saved.save(&body).map_err(failed)
+        self.saved.save(&body).map_err(failed)?;
+        self.children.configure(&memory.orders);
+        Ok(())
     }
 }
