@@ -266,7 +266,7 @@ mod tests {
             let beat = Beat::decode(&buffer[..len]).unwrap();
             assert_eq!((beat.counter, beat.incarnation), (counter, 7));
             assert_eq!((beat.phase, beat.figures), (Phase::Recovering, None));
-            assert_eq!((beat.probe_age_micros, beat.recovering_at), (None, None));
+            assert_eq!((beat.probe_age_micros, beat.recovering_at), (None, Some(Lsn(0))));
         }
     }
 
