@@ -45,8 +45,12 @@ pub enum In {
         /// Whether a standby was activated without a majority.
         forced: bool,
     },
-    /// How far its own member is.
+    /// How far a copy of the catalog is: its own member, and those it streams to.
     Figures {
+        /// Whose.
+        instance: InstanceId,
+        /// Whether it is connected.
+        here: bool,
         /// Durable.
         durable: Lsn,
         /// Commit.

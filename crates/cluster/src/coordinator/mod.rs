@@ -34,7 +34,7 @@ mod recovering;
 mod view;
 mod work;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use outrigger_net::config::{Config, Version};
@@ -170,6 +170,8 @@ pub struct Coordinator {
     counters: Counters,
     /// The catalog's own configuration.
     own: Option<Config>,
+    /// The copies of the catalog that are connected.
+    own_here: BTreeSet<InstanceId>,
     /// The agents that vote, as instances of the catalog are told.
     voters: Vec<String>,
     hosts: BTreeMap<String, hosts::HostLink>,
@@ -214,6 +216,7 @@ impl Coordinator {
             figures: BTreeMap::new(),
             counters: Counters::default(),
             own: None,
+            own_here: BTreeSet::new(),
             voters: Vec::new(),
             hosts: BTreeMap::new(),
             reached: Vec::new(),
@@ -248,10 +251,15 @@ impl Coordinator {
             In::Applied | In::Tick => {}
             In::NotAppended { ticket, text } => self.not_appended(ticket, &text, out),
             In::Own { config, forced } => self.owned(config, forced, out),
-            In::Figures { durable, commit, applied } => {
+            In::Figures { instance, here, durable, commit, applied } => {
                 let epoch = self.serving().unwrap_or_default().number;
                 let figures = Figures { epoch, durable, commit, applied };
-                self.figures.insert((CATALOG, self.identity.instance), figures);
+                self.figures.insert((CATALOG, instance), figures);
+                if here {
+                    self.own_here.insert(instance);
+                } else {
+                    self.own_here.remove(&instance);
+                }
             }
             In::Agent { host, here } => self.agent_is(&host, here, out),
             In::AgentSaid { host, say } => self.agent_said(&host, say, out),
@@ -559,6 +567,9 @@ impl Coordinator {
 
     /// Whether an instance is connected and was heard of a short while ago.
     fn in_touch(&self, content: ContentId, instance: InstanceId) -> bool {
+        if content == CATALOG {
+            return self.own_here.contains(&instance);
+        }
         self.links.values().any(|link| {
             link.role == Role::Instance
                 && (link.content, link.instance) == (content, instance)

@@ -15,7 +15,7 @@ use outrigger_cluster::operator::{Answer, Request};
 use outrigger_net::message::{Abilities, Envelope, History, Message, Reason, Role};
 use outrigger_net::transport::ConnectionId;
 use outrigger_replica::member::LinkId;
-use outrigger_replica::runtime::{Replica, Visitor, Visits};
+use outrigger_replica::runtime::{Replica, Status, StreamStatus, Visitor, Visits};
 use outrigger_wal::Micros;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender};
 
@@ -90,11 +90,7 @@ impl Desk {
                     if let Some(why) = status.failed {
                         return why;
                     }
-                    self.take(In::Figures {
-                        durable: status.durable,
-                        commit: status.commit,
-                        applied: status.applied,
-                    });
+                    self.tell_figures(&status);
                     Some(Heard::Machine(In::Tick))
                 }
             };
@@ -103,6 +99,21 @@ impl Desk {
                 Some(event) => self.step(event),
                 None => return "its queue is gone".to_owned(),
             }
+        }
+    }
+
+    /// How far the copies of the catalog are.
+    fn tell_figures(&mut self, status: &Status) {
+        let Status { durable, commit, applied, .. } = *status;
+        self.take(In::Figures { instance: self.whose.instance, durable, commit, applied });
+        for stream in self.replica.streams() {
+            let StreamStatus { copy, durable, applied, .. } = stream;
+            self.take(In::Figures {
+                instance: copy,
+                durable,
+                commit: durable.min(commit),
+                applied,
+            });
         }
     }
 
