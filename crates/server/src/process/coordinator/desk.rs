@@ -15,7 +15,7 @@ use outrigger_cluster::operator::{Answer, Request};
 use outrigger_net::message::{Abilities, Envelope, History, Message, Reason, Role};
 use outrigger_net::transport::ConnectionId;
 use outrigger_replica::member::LinkId;
-use outrigger_replica::runtime::{Replica, Status, StreamStatus, Visitor, Visits};
+use outrigger_replica::runtime::{Replica, Status, StreamStatus, Streaming, Visitor, Visits};
 use outrigger_wal::Micros;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender};
 
@@ -105,15 +105,13 @@ impl Desk {
     /// How far the copies of the catalog are.
     fn tell_figures(&mut self, status: &Status) {
         let Status { durable, commit, applied, .. } = *status;
-        self.take(In::Figures { instance: self.whose.instance, durable, commit, applied });
+        let instance = self.whose.instance;
+        self.take(In::Figures { instance, here: true, durable, commit, applied });
         for stream in self.replica.streams() {
-            let StreamStatus { copy, durable, applied, .. } = stream;
-            self.take(In::Figures {
-                instance: copy,
-                durable,
-                commit: durable.min(commit),
-                applied,
-            });
+            let StreamStatus { copy: instance, streaming, durable, applied, .. } = stream;
+            let here = matches!(streaming, Streaming::Catchup | Streaming::Streaming);
+            let commit = durable.min(commit);
+            self.take(In::Figures { instance, here, durable, commit, applied });
         }
     }
 
