@@ -270,7 +270,7 @@ impl Desk {
             }
             Out::Event(event) => log(&event),
             // It has no agents.
-            Out::Reach { .. } | Out::Agent { .. } | Out::Ping { .. } => {}
+            Out::Reach { .. } | Out::Agent { .. } | Out::Ping { .. } | Out::SwapOwn { .. } => {}
             Out::Append { ticket, record } => {
                 let events = self.events.clone();
                 match self.replica.append(&record) {
