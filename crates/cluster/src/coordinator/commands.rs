@@ -105,6 +105,11 @@ impl Coordinator {
                 }
                 Err(text) => self.deny(link, op, text, out),
             },
+            Request::Activate { .. } => {
+                let text =
+                    "this is the acting coordinator: its standby is what is activated".to_owned();
+                self.deny(link, op, text, out);
+            }
             Request::Expand(_) => {
                 let text = "this coordinator cannot expand a cluster".to_owned();
                 self.deny(link, op, text, out);
