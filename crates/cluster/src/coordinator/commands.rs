@@ -106,7 +106,8 @@ impl Coordinator {
                 Err(text) => self.deny(link, op, text, out),
             },
             Request::Activate { .. } => {
-                let text = "this process is the coordinator already".to_owned();
+                let text =
+                    "this is the acting coordinator: its standby is what is activated".to_owned();
                 self.deny(link, op, text, out);
             }
             Request::Expand(_) => {
