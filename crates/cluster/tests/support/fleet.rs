@@ -32,6 +32,8 @@ pub(crate) struct Fake {
     pub(crate) durable: u64,
     /// Its network to the coordinator is cut.
     pub(crate) silent: bool,
+    /// Its disk probe has not succeeded for long.
+    pub(crate) disk_hangs: bool,
     /// How long it has not heard its primary.
     pub(crate) stream_age: Option<u64>,
     pub(crate) starts: u32,
@@ -468,7 +470,7 @@ impl Fleet {
             }),
             oldest_write_micros: Some(0),
             stream_age_micros: fake.stream_age,
-            probe_age_micros: Some(0),
+            probe_age_micros: Some(if fake.disk_hangs { 60_000_000 } else { 0 }),
             recovering_at: None,
         })
     }
@@ -509,6 +511,7 @@ impl Fleet {
             incarnation: 0,
             durable: 4096,
             silent: false,
+            disk_hangs: false,
             stream_age: Some(0),
             starts: 0,
             fails: None,
@@ -627,6 +630,11 @@ impl Fleet {
             let ask = Message::CompareAndSwap { op: 1, seen: config.version, new };
             self.speak(fake, ask);
         }
+    }
+
+    /// What the voters record at this version, in the reign that goes with it.
+    pub(crate) fn own_of(&self, version: u64) -> Config {
+        Config { version: Version(version), epoch: epoch(version / 10), ..own() }
     }
 
     /// Another coordinator process takes over the same catalog.
