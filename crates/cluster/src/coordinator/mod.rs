@@ -192,7 +192,6 @@ pub struct Coordinator {
     /// The same, for good.
     forced_in: Option<u64>,
     unproved: bool,
-    shutting_down: bool,
     /// It is this reign that brings everything down: the coordinator goes last.
     brings_down: bool,
     /// What the orders that were worked out last follow from.
@@ -248,7 +247,6 @@ impl Coordinator {
             forced: None,
             forced_in: None,
             unproved: false,
-            shutting_down: false,
             brings_down: false,
             orders_of: None,
             wants: 0,
@@ -390,7 +388,6 @@ impl Coordinator {
         self.gone_at = None;
         let options = self.catalog.read(settings::detect_options);
         self.detector = Detector::new(self.identity.cluster, options, self.now);
-        self.shutting_down = self.catalog.read(|state| !state.up.is_running());
         let since = self.now;
         self.serving = epoch.map(|epoch| Serving { epoch, since });
         self.catalog.listen(epoch.map(|epoch| epoch.number));
