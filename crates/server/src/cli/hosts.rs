@@ -54,7 +54,7 @@ pub(super) async fn claim(
     for host in hosts {
         let ask = Ask::Claim { cluster: state.cluster, host: host.name.clone() };
         match ask_agent(&host.agent, &ask, asking.patience.time()).await {
-            Ok(Say::Taken) => {}
+            Ok(Say::Taken { .. }) => {}
             Ok(Say::Denied { text }) => {
                 return Err(Error::Denied { text: format!("the agent of {}: {text}", host.name) });
             }
