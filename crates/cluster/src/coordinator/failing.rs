@@ -6,6 +6,7 @@
 //! administrator only. Not here: who is thought dead ([`crate::detect`]).
 
 use outrigger_net::message::{Message, Role};
+use outrigger_replica::rules::Rule;
 use outrigger_wal::{ContentId, Epoch, InstanceId};
 
 use super::event::{Event, Out};
@@ -123,7 +124,7 @@ impl Coordinator {
     }
 
     fn is_proved(&self, content: ContentId) -> bool {
-        if !self.unproved {
+        if !self.unproved || !self.catalog.rules().hold(Rule::S8Proof) {
             return true;
         }
         let Some(config) = self.config(content) else { return false };

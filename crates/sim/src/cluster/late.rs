@@ -72,7 +72,12 @@ impl Network {
     }
 
     /// Two nodes have connected: what waited for that is read soon.
-    pub(crate) fn wake(&mut self, now: Micros, ends: &[End; 2], queue: &mut Queue<impl From<Wire>>) {
+    pub(crate) fn wake(
+        &mut self,
+        now: Micros,
+        ends: &[End; 2],
+        queue: &mut Queue<impl From<Wire>>,
+    ) {
         let nodes = |ends: &[End; 2]| {
             let [a, b] = [ends[0].node, ends[1].node];
             (a.min(b), a.max(b))

@@ -290,7 +290,13 @@ impl Network {
     }
 
     /// One end hangs up: what it said still arrives, then the other end learns of it.
-    pub(crate) fn hang_up(&mut self, now: Micros, conn: usize, side: usize, queue: &mut Queue<impl From<Wire>>) {
+    pub(crate) fn hang_up(
+        &mut self,
+        now: Micros,
+        conn: usize,
+        side: usize,
+        queue: &mut Queue<impl From<Wire>>,
+    ) {
         self.conns[conn].ends[side].closed = true;
         for parcel in std::mem::take(&mut self.conns[conn].ways[1 - side]) {
             self.keep(now, conn, 1 - side, parcel, queue);

@@ -143,12 +143,7 @@ impl Node {
 
 impl<S: Held> Node<S> {
     /// An instance of this identity over this store.
-    pub(crate) fn of(
-        identity: Identity,
-        options: MemberOptions,
-        disk: SimDisk,
-        store: S,
-    ) -> Self {
+    pub(crate) fn of(identity: Identity, options: MemberOptions, disk: SimDisk, store: S) -> Self {
         Self {
             instance: identity.instance,
             identity,
