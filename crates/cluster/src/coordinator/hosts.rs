@@ -32,6 +32,13 @@ pub(super) struct HostLink {
     confirmed: bool,
 }
 
+impl HostLink {
+    /// In another reign nothing was told yet, and nothing seen.
+    pub(super) fn begin_again(&mut self) {
+        *self = Self { here: self.here, ..Self::default() };
+    }
+}
+
 impl Coordinator {
     /// The connection to an agent was made, or ended.
     pub(super) fn agent_is(&mut self, host: &str, here: bool, out: &mut Vec<Out>) {

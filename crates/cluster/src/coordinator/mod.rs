@@ -316,7 +316,10 @@ impl Coordinator {
         self.pending.clear();
         self.reports.clear();
         self.figures.clear();
-        self.hosts.clear();
+        // Connections to agents stand: nobody says again that they are there.
+        for host in self.hosts.values_mut() {
+            host.begin_again();
+        }
         self.reached.clear();
         self.watched.clear();
         self.under_way.clear();

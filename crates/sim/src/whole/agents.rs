@@ -526,7 +526,9 @@ impl Whole {
         };
         match voter.answer(ask) {
             Ok(say) => {
-                self.note(|| format!("h{host} votes: {:?} -> {:?}", ask.question, say.reply));
+                if ask.question != voters::Question::Read {
+                    self.note(|| format!("h{host} votes: {:?} -> {:?}", ask.question, say.reply));
+                }
                 for micros in self.ways() {
                     self.at(micros, Event::Voted { to: from, life, say: Box::new(say.clone()) });
                 }

@@ -64,13 +64,12 @@ impl Whole {
                 let op = self.next_op(at);
                 self.send_line(at, Epoch::NONE, Message::CompareAndSwap { op, seen, new });
             }
-            Out::Report { epoch, durable, commit, applied, cut } if is_catalog => {
+            Out::Report { epoch, durable, commit, applied, .. } if is_catalog => {
                 let instance = self.places[at].node.instance;
                 let report = Report { instance, epoch: epoch.number, durable };
                 self.seat(at, Seated::Council(voters::In::Report(report)));
                 let figures = coordinator::In::Figures { durable, commit, applied };
                 self.seat(at, Seated::Coordinator(figures));
-                drop(cut);
             }
             Out::Report { epoch, durable, commit, applied, cut } => {
                 self.report(at, epoch, Message::Report { durable, commit, applied, cut });

@@ -12,7 +12,7 @@ use outrigger_cluster::catalog::tables::{Dbid, Host, Instance, Preferred, Up, Wa
 use outrigger_cluster::coordinator::{self, CATALOG};
 use outrigger_cluster::operator::{Answer, Founding, Loss, RecoverMode, Request};
 use outrigger_cluster::voters::{self, Outcome};
-use outrigger_net::config::{Config, Version};
+use outrigger_net::config::Version;
 use outrigger_net::message::{Abilities, Envelope, History, Message, Role, Session};
 use outrigger_replica::member::LinkId;
 use outrigger_wal::{ContentId, Epoch, InstanceId, LogId, Lsn, Micros};
@@ -241,7 +241,7 @@ impl Whole {
     }
 
     /// An activation is recorded; what it lacks is lost, if it was forced (S8).
-    pub(super) fn activated(&mut self, at: usize, config: &Config, outcome: Outcome) {
+    pub(super) fn activated(&mut self, at: usize, outcome: Outcome) {
         self.counts.count("activations");
         if !outcome.is_forced() {
             return;
@@ -262,7 +262,6 @@ impl Whole {
                 self.places[other].node.shadow.outcast = true;
             }
         }
-        drop(config.epoch);
     }
 
     /// Asks the coordinator that serves.

@@ -80,7 +80,6 @@ impl Whole {
         if place.node.life != life || place.starting.is_none() {
             return;
         }
-        place.starting = None;
         if self.faults.chance(self.plan.crash_open_per_mille) && !self.healed {
             let after = self.faults.range(0..60);
             self.places[at].node.disk.crash_after(after);
@@ -111,6 +110,7 @@ impl Whole {
                 if alone && commit > Lsn::ZERO {
                     self.counts.row(55);
                 }
+                self.places[at].starting = None;
                 self.places[at].node.start(*member);
                 let verdict =
                     self.groups[group].checker.opened(slot, commit, &self.places[at].node.shadow);
@@ -120,10 +120,6 @@ impl Whole {
                 }
                 self.at(1_000, Event::Line { at, life });
                 self.step(at, In::Kick);
-                if let Some(process) = &self.places[at].node.process {
-                    let applied = process.member.applied();
-                    self.note(|| format!("p{at} has applied {applied}"));
-                }
             }
             Opened::Fault(text) => {
                 self.note(|| format!("p{at} cannot open: {text}"));

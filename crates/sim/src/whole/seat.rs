@@ -139,9 +139,9 @@ impl Whole {
                 waiting.push_back(Seated::Coordinator(own));
                 self.step(at, In::Config { config, coordinator_epoch });
             }
-            voters::Out::Activated { config, outcome, text, .. } => {
+            voters::Out::Activated { outcome, text, .. } => {
                 self.note(|| format!("p{at} is activated: {text}"));
-                self.activated(at, &config, outcome);
+                self.activated(at, outcome);
             }
             voters::Out::Denied { text, .. } => {
                 self.note(|| format!("p{at} is not activated: {text}"));
