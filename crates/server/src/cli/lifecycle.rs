@@ -104,7 +104,7 @@ async fn set_running(
     up: bool,
 ) -> Result<(), Error> {
     match ask_agent(&host.agent, &Ask::Run { dbid, up }, asking.patience.time()).await {
-        Ok(Say::Taken) => Ok(()),
+        Ok(Say::Taken { .. }) => Ok(()),
         Ok(Say::Denied { text }) => {
             Err(Error::Denied { text: format!("the agent of {}: {text}", host.name) })
         }
