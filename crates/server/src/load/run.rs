@@ -25,6 +25,8 @@ pub(crate) struct Loaded {
     pub(crate) acked: u64,
     /// Rows of which it is not known.
     pub(crate) in_doubt: u64,
+    /// Requests that did not end with a commit, those in doubt among them.
+    pub(crate) failures: u64,
     /// Why it ended early, if it did.
     pub(crate) failed: Option<String>,
 }
@@ -152,6 +154,7 @@ fn take(
         }
         Err(error) => {
             loaded.in_doubt += u64::from(matches!(error, ClientError::InDoubt(_)));
+            loaded.failures += 1;
             loaded.failed.get_or_insert_with(|| error.to_string());
         }
     }
