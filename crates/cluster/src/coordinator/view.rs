@@ -93,8 +93,9 @@ impl Coordinator {
                 let said: Vec<_> = copies
                     .iter()
                     .map(|copy| {
-                        let durable =
-                            copy.durable.map_or("unknown".to_owned(), |lsn| lsn.to_string());
+                        let row = state.contents.get(&content);
+                        let heard = row.map(|row| row.register.heard(copy.instance).lsn);
+                        let durable = copy.durable.max(heard).unwrap_or_default();
                         let sync = if copy.in_sync { "in sync" } else { "not in sync" };
                         format!("{} {sync}, durable to {durable}", name(copy.instance))
                     })

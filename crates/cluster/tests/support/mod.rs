@@ -2,6 +2,8 @@
 #![allow(dead_code, reason = "each test takes what it needs")]
 #![expect(clippy::unwrap_used, clippy::expect_used, reason = "a test's helpers fail the test")]
 
+pub(crate) mod fleet;
+
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -129,6 +131,20 @@ impl World {
         let now = Micros(1_000_000_000);
         let coordinator = Coordinator::new(identity, Arc::clone(&catalog), 42, options, now);
         Self { catalog, coordinator, log, now, waiting: Vec::new(), out: Vec::new(), op: 0 }
+    }
+
+    /// Another process over the same catalog, which does not serve yet.
+    pub(crate) fn restart(&mut self, seed: u128) {
+        let identity = Identity {
+            cluster: CLUSTER,
+            instance: COORDINATOR,
+            log: LogId(0xCA7),
+            segment_bytes: 1 << 20,
+        };
+        let options = CoordinatorOptions::default();
+        let catalog = Arc::clone(&self.catalog);
+        self.coordinator = Coordinator::new(identity, catalog, seed, options, self.now);
+        self.out.clear();
     }
 
     /// One that has served for longer than any silence.
