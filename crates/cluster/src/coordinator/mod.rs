@@ -45,6 +45,7 @@ use outrigger_replica::member::LinkId;
 use outrigger_wal::{ClusterId, ContentId, Epoch, InstanceId, LogId, Lsn, Micros};
 use xxhash_rust::xxh3::xxh3_128;
 
+use crate::catalog::tables::Up;
 use crate::catalog::{Catalog, Change, Record, Ticket};
 use crate::detect::{self, Detector};
 use crate::failover::Decision;
@@ -390,7 +391,10 @@ impl Coordinator {
         self.gone_at = None;
         let options = self.catalog.read(settings::detect_options);
         self.detector = Detector::new(self.identity.cluster, options, self.now);
-        self.shutting_down = self.catalog.read(|state| !state.up.is_running());
+        // A cluster that is being made will run: its first shutdown is still to come.
+        self.shutting_down = self
+            .catalog
+            .read(|state| matches!(state.up, Up::Stopped | Up::ShutDown { .. }));
         let since = self.now;
         self.serving = epoch.map(|epoch| Serving { epoch, since });
         self.catalog.listen(epoch.map(|epoch| epoch.number));

@@ -132,7 +132,7 @@ impl Cluster {
     pub(super) async fn start_catalog(&self, placed: &Placed) -> Result<(), Error> {
         let ask = Ask::Run { dbid: placed.dbid, up: true };
         match ask_agent(self.agent_of(&placed.place.host), &ask, ASK).await? {
-            Say::Taken => Ok(()),
+            Say::Taken { .. } => Ok(()),
             Say::Denied { text } => Err(wrong(&text)),
             _ => Err(wrong("an agent answered something else")),
         }

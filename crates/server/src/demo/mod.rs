@@ -216,18 +216,19 @@ impl Stage<'_> {
         if self.options.input.is_some() { rows } else { 1 }
     }
 
-    /// Prints what `outrigger state` says.
-    async fn show_state(&self, cluster: &Cluster) -> Result<(), Error> {
+    /// Prints what `outrigger state` says, in this table of its.
+    async fn show_state(&self, cluster: &Cluster, table: &'static str) -> Result<(), Error> {
         if self.options.json {
             return Ok(());
         }
         let coordinators = cluster.coordinators().join(",");
         let asking = tokio::task::spawn_blocking(move || {
             std::process::Command::new(std::env::current_exe()?)
-                .args(["state", "--coordinator", &coordinators])
+                .args(["state", table, "--coordinator", &coordinators])
                 .stdin(std::process::Stdio::null())
                 .output()
         });
+        self.tell(format!("\noutrigger state {table}"))?;
         let failed = |cause| Error::file("cannot be run", Path::new("outrigger state"), cause);
         let told = asking.await.map_err(|error| failed(error.into()))?.map_err(failed)?;
         say_bytes(&told.stdout)?;

@@ -79,7 +79,7 @@ impl Stage<'_> {
         if self.options.input.is_some() {
             writers.wait_rows_done(PATIENCE * 2).await?;
         }
-        self.show_state(cluster).await?;
+        self.show_state(cluster, "-e").await?;
 
         let recovered = self.recover(cluster, &joined_before).await?;
         writers.miss(&std::collections::BTreeSet::new());
@@ -97,7 +97,7 @@ impl Stage<'_> {
         seen.recover_mode = recovered.mode;
         seen.recover_bytes = recovered.wire_bytes;
         seen.cut_bytes = recovered.cut_bytes;
-        self.show_state(cluster).await?;
+        self.show_state(cluster, "-c").await?;
         cluster.wait_applied(PATIENCE).await?;
         cluster.bring_down(PATIENCE).await?;
         let missed =

@@ -38,7 +38,7 @@ impl Stage<'_> {
         seen.detect_ms = self.told(cluster, killed_at).await?;
         self.tell(format!("the cluster is down: {why}"))?;
         let before = writers.finish(PATIENCE).await?;
-        self.show_state(cluster).await?;
+        self.show_state(cluster, "-e").await?;
 
         let dir = Path::new(&lost.place.data_dir);
         let away = dir.with_extension("away");
@@ -59,7 +59,7 @@ impl Stage<'_> {
         if let Some(why) = &after.first_failure {
             return Err(wrong(&format!("a request failed after the start: {why}")));
         }
-        self.show_state(cluster).await?;
+        self.show_state(cluster, "-c").await?;
         cluster.wait_applied(PATIENCE).await?;
         cluster.bring_down(PATIENCE).await?;
         let proof = self.prove(cluster, |_| None).await?;
