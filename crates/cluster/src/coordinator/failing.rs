@@ -9,6 +9,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use outrigger_net::config::Version;
 use outrigger_net::message::{Message, Role};
+use outrigger_replica::rules::Rule;
 use outrigger_replica::store::StateStore;
 use outrigger_wal::recover::Promise;
 use outrigger_wal::{ContentId, Epoch, InstanceId, Lsn, Micros};
@@ -225,7 +226,7 @@ impl Coordinator {
     }
 
     pub(super) fn is_proved(&self, content: ContentId) -> bool {
-        !self.unproved || self.has_reported(content)
+        !self.unproved || !self.catalog.rules().hold(Rule::S8Proof) || self.has_reported(content)
     }
 
     fn has_reported(&self, content: ContentId) -> bool {
@@ -455,10 +456,10 @@ impl Coordinator {
         why: detect::Why,
         out: &mut Vec<Out>,
     ) {
-        if self.shutting_down || self.refrains(content) {
+        let asked = self.pending.values().any(|pending| matches!(pending, Pending::ShutDown));
+        if asked || self.refrains(content) {
             return;
         }
-        self.shutting_down = true;
         let (dbid, host) = self.catalog.read(|state| {
             state.row_of(instance).map(|(dbid, row)| (dbid, row.host.clone())).unwrap_or_default()
         });
@@ -469,13 +470,11 @@ impl Coordinator {
         out.push(Out::Event(Event::Alarm { text: format!("the cluster shuts down: {why}") }));
         if !self.append(Change::SetUp(Up::ShutDown { why }), Pending::ShutDown, out) {
             self.refrain(content, AGAIN_MICROS);
-            self.shutting_down = false;
         }
     }
 
     /// The catalog takes nothing now.
     pub(super) fn not_shut_down(&mut self) {
-        self.shutting_down = false;
         let contents: Vec<_> = self.decisions.keys().copied().collect();
         for content in contents {
             self.refrain(content, AGAIN_MICROS);

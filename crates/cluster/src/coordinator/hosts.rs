@@ -288,7 +288,13 @@ impl Coordinator {
             return down.then_some((Wanted::Down, run));
         }
         let down = primary || stage >= Stage::Mirrors;
-        Some((if down { Wanted::Down } else { wanted }, run))
+        if !down {
+            return Some((wanted, run));
+        }
+        // A number that was not carried out yet is kept for what it asks for: a start is recorded before the cluster
+        // is up, and a stop must not use it up.
+        let seen = self.process(dbid, row)?;
+        Some((Wanted::Down, run.min(seen.run)))
     }
 
     /// What is recorded for a content, the catalog's own included.

@@ -186,7 +186,6 @@ impl Coordinator {
                     rows.map(|(dbid, row)| again(*dbid, row, up(row.wanted))).collect::<Vec<_>>()
                 });
                 changes.push(Change::SetUp(Up::Running));
-                self.shutting_down = false;
                 self.brings_down = false;
                 let text = "the cluster is being brought up".to_owned();
                 self.work(changes, Some((link, op)), text, out);

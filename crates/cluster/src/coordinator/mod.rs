@@ -45,7 +45,6 @@ use outrigger_replica::member::LinkId;
 use outrigger_wal::{ClusterId, ContentId, Epoch, InstanceId, LogId, Lsn, Micros};
 use xxhash_rust::xxh3::xxh3_128;
 
-use crate::catalog::tables::Up;
 use crate::catalog::{Catalog, Change, Record, Ticket};
 use crate::detect::{self, Detector};
 use crate::failover::Decision;
@@ -193,7 +192,6 @@ pub struct Coordinator {
     /// The same, for good.
     forced_in: Option<u64>,
     unproved: bool,
-    shutting_down: bool,
     /// It is this reign that brings everything down: the coordinator goes last.
     brings_down: bool,
     /// What the orders that were worked out last follow from.
@@ -249,7 +247,6 @@ impl Coordinator {
             forced: None,
             forced_in: None,
             unproved: false,
-            shutting_down: false,
             brings_down: false,
             orders_of: None,
             wants: 0,
@@ -391,10 +388,6 @@ impl Coordinator {
         self.gone_at = None;
         let options = self.catalog.read(settings::detect_options);
         self.detector = Detector::new(self.identity.cluster, options, self.now);
-        // A cluster that is being made will run: its first shutdown is still to come.
-        self.shutting_down = self
-            .catalog
-            .read(|state| matches!(state.up, Up::Stopped | Up::ShutDown { .. }));
         let since = self.now;
         self.serving = epoch.map(|epoch| Serving { epoch, since });
         self.catalog.listen(epoch.map(|epoch| epoch.number));

@@ -5,13 +5,16 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
 use outrigger_cluster::agent::{Ask, Order, Process, Say, Seen};
+use outrigger_cluster::catalog::Change;
 use outrigger_cluster::catalog::tables::{Dbid, Host, Instance, Preferred, Up, Wanted};
 use outrigger_cluster::coordinator::{CATALOG, In, Out};
 use outrigger_cluster::operator::{Answer, ClusterState, Founding, Request};
+use outrigger_cluster::register::Proposer;
 use outrigger_net::beat::{Beat, Figures, Phase};
 use outrigger_net::config::{Config, Copy, Rule, Version};
 use outrigger_net::message::{Envelope, Message, Role, Session};
 use outrigger_replica::member::LinkId;
+use outrigger_replica::store::StateStore;
 use outrigger_wal::recover::Promise;
 use outrigger_wal::{ContentId, Epoch, InstanceId, Lsn};
 
@@ -32,6 +35,10 @@ pub(crate) struct Fake {
     pub(crate) durable: u64,
     /// Its network to the coordinator is cut.
     pub(crate) silent: bool,
+    /// It beats and says nothing on its connection.
+    pub(crate) quiet: bool,
+    /// Its disk probe has not succeeded for long.
+    pub(crate) disk_hangs: bool,
     /// How long it has not heard its primary.
     pub(crate) stream_age: Option<u64>,
     pub(crate) starts: u32,
@@ -48,6 +55,10 @@ pub(crate) struct Fleet {
     pub(crate) orders: Vec<(Dbid, Wanted, u64)>,
     /// Agents that do not confirm.
     pub(crate) deaf: BTreeSet<String>,
+    /// Agents that do not answer whether data directories are whole.
+    pub(crate) mute: BTreeSet<String>,
+    /// Primaries that do not hand over.
+    pub(crate) stubborn: BTreeSet<InstanceId>,
     /// What was asked of agents, as it came.
     pub(crate) wants: Vec<(String, u64)>,
     pub(crate) handed: Vec<(InstanceId, InstanceId)>,
@@ -154,6 +165,8 @@ impl Fleet {
             fakes: BTreeMap::new(),
             orders: Vec::new(),
             deaf: BTreeSet::new(),
+            mute: BTreeSet::new(),
+            stubborn: BTreeSet::new(),
             wants: Vec::new(),
             handed: Vec::new(),
             swaps: Vec::new(),
@@ -417,7 +430,7 @@ impl Fleet {
                 let by = self.fakes.values().find(|fake| fake.link == Some(link));
                 let Some(by) = by.map(|fake| fake.instance) else { return };
                 self.handed.push((by, to));
-                if self.yields {
+                if self.yields && !self.stubborn.contains(&by) {
                     self.give_up(by);
                 }
             }
@@ -468,7 +481,7 @@ impl Fleet {
             }),
             oldest_write_micros: Some(0),
             stream_age_micros: fake.stream_age,
-            probe_age_micros: Some(0),
+            probe_age_micros: Some(if fake.disk_hangs { 60_000_000 } else { 0 }),
             recovering_at: None,
         })
     }
@@ -489,6 +502,7 @@ impl Fleet {
                 }
                 self.status(host);
             }
+            Ask::Check if self.mute.contains(host) => {}
             Ask::Check => {
                 let bad = self.bad.clone();
                 let say = Say::Checked { bad };
@@ -509,6 +523,8 @@ impl Fleet {
             incarnation: 0,
             durable: 4096,
             silent: false,
+            quiet: false,
+            disk_hangs: false,
             stream_age: Some(0),
             starts: 0,
             fails: None,
@@ -591,6 +607,9 @@ impl Fleet {
             }
             let fake = self.fakes[&dbid].clone();
             let at = Lsn(fake.durable);
+            if fake.quiet {
+                continue;
+            }
             self.speak(&fake, Message::Report { durable: at, commit: at, applied: at, cut: None });
             self.reign(&fake);
         }
@@ -627,6 +646,65 @@ impl Fleet {
             let ask = Message::CompareAndSwap { op: 1, seen: config.version, new };
             self.speak(fake, ask);
         }
+    }
+
+    /// Adds copies, and their hosts.
+    pub(crate) fn add(&mut self, rows: &[(Dbid, Instance)]) {
+        let hosts = rows.iter().map(|(_, row)| host(&row.host)).collect();
+        self.done(&Request::AddCopies { hosts, rows: rows.to_vec() });
+    }
+
+    /// An operator's change of a configuration, past the coordinator.
+    pub(crate) fn change(&mut self, content: i32, seen: &Config, new: Config) {
+        let (content, proposer) = (ContentId(content), Proposer::Operator);
+        let (seen, reports) = (seen.version, Vec::new());
+        self.append(Change::Swap { content, seen, new, proposer, reports });
+    }
+
+    /// Has this recorded, by whichever changes lead to it.
+    pub(crate) fn impose(&mut self, content: i32, wanted: Config) {
+        let swap = |fleet: &mut Self, proposer, change: &dyn Fn(&mut Config)| {
+            let config = fleet.config(content);
+            let new = next(&config, change);
+            let seen = config.version;
+            let content = ContentId(content);
+            fleet.append(Change::Swap { content, seen, new, proposer, reports: Vec::new() });
+        };
+        if self.primary(content) != wanted.primary {
+            swap(self, Proposer::Coordinator, &|new| {
+                new.primary = wanted.primary;
+                new.epoch = epoch(new.epoch.number + 1);
+            });
+        }
+        let primary = Proposer::Instance(wanted.primary);
+        swap(self, primary, &|new| {
+            for (copy, wanted) in new.copies.iter_mut().zip(&wanted.copies) {
+                copy.in_sync = wanted.in_sync;
+            }
+        });
+        swap(self, Proposer::Operator, &|new| {
+            for (copy, wanted) in new.copies.iter_mut().zip(&wanted.copies) {
+                copy.held = wanted.held;
+            }
+        });
+        let now = self.config(content);
+        assert_eq!(now.primary, wanted.primary);
+        for (copy, wanted) in now.copies.iter().zip(&wanted.copies) {
+            assert_eq!((copy.in_sync, copy.held), (wanted.in_sync, wanted.held));
+        }
+    }
+
+    fn append(&mut self, change: Change) {
+        self.world.log.change(999_999, change);
+        let log = self.world.log.records.clone();
+        self.world.catalog.apply(&log).unwrap();
+        self.world.step(In::Applied);
+        self.carry_out();
+    }
+
+    /// What the voters record at this version, in the reign that goes with it.
+    pub(crate) fn own_of(&self, version: u64) -> Config {
+        Config { version: Version(version), epoch: epoch(version / 10), ..own() }
     }
 
     /// Another coordinator process takes over the same catalog.

@@ -234,6 +234,27 @@ impl World {
         self.frame(link, envelope, Message::Report { durable, commit, applied, cut });
     }
 
+    /// A report on this link, under this configuration.
+    pub(crate) fn report_on(
+        &mut self,
+        link: LinkId,
+        content: ContentId,
+        config: &Config,
+        durable: u64,
+    ) {
+        let envelope = Envelope {
+            cluster: CLUSTER,
+            content,
+            epoch: config.epoch,
+            version: config.version,
+            session: Session(link.0),
+            ..Envelope::default()
+        };
+        let durable = Lsn(durable);
+        let (commit, applied) = (durable, durable);
+        self.frame(link, envelope, Message::Report { durable, commit, applied, cut: None });
+    }
+
     pub(crate) fn ask(&mut self, request: &Request) -> Answer {
         if !self.said_hello(OPERATOR) {
             self.hello(OPERATOR, Role::Operator, InstanceId::default());

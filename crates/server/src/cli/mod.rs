@@ -8,16 +8,20 @@ mod asking;
 mod bench;
 mod catalog;
 mod demo;
+mod expand;
 mod hosts;
 mod init;
 mod kv;
 mod layout;
+mod lifecycle;
+mod mirrors;
 mod page;
 mod process;
 mod promote;
 mod rebuild;
 mod recover;
 mod settings;
+mod standby;
 mod state;
 mod store;
 mod time;
@@ -52,6 +56,12 @@ enum Verb {
     /// Plan a cluster from its file
     #[command(after_long_help = key_help(ClusterConfig::KEYS))]
     Init(init::Init),
+    /// Bring a cluster up
+    Start(lifecycle::Start),
+    /// Bring a cluster down in order, or one host
+    Stop(lifecycle::Stop),
+    /// Bring a cluster down and up again
+    Restart(lifecycle::Restart),
     /// Run the coordinator of a cluster
     #[command(after_long_help = key_help(CoordinatorConfig::KEYS))]
     Coordinator(process::Process),
@@ -67,6 +77,18 @@ enum Verb {
     ///
     /// In a cluster without agents it waits until all copies of a content are in sync, and says what they wait for.
     Recover(recover::Recover),
+    /// Give every content of a cluster without mirrors one, while it runs
+    AddMirrors(mirrors::AddMirrors),
+    /// Move mirrors: each is built in its new place before the old one is dropped
+    MoveMirrors(mirrors::MoveMirrors),
+    /// Add hosts with their primaries and mirrors
+    Expand(expand::Expand),
+    /// Make a standby coordinator on another host
+    InitStandby(standby::InitStandby),
+    /// Remove the standby coordinator and its data
+    RemoveStandby(standby::RemoveStandby),
+    /// Make the standby the coordinator
+    ActivateStandby(standby::ActivateStandby),
     /// Print how the cluster stands
     State(state::State),
     /// Print a table of the catalog, with WarehousePG's columns
@@ -101,6 +123,15 @@ pub(crate) fn run(arguments: Arguments) -> Result<Verdict, Error> {
         Verb::Rebuild(rebuild) => rebuild.run(),
         Verb::Promote(promote) => promote.run(),
         Verb::Recover(recover) => recover.run(),
+        Verb::Start(start) => start.run(),
+        Verb::Stop(stop) => stop.run(),
+        Verb::Restart(restart) => restart.run(),
+        Verb::AddMirrors(add) => add.run(),
+        Verb::MoveMirrors(moves) => moves.run(),
+        Verb::Expand(expand) => expand.run(),
+        Verb::InitStandby(init) => init.run(),
+        Verb::RemoveStandby(remove) => remove.run(),
+        Verb::ActivateStandby(activate) => activate.run(),
         Verb::State(state) => state.run(),
         Verb::Catalog(catalog) => catalog.run(),
         Verb::Config(settings) => settings.run(),
@@ -109,5 +140,48 @@ pub(crate) fn run(arguments: Arguments) -> Result<Verdict, Error> {
         Verb::Wal(wal) => wal.run(),
         Verb::Store(store) => store.run(),
         Verb::Bench(bench) => bench.run(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn options_of_every_verb_fit_together() {
+        Arguments::command().debug_assert();
+    }
+
+    #[test]
+    fn options_that_contradict_each_other_are_refused() {
+        let parse = |line: &str| Arguments::try_parse_from(line.split(' ')).map(|_| ());
+        for line in [
+            "outrigger state -e -m",
+            "outrigger recover -F --differential",
+            "outrigger recover -r -F",
+            "outrigger recover -p sdw3 -i file",
+            "outrigger recover -p sdw3 -F",
+            "outrigger recover -s --no-progress",
+            "outrigger recover --max-rate 1k",
+            "outrigger promote --old-primary-is-fenced",
+            "outrigger start --agent a:1 --cluster c.toml",
+            "outrigger catalog pg_class",
+            "outrigger config --set fts_probe_interval_ms",
+            "outrigger activate-standby",
+        ] {
+            assert!(parse(line).is_err(), "{line}");
+        }
+        for line in [
+            "outrigger state -e --json",
+            "outrigger recover -a -p sdw3,sdw4 --cluster c.toml --max-rate 64k -s",
+            "outrigger recover -o file --content 3",
+            "outrigger stop --host sdw2 -a --coordinator a:1,b:1",
+            "outrigger promote --content 1 --accept-data-loss --old-primary-is-fenced -a",
+            "outrigger activate-standby --standby b:1 --force -a",
+        ] {
+            assert_eq!(parse(line).map_err(|error| error.to_string()), Ok(()), "{line}");
+        }
     }
 }

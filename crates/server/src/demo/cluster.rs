@@ -22,7 +22,8 @@ use super::ground::{AGENT_PORT, COORDINATOR_PORT, Ground, MIRROR_PORTS, PRIMARY_
 use super::memory::Sampler;
 use crate::config::{self, ClusterConfig};
 use crate::error::Error;
-use crate::found::{ask_agent, found};
+use crate::found::found;
+use crate::kv::agents::ask_agent;
 use crate::kv::line::{Broken, Line, Whom};
 use crate::kv::operator;
 use crate::kv::protocol::{Answer as Told, Request, Status};

@@ -47,7 +47,7 @@ const SUSPECTS: &[Name] =
 const HOSTS: &[Name] = &[("Host", "host"), ("Agent", "agent")];
 
 /// What is wrong, as a page; and whether anything is.
-pub(super) fn page(state: &ClusterState) -> (Page, bool) {
+pub(in crate::cli) fn page(state: &ClusterState) -> (Page, bool) {
     let mut page = Page::default();
     page.line("Segment Mirroring Status Report");
     let wrong = problems(state, &mut page);
@@ -58,7 +58,7 @@ pub(super) fn page(state: &ClusterState) -> (Page, bool) {
 }
 
 /// Whether anything is wrong.
-pub(super) fn is_wrong(state: &ClusterState) -> bool {
+pub(in crate::cli) fn is_wrong(state: &ClusterState) -> bool {
     problems(state, &mut Page::default())
 }
 
