@@ -172,9 +172,7 @@ impl Stage<'_> {
         let rows = cluster.history().await?;
         let first = |dbid| {
             let mut found = rows.iter().filter(|row| {
-                row.dbid == dbid
-                    && row.at >= killed_at
-                    && row.description.starts_with("update role")
+                row.dbid == dbid && row.at >= killed_at && row.description.contains("update role")
             });
             found.next().map(|row| row.at.saturating_sub(killed_at) / 1000)
         };

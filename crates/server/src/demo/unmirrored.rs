@@ -105,7 +105,7 @@ impl Stage<'_> {
         let rows = cluster.history().await?;
         let down = rows
             .iter()
-            .find(|row| row.at >= killed_at && row.description.starts_with("the cluster is down"));
+            .find(|row| row.at >= killed_at && row.description.contains("the cluster is down"));
         Ok(down.map(|row| row.at.saturating_sub(killed_at) / 1000))
     }
 
