@@ -34,6 +34,7 @@ impl Whole {
             let other = self.faults.next_u64();
             let cloned = &mut self.places[at].cloned;
             *cloned = if cloned.is_some() { None } else { Some(other) };
+            self.places[at].was_cloned = true;
         }
         if self.faults.chance(faults.clock) {
             let (now, at) = (self.now, self.any_place());
@@ -300,7 +301,11 @@ impl Whole {
         let now = self.now;
         for at in 0..self.places.len() {
             self.disk_well(at);
-            self.places[at].cloned = None;
+            // An administrator stops both, and starts the one.
+            if std::mem::take(&mut self.places[at].was_cloned) {
+                self.places[at].cloned = None;
+                self.kill(at);
+            }
             self.places[at].node.clock.set_drift(now, 0);
             self.resume(at);
         }

@@ -212,9 +212,11 @@ impl Whole {
             Event::Client { client } => self.client(client),
             Event::Fault => self.fault(),
             Event::Operator => self.operate(),
-            Event::Kill { at, life } => {
-                if self.places[at].node.life == life {
-                    self.counts.row(47);
+            Event::Kill { at, life, row } => {
+                if self.places[at].node.life == life && !self.healed {
+                    if let Some(row) = row {
+                        self.counts.row(row);
+                    }
                     self.kill(at);
                 }
             }

@@ -91,6 +91,12 @@ pub struct WholePlan {
     pub late_command_per_mille: u32,
     /// How often whoever takes part in a promotion is killed within it.
     pub kill_promotion_per_mille: u32,
+    /// How often a crash hits a log while it is cut.
+    pub crash_cut_per_mille: u32,
+    /// How often a process dies while it makes a copy anew.
+    pub kill_remake_per_mille: u32,
+    /// How often a process dies while a segment is made, named or removed.
+    pub kill_names_per_mille: u32,
     /// How often an agent dies behind a save, before it acts on it.
     pub kill_agent_saving_per_mille: u32,
     /// Clients of each content.
@@ -140,6 +146,9 @@ impl WholePlan {
             datagram_double_per_mille: 0,
             late_command_per_mille: 0,
             kill_promotion_per_mille: 0,
+            crash_cut_per_mille: 0,
+            kill_remake_per_mille: 0,
+            kill_names_per_mille: 0,
             kill_agent_saving_per_mille: 0,
             clients: 1,
             think_micros: 5_000..30_000,
@@ -196,6 +205,9 @@ impl WholePlan {
         plan.late_command_per_mille = some(500, 20..300);
         plan.kill_promotion_per_mille = some(400, 100..500);
         plan.kill_agent_saving_per_mille = some(250, 5..40);
+        plan.crash_cut_per_mille = some(500, 200..800);
+        plan.kill_remake_per_mille = some(600, 200..800);
+        plan.kill_names_per_mille = some(300, 10..100);
         plan.weather.slow_per_mille = some(500, 5..60);
         plan.weather.slow_micros = 1_000..60_000;
         plan.weather.late_per_mille = some(500, 50..500);

@@ -163,6 +163,7 @@ impl Whole {
             seat: None,
             hangs: None,
             cloned: None,
+            was_cloned: false,
             doing: BTreeMap::new(),
         });
         Ok(at)
