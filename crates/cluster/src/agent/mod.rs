@@ -25,6 +25,9 @@ pub use message::{Ask, Order, Process, Say, Seen};
 
 use crate::catalog::tables::{Dbid, Wanted};
 
+/// How a process ended that was gone when its agent started: with its host, or unseen.
+pub(crate) const NOT_RUNNING: &str = "it was not running when its agent started";
+
 /// What an agent must not forget.
 #[derive(Clone, PartialEq, Eq, Default, Debug)]
 pub struct Memory {
@@ -203,7 +206,7 @@ impl Agent {
             if let Some((_, pid)) = running {
                 local.process = Process::Running { pid: *pid };
             } else if carried_out && order.wanted.runs() {
-                let how = "it was not running when its agent started".to_owned();
+                let how = NOT_RUNNING.to_owned();
                 local.process = Process::Ended { how };
             }
         }

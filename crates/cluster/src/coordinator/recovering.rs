@@ -15,7 +15,7 @@ use outrigger_wal::{ContentId, InstanceId, Micros};
 use super::event::Out;
 use super::lifecycle::again;
 use super::{CATALOG, Coordinator};
-use crate::agent::Process;
+use crate::agent::{NOT_RUNNING, Process};
 use crate::catalog::tables::{Dbid, Instance, Rebuild, Wanted};
 use crate::catalog::{Change, State};
 use crate::operator::RecoverMode;
@@ -147,9 +147,11 @@ impl Coordinator {
                 let Some(copy) = config.copy(row.instance) else { continue };
                 let out_of_sync = !copy.in_sync && config.primary != row.instance && !copy.held;
                 let Some(seen) = self.process(*dbid, row).filter(|_| out_of_sync) else { continue };
-                if seen.run != row.run {
+                // An administrator may have started a copy of the catalog at its agent since: a higher one.
+                if seen.run < row.run {
                     continue;
                 }
+                let row = Instance { run: seen.run, ..row.clone() };
                 let next = match (&seen.process, row.wanted) {
                     (Process::Ended { how }, Wanted::Up | Wanted::New) if by_error(how) => {
                         Wanted::Rebuild(Rebuild::Differential)
@@ -163,7 +165,7 @@ impl Coordinator {
                     (Process::Ended { .. }, wanted) if wanted.runs() => wanted,
                     _ => continue,
                 };
-                found.push((*dbid, row.clone(), next));
+                found.push((*dbid, row, next));
             }
             found
         });
@@ -316,7 +318,8 @@ impl Coordinator {
     }
 }
 
-/// Whether a process ended by itself because of what it found, not by a signal.
+/// Whether a process ended by itself because of what it found: not by a signal, in order, or with its host.
 fn by_error(how: &str) -> bool {
-    !how.starts_with("signal") && !how.starts_with("it ended in order")
+    let otherwise = ["signal", "it ended in order", NOT_RUNNING, "it ended; its agent"];
+    !otherwise.iter().any(|begins| how.starts_with(begins))
 }

@@ -122,8 +122,13 @@ fn list() -> VoterList {
 }
 
 fn first() -> Config {
-    let copy =
-        |instance| Copy { instance, addresses: vec![], in_sync: true, durable: Promise::NONE, held: false };
+    let copy = |instance| Copy {
+        instance,
+        addresses: vec![],
+        in_sync: true,
+        durable: Promise::NONE,
+        held: false,
+    };
     Config {
         version: Version(1),
         epoch: Epoch::NONE,

@@ -103,6 +103,8 @@ pub struct Whole {
     tracing: bool,
     broken: Option<String>,
     healed: bool,
+    /// How far the story of a forced activation is, and whose content it is about.
+    story: (u32, usize),
     /// Clients have stopped.
     quiet: bool,
 }

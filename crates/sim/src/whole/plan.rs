@@ -105,6 +105,8 @@ pub struct WholePlan {
     pub think_micros: Range<u64>,
     /// Copies that are out come back by themselves after so long; `None`: the operator recovers them.
     pub auto_rejoin_millis: Option<u64>,
+    /// When the standby is cut off, and later the coordinator lost, so that an activation must be forced (S8).
+    pub forced_at: Option<u64>,
     /// The defect that is seeded.
     pub bug: Option<Bug>,
     pub(crate) weather: Weather,
@@ -153,6 +155,7 @@ impl WholePlan {
             clients: 1,
             think_micros: 5_000..30_000,
             auto_rejoin_millis: None,
+            forced_at: None,
             bug: None,
             weather: Weather {
                 delay_micros: 50..500,
@@ -211,6 +214,14 @@ impl WholePlan {
         plan.weather.slow_per_mille = some(500, 5..60);
         plan.weather.slow_micros = 1_000..60_000;
         plan.weather.late_per_mille = some(500, 50..500);
+        if rng.chance(70) {
+            // In runs of their own: other faults would end the story early.
+            plan.faults = WholeFaults { force: 1_000, meddle: 30, ..WholeFaults::default() };
+            plan.forced_at = Some(rng.range(3_000_000..5_000_000));
+            plan.fault_micros = 24_000_000;
+            plan.crash_open_per_mille = 0;
+            return plan;
+        }
         if rng.chance(400) {
             plan.auto_rejoin_millis = Some(rng.range(100..3_000));
         }

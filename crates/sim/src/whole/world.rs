@@ -67,6 +67,7 @@ impl Whole {
             tracing: false,
             broken: None,
             healed: false,
+            story: (0, 1),
             quiet: false,
             rng,
             plan,
