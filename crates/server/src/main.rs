@@ -4,6 +4,7 @@
 //! - [`cli`]: the verbs and their options
 //! - [`demo`]: a primary dies, and nothing is lost
 //! - [`config`]: the files that a coordinator and an instance are started with
+//! - [`found`]: a cluster is made
 //! - [`inspect`]: logs and stores, read from disk without their instance
 //! - [`process`]: what a coordinator and an instance are as processes
 //! - [`kv`]: rows over the wire: service and client
@@ -18,6 +19,7 @@ mod cli;
 mod config;
 mod demo;
 mod error;
+mod found;
 mod inspect;
 mod kv;
 mod load;

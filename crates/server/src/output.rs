@@ -51,6 +51,23 @@ pub(crate) fn say_json(value: &impl Serialize) -> Result<(), Error> {
     lines.finish()
 }
 
+/// Asks an administrator, who answers y or n.
+///
+/// # Errors
+/// There is nobody to ask.
+pub(crate) fn confirm(question: &str) -> Result<bool, Error> {
+    if !io::stdin().is_terminal() {
+        return Err(Error::Option {
+            option: "-a",
+            cause: "there is no terminal to ask on; -a goes on without a question".to_owned(),
+        });
+    }
+    say(format_args!("{question} y|n (default n):"))?;
+    let mut answer = String::new();
+    io::stdin().read_line(&mut answer).map_err(Error::Output)?;
+    Ok(matches!(answer.trim(), "y" | "Y" | "yes"))
+}
+
 /// Bytes as they are on standard output.
 pub(crate) fn say_bytes(bytes: &[u8]) -> Result<(), Error> {
     let mut out = io::stdout().lock();

@@ -256,8 +256,17 @@ impl Checker {
         Ok(())
     }
 
-    /// A reign is handed over at `at`: all that is committed is there, and on the copy that takes over.
-    pub(crate) fn hands_over(&self, at: Lsn, from: &Shadow, to: &Shadow) -> Verdict {
+    /// A reign is handed over at `at`: all that is committed is there, and on the copy that takes over. One that stood
+    /// still may say so when a later reign has committed: nobody goes by it then.
+    pub(crate) fn hands_over(
+        &self,
+        (epoch, at): (Epoch, Lsn),
+        from: &Shadow,
+        to: &Shadow,
+    ) -> Verdict {
+        if self.last > epoch.number {
+            return Ok(());
+        }
         let whole =
             at >= self.top && to.durable >= at && from.bounds.get(&at) == to.bounds.get(&at);
         if whole || to.forgiven >= at {

@@ -313,14 +313,13 @@ fn a_primary_that_stands_still_during_its_hand_over_acknowledges_nothing_of_its_
         }
         write_some(&mut cluster, 1, 5);
         cluster.run_millis(27_000);
-        let commits = cluster.stats().commits;
         cluster.go_on(0);
         cluster.run_millis(5);
         cluster.append(0, 3_000);
         cluster.run_millis(3_000);
         assert!(cluster.is_serving(1) && !cluster.is_serving(0), "seed {seed}");
-        // What the mirror had acknowledged before is in its history; what was appended since is not.
-        assert!(cluster.stats().commits <= commits + 1, "seed {seed}: it acknowledged");
+        // Four were appended before it stood still and may be on both copies, five at the new primary.
+        assert!(cluster.stats().commits <= 9, "seed {seed}: it acknowledged");
         comes_together(cluster);
     }
 }

@@ -19,6 +19,8 @@ const SETTINGS: &str = "the number of settings";
 const MAX_SETTINGS: usize = 64;
 const NAME: &str = "a name";
 const PATH: &str = "a path";
+const BODY: &str = "a message within a message";
+const MAX_BODY_BYTES: usize = 512 << 10;
 const HOW: &str = "how a process ended";
 /// The bytes of the smallest order, setting and instance.
 const ORDER_BYTES: usize = 77;
@@ -39,6 +41,14 @@ fn put_text(put: &mut Put, what: &'static str, text: &str) {
 
 fn take_text(take: &mut Take<'_>, what: &'static str) -> Result<String, CodecError> {
     take.text(what, MAX_ROW_TEXT_BYTES)
+}
+
+fn put_body(put: &mut Put, body: &Bytes) {
+    put.list(BODY, MAX_BODY_BYTES, body, |put, byte| put.u8(*byte));
+}
+
+fn take_body(take: &mut Take<'_>) -> Result<Bytes, CodecError> {
+    take.list(BODY, MAX_BODY_BYTES, 1, Take::u8).map(Bytes::from)
 }
 
 fn put_order(put: &mut Put, dbid: Dbid, order: &Order) {
@@ -91,8 +101,9 @@ pub(super) fn encode_ask(ask: &Ask) -> Result<Bytes, CodecError> {
             put.u128(cluster.0);
             put_text(&mut put, NAME, host);
         }
-        Ask::Want { cluster, coordinator_epoch, orders } => {
+        Ask::Want { number, cluster, coordinator_epoch, orders } => {
             put.u8(2);
+            put.u64(*number);
             put.u128(cluster.0);
             put.u64(*coordinator_epoch);
             put.list(ORDERS, MAX_INSTANCES, orders, |put, (dbid, order)| {
@@ -109,6 +120,14 @@ pub(super) fn encode_ask(ask: &Ask) -> Result<Bytes, CodecError> {
             put.u64(*seen);
         }
         Ask::Check => put.u8(5),
+        Ask::MakeVoter { body } => {
+            put.u8(6);
+            put_body(&mut put, body);
+        }
+        Ask::Vote { body } => {
+            put.u8(7);
+            put_body(&mut put, body);
+        }
     }
     put.done()
 }
@@ -118,6 +137,7 @@ pub(super) fn decode_ask(bytes: &[u8]) -> Result<Ask, CodecError> {
     let ask = match take.u8()? {
         1 => Ask::Claim { cluster: take.cluster()?, host: take_text(&mut take, NAME)? },
         2 => Ask::Want {
+            number: take.u64()?,
             cluster: take.cluster()?,
             coordinator_epoch: take.u64()?,
             orders: take.list(ORDERS, MAX_INSTANCES, ORDER_BYTES, take_order)?,
@@ -125,6 +145,8 @@ pub(super) fn decode_ask(bytes: &[u8]) -> Result<Ask, CodecError> {
         3 => Ask::Run { dbid: Dbid(take.u16()?), up: take.flag()? },
         4 => Ask::Watch { seen: take.u64()? },
         5 => Ask::Check,
+        6 => Ask::MakeVoter { body: take_body(&mut take)? },
+        7 => Ask::Vote { body: take_body(&mut take)? },
         found => return Err(CodecError::Kind { found }),
     };
     take.end()?;
@@ -173,7 +195,10 @@ pub(super) fn encode_say(say: &Say) -> Result<Bytes, CodecError> {
             put.u8(1);
             put_text(&mut put, HOW, cut(text));
         }
-        Say::Taken => put.u8(2),
+        Say::Taken { number } => {
+            put.u8(2);
+            put.u64(*number);
+        }
         Say::Status { generation, cluster, host, coordinator_epoch, instances } => {
             put.u8(3);
             put.u64(*generation);
@@ -187,6 +212,10 @@ pub(super) fn encode_say(say: &Say) -> Result<Bytes, CodecError> {
                 put.u64(seen.run);
                 put_process(put, &seen.process);
             });
+        }
+        Say::Voted { body } => {
+            put.u8(5);
+            put_body(&mut put, body);
         }
         Say::Checked { bad } => {
             put.u8(4);
@@ -203,7 +232,7 @@ pub(super) fn decode_say(bytes: &[u8]) -> Result<Say, CodecError> {
     let mut take = Take::versioned(bytes, VERSION)?;
     let say = match take.u8()? {
         1 => Say::Denied { text: take_text(&mut take, HOW)? },
-        2 => Say::Taken,
+        2 => Say::Taken { number: take.u64()? },
         3 => Say::Status {
             generation: take.u64()?,
             cluster: take.cluster()?,
@@ -219,6 +248,7 @@ pub(super) fn decode_say(bytes: &[u8]) -> Result<Say, CodecError> {
                 })
             })?,
         },
+        5 => Say::Voted { body: take_body(&mut take)? },
         4 => Say::Checked {
             bad: take.list(ORDERS, MAX_INSTANCES, 4, |take| {
                 Ok((Dbid(take.u16()?), take_text(take, HOW)?))

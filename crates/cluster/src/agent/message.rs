@@ -25,6 +25,8 @@ pub enum Ask {
     },
     /// What is wanted of the host's instances; those that are not named stay as they are.
     Want {
+        /// Names the answer: [`Say::Taken`] repeats it.
+        number: u64,
         /// The cluster.
         cluster: ClusterId,
         /// The reign of the coordinator that says so; lower ones than heard are refused (S0).
@@ -41,6 +43,16 @@ pub enum Ask {
     },
     /// Look whether the data directories of instances that do not run are whole as far as can be told at once.
     Check,
+    /// Become a voter (S8): only when a cluster is made.
+    MakeVoter {
+        /// The voter's first state.
+        body: Bytes,
+    },
+    /// A candidate asks this host's voter.
+    Vote {
+        /// The question.
+        body: Bytes,
+    },
     /// Tell what is seen, as soon as it is something else than generation `seen`; 0: at once.
     Watch {
         /// The generation that is known.
@@ -135,7 +147,15 @@ pub enum Say {
         text: String,
     },
     /// It is remembered durably, and carried out from here on.
-    Taken,
+    Taken {
+        /// The number of what was wanted; 0 for a claim, and for what an administrator runs.
+        number: u64,
+    },
+    /// What the voter says.
+    Voted {
+        /// The answer.
+        body: Bytes,
+    },
     /// Which instances cannot be started, and why.
     Checked {
         /// Each with the reason.

@@ -45,8 +45,12 @@ pub enum In {
         /// Whether a standby was activated without a majority.
         forced: bool,
     },
-    /// How far its own member is.
+    /// How far a copy of the catalog is: its own member, and those it streams to.
     Figures {
+        /// Whose.
+        instance: InstanceId,
+        /// Whether it is connected.
+        here: bool,
         /// Durable.
         durable: Lsn,
         /// Commit.
@@ -124,6 +128,14 @@ pub enum Out {
         address: String,
         /// What.
         ping: Ping,
+    },
+    /// Have the voters asked to change the catalog's own configuration, for an operator; what they record comes as
+    /// [`In::Own`]. Asked for again until it is recorded.
+    SwapOwn {
+        /// The version to be replaced.
+        seen: Version,
+        /// What should be recorded.
+        new: Config,
     },
     /// Something an administrator should know.
     Event(Event),

@@ -119,6 +119,11 @@ pub enum Request {
     },
     /// Add contents on new hosts, and move rows to them.
     Expand(Founding),
+    /// Asked of a standby: become the coordinator (S8).
+    Activate {
+        /// Although it cannot be shown that the standby was in sync.
+        force: bool,
+    },
 }
 
 /// Whether a promotion may lose something.
@@ -310,6 +315,10 @@ impl Request {
                 put.u8(15);
                 put_founding(&mut put, founding);
             }
+            Self::Activate { force } => {
+                put.u8(16);
+                put.flag(*force);
+            }
         }
         put.done()
     }
@@ -360,6 +369,7 @@ impl Request {
             13 => Self::History { limit: take.u32()? },
             14 => Self::Set { key: take.text(SETTING, MAX_ROW_TEXT_BYTES)?, value: take.u64()? },
             15 => Self::Expand(take_founding(&mut take)?),
+            16 => Self::Activate { force: take.flag()? },
             found => return Err(CodecError::Kind { found }),
         };
         take.end()?;

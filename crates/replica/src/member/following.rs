@@ -233,8 +233,12 @@ impl Member {
             }
             (_, Message::GaveUp { epoch, at }) => out.push(Out::GaveUp { epoch, at }),
             (_, Message::Keepalive) => {}
-            (_, Message::Refuse { text, .. } | Message::NeedsCopy { text }) => {
-                out.push(Out::Event(Event::Refused { text }));
+            (_, message @ (Message::Refuse { .. } | Message::NeedsCopy { .. })) => {
+                out.push(Out::Event(match message {
+                    Message::NeedsCopy { text } => Event::NeedsCopy { text },
+                    Message::Refuse { text, .. } => Event::Refused { text },
+                    _ => return,
+                }));
                 out.push(Out::Hangup(link));
                 self.lose_stream();
             }

@@ -266,6 +266,7 @@ impl Member {
         let Some(config) = self.config.clone() else { return };
         let mine = self.history();
         let mut dial = Vec::new();
+        let mut needing = Vec::new();
         let mut silent = Vec::new();
         let mut start = Vec::new();
         let Some(peers) = self.peers() else { return };
@@ -280,11 +281,14 @@ impl Member {
                     up.started = true;
                     match up.sender.welcome(&mine, theirs) {
                         Next::Start(at) => start.push((up.link, up.session, *instance, at)),
-                        Next::NeedsCopy(text) => out.push(Out::Event(Event::NeedsCopy { text })),
+                        Next::NeedsCopy(text) => needing.push((up.link, up.session, text)),
                     }
                 }
                 _ => {}
             }
+        }
+        for (link, session, text) in needing {
+            self.tell_needs_copy(link, session, text, out);
         }
         for instance in dial {
             let link = self.new_link();
@@ -338,11 +342,17 @@ impl Member {
     /// A copy cannot be continued where our histories part.
     pub(super) fn cannot_start(&mut self, link: LinkId, error: &Error, out: &mut Vec<Out>) {
         let Some((instance, peer)) = self.peer_of(link) else { return };
-        if let Some(up) = peer.up() {
-            up.sender.give_up();
-        }
+        let Some(up) = peer.up() else { return };
+        up.sender.give_up();
+        let session = up.session;
         let text = format!("copy {instance} cannot be continued where its log ends: {error}");
-        out.push(Out::Event(Event::NeedsCopy { text }));
+        self.tell_needs_copy(link, session, text, out);
+    }
+
+    /// A copy that cannot be continued is told so: it has to be made anew.
+    fn tell_needs_copy(&self, link: LinkId, session: Session, text: String, out: &mut Vec<Out>) {
+        out.push(Out::Event(Event::NeedsCopy { text: text.clone() }));
+        self.send(link, session, Message::NeedsCopy { text }, out);
     }
 
     /// The block at a fork was read: its header has the running hash.
@@ -378,7 +388,9 @@ impl Member {
                     }
                     Ok(Fetch::AtEnd) => break,
                     Err(error) => {
-                        out.push(Out::Event(Event::NeedsCopy { text: error.to_string() }));
+                        let session = self.peer_of(link).and_then(|(_, peer)| peer.up());
+                        let session = session.map(|up| up.session).unwrap_or_default();
+                        self.tell_needs_copy(link, session, error.to_string(), out);
                         self.drop_line(link, "the log it needs was recycled", out);
                         break;
                     }

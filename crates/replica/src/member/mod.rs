@@ -16,7 +16,7 @@
 //! - `reign`: who belongs to the in-sync set
 //! - `lines`: a primary and its copies
 //! - `handing_over`: a reign given up for another (S9)
-//! - `serve`: commit, apply, keep
+//! - `serve`: commit, apply, keep; `streams`: how its streams stand
 //! - `lending`: what a primary lends to a copy that is rebuilt
 //! - `persisting`, `reading`: the control file's writes, the log's reads
 
@@ -32,6 +32,7 @@ mod reading;
 mod reign;
 mod restart;
 mod serve;
+mod streams;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
@@ -48,6 +49,7 @@ pub use event::{Event, In, LinkId, Out};
 pub use handing_over::HandOver;
 pub use lending::{LendError, Lent};
 pub use phase::Role;
+pub use streams::{StreamStatus, Streaming};
 
 use crate::control::Control;
 use crate::epochs::joined;

@@ -84,7 +84,7 @@ pub struct Opening {
 #[non_exhaustive]
 pub enum Say {
     /// The snapshot is there.
-    Opened(Opened),
+    Opened(Box<Opened>),
     /// Ranges that follow each other without a gap.
     Ranges {
         /// The window.
@@ -350,7 +350,7 @@ impl Say {
 
     fn take(kind: u8, body: &mut Bytes) -> Option<Self> {
         Some(match kind {
-            1 => Self::Opened(take_opened(body)?),
+            1 => Self::Opened(Box::new(take_opened(body)?)),
             2 => {
                 let window = body.try_get_u32_le().ok()?;
                 let ended = take_flag(body)?;
@@ -535,7 +535,7 @@ mod tests {
         let listed = Listed { range, bytes: 1, hash: 2 };
         let last = Listed { range: KeyRange::all(), bytes: 0, hash: 0 };
         vec![
-            Say::Opened(opened),
+            Say::Opened(Box::new(opened)),
             Say::Ranges { window: 1, ranges: vec![listed, last], whole: Some(3) },
             Say::Ranges { window: 1, ranges: vec![], whole: None },
             Say::Piece { window: 1, index: 2, offset: 3, bytes: "x".into() },

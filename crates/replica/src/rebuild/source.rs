@@ -221,7 +221,7 @@ impl Source {
         };
         tracing::info!(?session, %at, "a copy is rebuilt from here");
         self.sessions.insert(name, session);
-        Ok(Say::Opened(Opened {
+        Ok(Say::Opened(Box::new(Opened {
             session: name,
             at,
             from,
@@ -232,7 +232,7 @@ impl Source {
             coordinator_epoch: lent.coordinator_epoch,
             epochs: lent.epochs,
             about_bytes: lender.about_bytes().unwrap_or_default(),
-        }))
+        })))
     }
 
     fn session(&mut self, now: Micros, name: u64) -> Result<&mut Session, Say> {

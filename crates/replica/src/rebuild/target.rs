@@ -266,7 +266,7 @@ impl Target {
                 self.phase = Phase::Open;
                 Ok(())
             }
-            (Say::Opened(opened), Phase::Open) => self.opened(now, ground, opened),
+            (Say::Opened(opened), Phase::Open) => self.opened(now, ground, *opened),
             (Say::Ranges { window, ranges, whole }, Phase::List(asked)) if window == *asked => {
                 self.listed(ground, window, ranges, whole)
             }

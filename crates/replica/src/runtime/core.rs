@@ -26,7 +26,7 @@ use super::links::Links;
 use super::{Join, ReplicaError, Status};
 use crate::control::Identity;
 use crate::fate::{Fate, fate};
-use crate::member::{Event, HandOver, In, LendError, Lent, Member, Out};
+use crate::member::{Event, HandOver, In, LendError, Lent, Member, Out, StreamStatus};
 
 type Listener = Box<dyn Fn(&Event) -> bool + Send>;
 
@@ -373,6 +373,10 @@ impl Shared {
             let epochs = core.member.log().epochs();
             epochs.iter().rev().find(|entry| entry.start < end).map(|entry| entry.epoch)
         })
+    }
+
+    pub(super) fn streams(self: &Arc<Self>) -> Vec<StreamStatus> {
+        self.with_core(|core| core.member.streams())
     }
 
     pub(super) fn lend(self: &Arc<Self>, to: InstanceId) -> Result<Lent, LendError> {

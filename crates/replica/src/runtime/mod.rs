@@ -34,8 +34,8 @@ pub use self::commit::{Outcome, Pending};
 pub use self::error::ReplicaError;
 pub use self::links::{Caller, Front, Requests, Visitor, Visits};
 use crate::control::Identity;
-pub use crate::member::HandOver;
 use crate::member::{Counters, Event, LendError, Lent, MemberOptions, Role};
+pub use crate::member::{HandOver, StreamStatus, Streaming};
 use crate::store::StateStore;
 use core::Shared;
 
@@ -268,6 +268,12 @@ impl Replica {
     #[must_use]
     pub fn status(&self) -> Status {
         self.shared.status()
+    }
+
+    /// Its streams to other copies, while it is their primary.
+    #[must_use]
+    pub fn streams(&self) -> Vec<StreamStatus> {
+        self.shared.streams()
     }
 
     /// What became of a commit that ended in doubt.

@@ -1,4 +1,4 @@
-//! `outrigger init FILE --dry-run`: what a cluster would be, before anything is made.
+//! `outrigger init FILE`: a cluster is planned, shown, and made.
 
 use std::path::PathBuf;
 
@@ -12,7 +12,8 @@ use serde::Serialize;
 
 use crate::config::{self, ClusterConfig};
 use crate::error::{Error, Verdict};
-use crate::output::{Lines, say_json};
+use crate::found::found;
+use crate::output::{Lines, confirm, say, say_json};
 
 /// With fewer voters no majority is left when one is lost.
 const ENOUGH_VOTERS: usize = 3;
@@ -22,9 +23,12 @@ pub(super) struct Init {
     /// The cluster's file, in TOML
     #[arg(value_name = "FILE")]
     file: PathBuf,
-    /// Print the plan and make nothing; the only form there is
-    #[arg(long, required = true)]
+    /// Print the plan and make nothing
+    #[arg(long)]
     dry_run: bool,
+    /// Do not ask
+    #[arg(short = 'a', long = "yes")]
+    yes: bool,
     /// One JSON object
     #[arg(long)]
     json: bool,
@@ -86,6 +90,17 @@ impl Init {
             say_json(&as_json(&config.name, &layout, &outlook))?;
         } else {
             print(&config.name, &layout, &outlook)?;
+        }
+        if self.dry_run {
+            return Ok(Verdict::Good);
+        }
+        if !self.yes && !confirm("Make this cluster?")? {
+            return Ok(Verdict::Wrong);
+        }
+        let runtime = crate::process::runtime()?;
+        let address = runtime.block_on(found(&config, &layout, !self.json))?;
+        if !self.json {
+            say(format_args!("connect to {address}"))?;
         }
         Ok(Verdict::Good)
     }

@@ -54,7 +54,7 @@ impl Process {
     pub(super) fn instance(self) -> Result<Verdict, Error> {
         let config: InstanceConfig = config::read(&self.config)?;
         self.begin(&config.log)?;
-        process::instance::run(&config, self.from(), self.incarnation)
+        process::instance::run((&config, &self.config), self.from(), self.incarnation)
     }
 
     const fn from(&self) -> Begin {

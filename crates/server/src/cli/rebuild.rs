@@ -76,7 +76,13 @@ impl Rebuild {
                 let content = ContentId(i32::from(config.content));
                 Some(Identity { cluster, content, instance, log, segment_bytes: 0 })
             }
-            _ => None,
+            _ => config.identity.map(|told| Identity {
+                cluster: told.cluster,
+                content: ContentId(told.content),
+                instance: told.instance,
+                log: told.log,
+                segment_bytes: 0,
+            }),
         };
         let options = Options {
             from: self.from,

@@ -115,6 +115,13 @@ enum MirroringName {
     None,
 }
 
+impl HostConfig {
+    /// Its name.
+    pub(crate) fn name(&self) -> &str {
+        &self.name
+    }
+}
+
 /// When a copy that failed comes back by itself.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Deserialize)]
 #[serde(try_from = "String")]
@@ -206,6 +213,37 @@ const fn segments() -> bool {
 }
 
 impl ClusterConfig {
+    /// What the catalog remembers of it, by name.
+    pub(crate) fn settings(&self) -> Vec<(String, u64)> {
+        let millis = |time: Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
+        let auto_rejoin = match self.auto_rejoin {
+            AutoRejoin::Manual => outrigger_cluster::settings::MANUAL,
+            AutoRejoin::Immediate => 0,
+            AutoRejoin::After(time) => millis(time),
+        };
+        let grace = self.fts_mark_mirror_down_grace_period_ms;
+        let mirroring = self.shape().mirroring;
+        let block = matches!(mirroring, Mirroring::Block { .. });
+        let block = block.then_some(("block_hosts", self.block_hosts as u64));
+        [
+            ("auto_rejoin_ms", auto_rejoin),
+            ("copy_grace_ms", grace),
+            ("disk_probe_timeout_ms", self.disk_probe_timeout_ms),
+            ("fts_mark_mirror_down_grace_period_ms", grace),
+            ("fts_probe_interval_ms", self.fts_probe_interval_ms),
+            ("fts_probe_retries", u64::from(self.fts_probe_retries)),
+            ("fts_probe_timeout_ms", self.fts_probe_timeout_ms),
+            ("fts_replication_attempt_count", u64::from(self.fts_replication_attempt_count)),
+            ("mirror_port_base", u64::from(self.mirror_port_base)),
+            ("mirroring", outrigger_cluster::settings::of_mirroring(mirroring)),
+            ("port_base", u64::from(self.port_base)),
+        ]
+        .into_iter()
+        .chain(block)
+        .map(|(name, value)| (name.to_owned(), value))
+        .collect()
+    }
+
     /// What the planner is asked for.
     pub(crate) fn shape(&self) -> Shape {
         let host = |host: &HostConfig| Host {

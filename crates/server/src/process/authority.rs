@@ -12,7 +12,7 @@ use outrigger_net::handshake::{Identity as Side, check_welcome};
 use outrigger_net::message::{Abilities, Envelope, History, Message, Role, Session};
 use outrigger_net::transport::{Dialer, Outbox, PeerEvent, Settings, dial};
 use outrigger_replica::control::Identity;
-use outrigger_replica::runtime::{Authority, Told};
+use outrigger_replica::runtime::{Authority, HandOver, Told};
 use outrigger_wal::{Epoch, InstanceId, Lsn};
 use parking_lot::Mutex;
 
@@ -53,6 +53,11 @@ impl Remote {
             }
         });
         dial(coordinators, Settings::default(), on_event)
+    }
+
+    /// Whether the coordinator has greeted it.
+    pub(super) fn is_connected(&self) -> bool {
+        self.state.lock().line.as_ref().is_some_and(|line| line.open)
     }
 
     fn heard(&self, event: PeerEvent) {
@@ -102,6 +107,18 @@ impl Remote {
             | Message::Swapped { current: config, .. } => {
                 self.recorded(envelope, config);
             }
+            Message::HandOver { to, at_most_millis } => {
+                let told = self.state.lock().told.clone();
+                if let Some(told) = told.filter(|_| self.is_ours(envelope)) {
+                    told.hand_over(HandOver {
+                        to,
+                        at_most_millis,
+                        epoch: envelope.epoch,
+                        version: envelope.version,
+                        coordinator_epoch: envelope.coordinator_epoch,
+                    });
+                }
+            }
             Message::Refuse { reason, text } => {
                 tracing::warn!(?reason, %text, "the coordinator refuses this instance");
                 self.hang_up();
@@ -141,17 +158,11 @@ impl Remote {
     }
 
     fn recorded(&self, envelope: &Envelope, config: Config) {
+        if !self.is_ours(envelope) {
+            return;
+        }
         let told = {
             let mut state = self.state.lock();
-            if envelope.cluster != self.identity.cluster
-                || envelope.content != self.identity.content
-                || state
-                    .line
-                    .as_ref()
-                    .is_none_or(|line| line.greeting.0.session != envelope.session)
-            {
-                return;
-            }
             state.version = state.version.max(config.version);
             state.coordinator_epoch = state.coordinator_epoch.max(envelope.coordinator_epoch);
             if state.cut.as_ref().is_some_and(|(epoch, _)| epoch.number < config.epoch.number) {
@@ -162,6 +173,14 @@ impl Remote {
         if let Some(told) = told {
             told.recorded(config, envelope.coordinator_epoch);
         }
+    }
+
+    /// Whether a message is for this instance, and of the connection that is there.
+    fn is_ours(&self, envelope: &Envelope) -> bool {
+        let state = self.state.lock();
+        let session = state.line.as_ref().map(|line| line.greeting.0.session);
+        (envelope.cluster, envelope.content) == (self.identity.cluster, self.identity.content)
+            && session == Some(envelope.session)
     }
 
     fn hang_up(&self) {
@@ -216,5 +235,13 @@ impl Authority for Remote {
             state.cut = Some((epoch, report.clone()));
         }
         self.send(&mut state, epoch, |_| report);
+    }
+
+    fn gave_up(&self, epoch: Epoch, at: Lsn) {
+        self.send(&mut self.state.lock(), epoch, |_| Message::GaveUp { epoch, at });
+    }
+
+    fn not_handed_over(&self, to: InstanceId, why: &str) {
+        tracing::info!(%to, %why, "not handed over");
     }
 }

@@ -8,7 +8,7 @@ use std::io::ErrorKind;
 use std::net::{Ipv4Addr, SocketAddr, ToSocketAddrs, UdpSocket};
 use std::sync::Arc;
 use std::sync::OnceLock;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
@@ -17,6 +17,7 @@ use outrigger_net::config::Version;
 use outrigger_replica::control::Identity;
 use outrigger_replica::member::Role;
 use outrigger_replica::runtime::{Replica, Status};
+use outrigger_wal::Lsn;
 
 use super::datagram;
 use super::disk_probe::ProbeAge;
@@ -39,6 +40,8 @@ struct Heart {
     incarnation: u64,
     probe: Option<ProbeAge>,
     replica: OnceLock<Replica>,
+    /// How far the log is read back, as long as there is no replica.
+    progress: Arc<AtomicU64>,
     ends: AtomicBool,
 }
 
@@ -59,6 +62,7 @@ impl Beating {
         identity: Identity,
         incarnation: u64,
         probe: Option<ProbeAge>,
+        progress: Arc<AtomicU64>,
     ) -> Result<Self, Error> {
         let failed = |cause: std::io::Error| Error::Peer {
             address: listen.to_owned(),
@@ -77,8 +81,14 @@ impl Beating {
         }
         socket.set_read_timeout(Some(LOOK)).map_err(failed)?;
         let ends = AtomicBool::new(false);
-        let heart =
-            Arc::new(Heart { identity, incarnation, probe, replica: OnceLock::new(), ends });
+        let heart = Arc::new(Heart {
+            identity,
+            incarnation,
+            probe,
+            replica: OnceLock::new(),
+            progress,
+            ends,
+        });
         let beating = Arc::clone(&heart);
         let thread = thread::Builder::new()
             .name("beat".to_owned())
@@ -159,10 +169,20 @@ impl Heart {
             incarnation: self.incarnation,
             phase: status.map_or(Phase::Recovering, phase),
             figures: status.map(figures),
-            // A replica does not tell these three: they are unknown, not zero.
-            oldest_write_micros: None,
-            stream_age_micros: None,
-            recovering_at: None,
+            oldest_write_micros: status.map(|status| {
+                status
+                    .undurable_since_micros
+                    .map_or(0, |since| status.at_micros.saturating_sub(since))
+            }),
+            stream_age_micros: status.and_then(|status| {
+                let heard = status.stream_heard_micros?;
+                Some(status.at_micros.saturating_sub(heard))
+            }),
+            recovering_at: match status {
+                // Relaxed: a number to look at, nothing is ordered by it.
+                None => Some(Lsn(self.progress.load(Ordering::Relaxed))),
+                Some(_) => None,
+            },
             probe_age_micros: self.probe.as_ref().map(ProbeAge::micros),
         }
     }
@@ -235,7 +255,7 @@ mod tests {
 
     #[test]
     fn an_instance_answers_before_its_log_is_read_back() {
-        let beating = Beating::start("127.0.0.1:0", IDENTITY, 7, None).unwrap();
+        let beating = Beating::start("127.0.0.1:0", IDENTITY, 7, None, Arc::default()).unwrap();
         let socket = asker(beating.wake);
         let mut buffer = [0; 300];
         for counter in [1, 2, 3] {
@@ -246,13 +266,13 @@ mod tests {
             let beat = Beat::decode(&buffer[..len]).unwrap();
             assert_eq!((beat.counter, beat.incarnation), (counter, 7));
             assert_eq!((beat.phase, beat.figures), (Phase::Recovering, None));
-            assert_eq!((beat.probe_age_micros, beat.recovering_at), (None, None));
+            assert_eq!((beat.probe_age_micros, beat.recovering_at), (None, Some(Lsn(0))));
         }
     }
 
     #[test]
     fn who_asks_the_wrong_instance_learns_who_is_here() {
-        let beating = Beating::start("127.0.0.1:0", IDENTITY, 7, None).unwrap();
+        let beating = Beating::start("127.0.0.1:0", IDENTITY, 7, None, Arc::default()).unwrap();
         let socket = asker(beating.wake);
         let wrong = Ping { to: InstanceId(77), cluster: ClusterId(66), ..asked(1) };
         socket.send(&wrong.encode()).unwrap();
@@ -264,7 +284,7 @@ mod tests {
 
     #[test]
     fn a_heart_that_stopped_leaves_its_port_and_askers_are_refused() {
-        let beating = Beating::start("127.0.0.1:0", IDENTITY, 7, None).unwrap();
+        let beating = Beating::start("127.0.0.1:0", IDENTITY, 7, None, Arc::default()).unwrap();
         let socket = asker(beating.wake);
         drop(beating);
         socket.send(&asked(1).encode()).unwrap();
@@ -274,10 +294,10 @@ mod tests {
 
     #[test]
     fn an_asker_that_drew_the_port_of_an_instance_does_not_keep_it_from_starting() {
-        let other = Beating::start("127.0.0.1:0", IDENTITY, 7, None).unwrap();
+        let other = Beating::start("127.0.0.1:0", IDENTITY, 7, None, Arc::default()).unwrap();
         let taken = asker(other.wake);
         let port = taken.local_addr().unwrap().to_string();
-        let beating = Beating::start(&port, IDENTITY, 8, None).unwrap();
+        let beating = Beating::start(&port, IDENTITY, 8, None, Arc::default()).unwrap();
         let socket = asker(beating.wake);
         socket.send(&asked(1).encode()).unwrap();
         let mut buffer = [0; 300];

@@ -111,7 +111,7 @@ pub(super) fn born(dir: &Path) -> Result<(), Error> {
 ///
 /// # Errors
 /// The system's.
-pub(super) fn random() -> Result<u128, Error> {
+pub(crate) fn random() -> Result<u128, Error> {
     let mut bytes = [0; 16];
     getrandom::fill(&mut bytes).map_err(|error| Error::System {
         what: "random numbers cannot be drawn",

@@ -6,16 +6,20 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
 use outrigger_cluster::operator::{Answer, Place, Registration, Request};
 use outrigger_net::transport::Dialer;
 use outrigger_replica::control::Identity;
+use outrigger_replica::member::{Event, Role};
 use outrigger_replica::runtime::{Authority, Front, Replica, ReplicaOptions, Requests};
 use outrigger_replica::store::lsm::{LsmOptions, LsmStore};
 use outrigger_replica::store::{Rows, StateStore};
 use outrigger_wal::{ContentId, InstanceId, Lsn};
+use parking_lot::Mutex;
 use tokio::runtime::Runtime;
+use tokio::sync::Notify;
 use tokio::time::{Instant, sleep};
 
 use super::authority::Remote;
@@ -31,6 +35,8 @@ use crate::kv::service::Service;
 
 /// How long `--init` waits for the coordinator.
 const INIT_PATIENCE: Duration = Duration::from_secs(15);
+/// How often an instance without a coordinator looks where it should be.
+const LOOK_TIME: Duration = Duration::from_millis(250);
 /// How long one question to the coordinator may take.
 const ASK_PATIENCE: Duration = Duration::from_secs(2);
 
@@ -40,7 +46,7 @@ const ASK_PATIENCE: Duration = Duration::from_secs(2);
 /// # Errors
 /// Why it could not start, or failed.
 pub(crate) fn run(
-    config: &InstanceConfig,
+    (config, source): (&InstanceConfig, &Path),
     begin: Begin,
     incarnation: Option<u64>,
 ) -> Result<Verdict, Error> {
@@ -60,15 +66,15 @@ pub(crate) fn run(
     }
     let copy = open(config, &listen, incarnation)?;
     announce(copy.replica.local_addr());
-    let dialer = copy.authority.connect(config.coordinator.clone());
     let ended_by = runtime.block_on(async {
         tokio::select! {
+            () = keep_connected(config, source, &copy.authority) => Ok(Stop::Terminated),
             () = keep_registered(config, &copy) => Ok(Stop::Terminated),
             failed = watch(dir, &copy.replica) => Err(failed),
+            needs = copy.needs_copy.wait(config, &copy.replica) => Err(needs),
             stop = signals.next() => Ok(stop),
         }
     });
-    drop(dialer);
     let closed = copy.replica.close().map_err(|error| replica(dir, error));
     let stop = ended_by?;
     closed?;
@@ -79,9 +85,33 @@ struct Running {
     replica: Replica,
     authority: Arc<Remote>,
     identity: Identity,
+    needs_copy: NeedsCopy,
     /// Ends with it.
     _beating: Beating,
     _probe: DiskProbe,
+}
+
+/// The word of a primary that this copy cannot go on from its data.
+struct NeedsCopy {
+    told: Arc<Notify>,
+    why: Arc<Mutex<String>>,
+}
+
+impl NeedsCopy {
+    /// Ends with the reason, where an agent is there to have the copy made anew.
+    async fn wait(&self, config: &InstanceConfig, replica: &Replica) -> Error {
+        loop {
+            self.told.notified().await;
+            // A primary says the same of its copies.
+            if config.identity.is_some() && replica.status().role == Role::Mirror {
+                return Error::Path {
+                    path: config.data_dir.clone(),
+                    cause: self.why.lock().clone(),
+                    advice: "this copy has to be made anew from its primary: `outrigger recover`",
+                };
+            }
+        }
+    }
 }
 
 /// An instance within another command's process, made anew.
@@ -133,7 +163,9 @@ fn open(config: &InstanceConfig, listen: &str, incarnation: Option<u64>) -> Resu
     let interval = Duration::from_millis(config.disk_probe_interval_ms);
     let probe = DiskProbe::start(vec![dir.clone(), dir.join("wal")], interval)?;
     // ORDER: it answers before the log is read back, which may take long.
-    let beating = Beating::start(listen, identity, incarnation, Some(probe.age()))?;
+    let progress = Arc::new(AtomicU64::new(0));
+    let beating =
+        Beating::start(listen, identity, incarnation, Some(probe.age()), Arc::clone(&progress))?;
     let options = LsmOptions {
         memtable_bytes: config.memtable_bytes,
         cache_bytes: config.cache_bytes,
@@ -149,6 +181,7 @@ fn open(config: &InstanceConfig, listen: &str, incarnation: Option<u64>) -> Resu
     options.member.copy_grace_millis = config.copy_grace_ms;
     options.net.max_connections = config.max_connections;
     options.member.retain_bytes = config.retain_bytes;
+    options.progress = Some(progress);
     let desk = Desk::new(Arc::clone(&service));
     let store = store as Arc<dyn StateStore>;
     let replica = Replica::open_locked(
@@ -161,8 +194,19 @@ fn open(config: &InstanceConfig, listen: &str, incarnation: Option<u64>) -> Resu
     .map_err(failed)?;
     service.serve(&replica);
     beating.opened(&replica);
+    let needs_copy = Arc::new(Notify::new());
+    let why = Arc::new(Mutex::new(String::new()));
+    let (tell, said) = (Arc::clone(&needs_copy), Arc::clone(&why));
+    replica.on_event(move |event| {
+        if let Event::NeedsCopy { text } = event {
+            said.lock().clone_from(text);
+            tell.notify_one();
+        }
+        true
+    });
     desk.lend(&replica, store, dir)?;
-    Ok(Running { replica, authority, identity, _beating: beating, _probe: probe })
+    let needs_copy = NeedsCopy { told: needs_copy, why };
+    Ok(Running { replica, authority, identity, needs_copy, _beating: beating, _probe: probe })
 }
 
 /// Makes the data directory: a place at the coordinator, then identity and log.
@@ -217,6 +261,27 @@ async fn register(config: &InstanceConfig, mut wanted: Registration) -> Result<P
             }
             Err(error) if Instant::now() >= until => return Err(error),
             Err(_) => sleep(Duration::from_millis(100)).await,
+        }
+    }
+}
+
+/// Keeps the connection to the coordinator up, wherever the configuration in `source` says that it is; never ends.
+async fn keep_connected(config: &InstanceConfig, source: &Path, authority: &Arc<Remote>) {
+    let mut coordinators = config.coordinator.clone();
+    let mut dialer = authority.connect(coordinators.clone());
+    loop {
+        sleep(LOOK_TIME).await;
+        if authority.is_connected() {
+            continue;
+        }
+        // A standby may have been added, or a coordinator moved, since it was read.
+        match crate::config::read::<InstanceConfig>(source) {
+            Ok(now) if now.coordinator != coordinators => {
+                coordinators = now.coordinator;
+                drop(std::mem::replace(&mut dialer, authority.connect(coordinators.clone())));
+            }
+            Ok(_) => {}
+            Err(error) => tracing::debug!(%error, "the configuration cannot be read again"),
         }
     }
 }

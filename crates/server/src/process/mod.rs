@@ -31,6 +31,8 @@ mod places;
 pub(crate) mod rebuild;
 pub(crate) mod stop;
 
+pub(crate) use self::init::random;
+
 use std::net::{SocketAddr, TcpListener};
 use std::path::Path;
 

@@ -1,26 +1,20 @@
-//! The coordinator's watch over all instances: the detector, and one connected socket for each.
+//! A coordinator's heartbeats on the wire: one connected socket for each instance that is asked.
 //!
-//! All of it runs on one thread of its own, the detector too: where that thread is starved, the detector
-//! sees that it was woken late, and condemns nobody for it. Each instance has a task of its own: a name
-//! that does not resolve delays nobody else. Of several addresses the first that answers is used.
+//! All of them run on one thread of their own, each with a task of its own: a name that does not resolve delays
+//! nobody else. Of several addresses the first that answers is used.
 //!
 //! Guarantees: a host's word that nobody listens is told only when all addresses of an instance say so.
-//! Not here: what a beat means (`detect`), what follows from it (`failover`).
+//! Not here: whom to ask and when, and what a beat means (the coordinator).
 
 use std::collections::BTreeMap;
 use std::io::{self, ErrorKind};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
-use std::time::{Duration, Instant};
 
-use outrigger_cluster::detect::{DetectOptions, Detector, In, Known, Out};
-use outrigger_cluster::failover::CopySight;
+use outrigger_cluster::coordinator::In;
 use outrigger_net::beat::{Beat, DATAGRAM_BYTES, Ping};
-use outrigger_net::config::Config;
-use outrigger_wal::{ClusterId, ContentId, InstanceId, Micros};
-use parking_lot::Mutex;
+use outrigger_wal::InstanceId;
 use tokio::net::{UdpSocket, lookup_host};
 use tokio::sync::mpsc::{
     Receiver, Sender, UnboundedReceiver, UnboundedSender, channel, unbounded_channel,
@@ -34,201 +28,100 @@ const WAITING: usize = 4;
 /// Unanswered questions after which the next address is tried, or the same one looked up again.
 const PATIENCE: u32 = 3;
 
-/// Who asks.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Asker {
-    /// The cluster.
-    pub(crate) cluster: ClusterId,
-    /// The coordinator's instance.
-    pub(crate) instance: InstanceId,
-    /// The address to ask from; `None`: as the system prefers.
-    pub(crate) source: Option<IpAddr>,
-}
+/// What answers are told to.
+type Tell = Arc<dyn Fn(In) + Send + Sync>;
 
-/// A thread that watches; it ends when this is dropped. Nothing in here blocks.
+/// A thread that asks; it ends when this is dropped. Nothing in here blocks.
 #[derive(Debug)]
 pub(crate) struct Pinging {
-    orders: UnboundedSender<Order>,
-    detector: Arc<Mutex<Detector>>,
-    epoch: Arc<AtomicU64>,
-    born: Instant,
+    questions: UnboundedSender<Question>,
 }
 
-enum Order {
-    Watch { instance: InstanceId, content: ContentId, addresses: Vec<String> },
-    Tell(In),
+struct Question {
+    addresses: Vec<String>,
+    ping: Ping,
 }
 
-/// An instance's socket, from the detector's side.
+/// An instance's socket, from the asking side.
 struct Line {
     addresses: Vec<String>,
     questions: Sender<[u8; DATAGRAM_BYTES]>,
 }
 
 impl Pinging {
-    /// Watches nobody yet. `told` gets each change of a standing, and each stranger, on this thread: it
-    /// must not block.
+    /// Asks nobody yet, from this address. `tell` gets beats and refusals, on a thread of its own: it must not block.
     ///
     /// # Errors
     /// No thread or no network can be had.
     pub(crate) fn start(
-        asker: Asker,
-        options: DetectOptions,
-        told: impl Fn(Out) + Send + 'static,
+        source: IpAddr,
+        tell: impl Fn(In) + Send + Sync + 'static,
     ) -> Result<Self, Error> {
         let runtime = super::runtime()?;
-        let (orders, queue) = unbounded_channel();
-        let (born, epoch) = (Instant::now(), Arc::new(AtomicU64::new(0)));
-        let detector = Arc::new(Mutex::new(Detector::new(asker.cluster, options, Micros(0))));
-        let watch = Watch {
-            asker,
-            told: Box::new(told),
-            detector: Arc::clone(&detector),
-            epoch: Arc::clone(&epoch),
-            born,
-            lines: BTreeMap::new(),
-            orders: orders.downgrade(),
-        };
+        let (questions, queue) = unbounded_channel();
+        let source = Some(source).filter(|source| !source.is_unspecified());
+        let asking = Asking { source, tell: Arc::new(tell), lines: BTreeMap::new() };
         thread::Builder::new()
-            .name("watch".to_owned())
+            .name("ping".to_owned())
             .spawn(move || {
-                runtime.block_on(watch.run(queue));
+                runtime.block_on(asking.run(queue));
                 // A name that is being looked up must not keep the thread.
                 runtime.shutdown_background();
             })
             .map_err(|cause| Error::System {
-                what: "the thread that watches instances cannot be started",
+                what: "the thread that asks instances cannot be started",
                 cause,
                 advice: "check the limits of processes",
             })?;
-        Ok(Self { orders, detector, epoch, born })
+        Ok(Self { questions })
     }
 
-    /// Watches an instance at these addresses, `host:port`, in order of preference. Repeating it, also with
-    /// other addresses, is harmless.
-    pub(crate) fn watch(&self, instance: InstanceId, content: ContentId, addresses: Vec<String>) {
-        self.order(Order::Watch { instance, content, addresses });
-    }
-
-    /// Tells the detector what agents and connections say, and whom to forget.
-    pub(crate) fn tell(&self, event: In) {
-        self.order(Order::Tell(event));
-    }
-
-    /// The coordinator serves in this epoch.
-    pub(crate) fn serve(&self, epoch: u64) {
-        self.epoch.store(epoch, Ordering::Relaxed);
-    }
-
-    /// All that is known of an instance.
-    pub(crate) fn known(&self, instance: InstanceId) -> Option<Known> {
-        self.detector.lock().known(instance)
-    }
-
-    /// What is known of a content's copies, for a decision at [`Pinging::now`].
-    pub(crate) fn sights(&self, config: &Config) -> Vec<CopySight> {
-        self.detector.lock().sights(config)
-    }
-
-    /// The clock of everything that is told.
-    pub(crate) fn now(&self) -> Micros {
-        since(self.born)
-    }
-
-    fn order(&self, order: Order) {
-        if self.orders.send(order).is_err() {
-            tracing::error!("nobody watches the instances any more");
+    /// Asks an instance at these addresses, `host:port`, in order of preference.
+    pub(crate) fn ask(&self, addresses: Vec<String>, ping: &Ping) {
+        if self.questions.send(Question { addresses, ping: *ping }).is_err() {
+            tracing::error!("nobody asks the instances any more");
         }
     }
 }
 
-fn since(born: Instant) -> Micros {
-    Micros(u64::try_from(born.elapsed().as_micros()).unwrap_or(u64::MAX))
-}
-
-struct Watch {
-    asker: Asker,
-    told: Box<dyn Fn(Out) + Send>,
-    detector: Arc<Mutex<Detector>>,
-    epoch: Arc<AtomicU64>,
-    born: Instant,
+struct Asking {
+    source: Option<IpAddr>,
+    tell: Tell,
     lines: BTreeMap<InstanceId, Line>,
-    /// For the tasks, which must not keep the queue open.
-    orders: tokio::sync::mpsc::WeakUnboundedSender<Order>,
 }
 
-impl Watch {
-    async fn run(mut self, mut queue: UnboundedReceiver<Order>) {
-        loop {
-            let due = self.detector.lock().deadline();
-            let wait = due.map(|due| Duration::from_micros(due.since(since(self.born))));
-            let order = tokio::select! {
-                order = queue.recv() => match order {
-                    Some(order) => order,
-                    None => return,
-                },
-                () = tokio::time::sleep(wait.unwrap_or(Duration::MAX)) => Order::Tell(In::Tick),
+impl Asking {
+    async fn run(mut self, mut queue: UnboundedReceiver<Question>) {
+        while let Some(Question { addresses, ping }) = queue.recv().await {
+            let line = self.line(ping.to, addresses);
+            if line.questions.try_send(ping.encode()).is_err() {
+                tracing::debug!(to = %ping.to, "a question is left out: those before it still wait");
+            }
+        }
+    }
+
+    fn line(&mut self, instance: InstanceId, addresses: Vec<String>) -> &Line {
+        let same = self.lines.get(&instance).is_some_and(|line| line.addresses == addresses);
+        if !same {
+            self.lines.remove(&instance);
+        }
+        let (source, tell) = (self.source, Arc::clone(&self.tell));
+        self.lines.entry(instance).or_insert_with(|| {
+            let (questions, queue) = channel(WAITING);
+            // The task ends with its queue, which the line owns.
+            let talk = Talk {
+                instance,
+                addresses: addresses.clone(),
+                source,
+                tell,
+                at: 0,
+                unanswered: 0,
+                refused: 0,
+                socket: None,
             };
-            match order {
-                Order::Watch { instance, content, addresses } => {
-                    self.connect(instance, addresses);
-                    self.step(In::Watch { instance, content });
-                }
-                Order::Tell(event) => {
-                    self.step(event);
-                    if let In::Forget { instance } = event {
-                        self.lines.remove(&instance);
-                    }
-                }
-            }
-        }
-    }
-
-    fn step(&mut self, event: In) {
-        let mut out = Vec::new();
-        self.detector.lock().step(since(self.born), event, &mut out);
-        for out in out {
-            match out {
-                Out::Ping { instance, content, counter } => self.ask(instance, content, counter),
-                other => (self.told)(other),
-            }
-        }
-    }
-
-    fn ask(&self, instance: InstanceId, content: ContentId, counter: u64) {
-        let Some(line) = self.lines.get(&instance) else { return };
-        let ping = Ping {
-            cluster: self.asker.cluster,
-            content,
-            from: self.asker.instance,
-            to: instance,
-            counter,
-            coordinator_epoch: self.epoch.load(Ordering::Relaxed),
-        };
-        if line.questions.try_send(ping.encode()).is_err() {
-            tracing::debug!(%instance, "a question is left out: those before it still wait");
-        }
-    }
-
-    fn connect(&mut self, instance: InstanceId, addresses: Vec<String>) {
-        if self.lines.get(&instance).is_some_and(|line| line.addresses == addresses) {
-            return;
-        }
-        let (questions, queue) = channel(WAITING);
-        let Some(answers) = self.orders.upgrade() else { return };
-        // The task ends with its queue, which the line owns.
-        let talk = Talk {
-            instance,
-            addresses: addresses.clone(),
-            source: self.asker.source,
-            answers: answers.downgrade(),
-            at: 0,
-            unanswered: 0,
-            refused: 0,
-            socket: None,
-        };
-        tokio::spawn(talk.run(queue));
-        self.lines.insert(instance, Line { addresses, questions });
+            tokio::spawn(talk.run(queue));
+            Line { addresses, questions }
+        })
     }
 }
 
@@ -237,7 +130,7 @@ struct Talk {
     instance: InstanceId,
     addresses: Vec<String>,
     source: Option<IpAddr>,
-    answers: tokio::sync::mpsc::WeakUnboundedSender<Order>,
+    tell: Tell,
     /// Which address.
     at: usize,
     unanswered: u32,
@@ -291,7 +184,7 @@ impl Talk {
         match Beat::decode(datagram) {
             Ok(beat) => {
                 (self.unanswered, self.refused) = (0, 0);
-                self.tell(In::Beat { from: self.instance, beat });
+                (self.tell)(In::Beat { from: self.instance, beat });
             }
             Err(error) => tracing::debug!(instance = %self.instance, %error, "no heartbeat"),
         }
@@ -311,7 +204,7 @@ impl Talk {
         self.refused = self.refused.saturating_add(1);
         if self.refused >= self.addresses.len() {
             self.refused = 0;
-            self.tell(In::Refused { instance: self.instance });
+            (self.tell)(In::Refused { instance: self.instance });
         }
         if self.addresses.len() > 1 {
             self.next_address();
@@ -342,14 +235,6 @@ impl Talk {
         socket.connect(to)?;
         UdpSocket::from_std(socket)
     }
-
-    fn tell(&self, event: In) {
-        if let Some(answers) = self.answers.upgrade()
-            && answers.send(Order::Tell(event)).is_err()
-        {
-            tracing::debug!("an answer comes behind the end");
-        }
-    }
 }
 
 async fn receive(socket: Option<&UdpSocket>, buffer: &mut [u8]) -> io::Result<usize> {
@@ -364,9 +249,8 @@ mod tests {
     use std::net::UdpSocket as Plain;
     use std::sync::mpsc;
 
-    use outrigger_cluster::detect::{Standing, Why};
     use outrigger_replica::control::Identity;
-    use outrigger_wal::LogId;
+    use outrigger_wal::{ClusterId, ContentId, LogId};
 
     use super::super::beating::Beating;
     use super::*;
@@ -379,30 +263,18 @@ mod tests {
         Identity { cluster, content: CONTENT, instance: A, log: LogId(4), segment_bytes: 1 << 20 }
     }
 
-    fn options() -> DetectOptions {
-        // The instances here are never open, and stay so: they must not count as stalled meanwhile.
-        let mut options = DetectOptions::default();
-        options.recovery_stall_millis = 3_600_000;
-        options
-    }
-
-    fn watch() -> (Pinging, mpsc::Receiver<Out>) {
+    fn start() -> (Pinging, mpsc::Receiver<In>) {
         let (told, heard) = mpsc::channel();
-        let asker = Asker { cluster: CLUSTER, instance: InstanceId(9), source: None };
-        let told = move |out| {
-            told.send(out).ok();
+        let told = parking_lot::Mutex::new(told);
+        let tell = move |event| {
+            told.lock().send(event).ok();
         };
-        let pinging = Pinging::start(asker, options(), told).unwrap();
-        pinging.serve(1);
-        (pinging, heard)
+        (Pinging::start(IpAddr::from(Ipv4Addr::LOCALHOST), tell).unwrap(), heard)
     }
 
-    fn standing(heard: &mpsc::Receiver<Out>) -> Standing {
-        loop {
-            if let Out::StandingChanged { standing, .. } = heard.recv().unwrap() {
-                return standing;
-            }
-        }
+    fn ping(counter: u64) -> Ping {
+        let (cluster, content) = (CLUSTER, CONTENT);
+        Ping { cluster, content, from: InstanceId(9), to: A, counter, coordinator_epoch: 1 }
     }
 
     /// An address on which nobody listens.
@@ -413,65 +285,33 @@ mod tests {
     #[test]
     fn a_process_that_ends_is_found_by_its_port() {
         let at = free();
-        let beating = Beating::start(&at, identity(CLUSTER), 7, None).unwrap();
-        let (pinging, heard) = watch();
-        pinging.watch(A, CONTENT, vec![at.clone()]);
-        assert!(matches!(standing(&heard), Standing::Recovering { .. }));
-        assert_eq!(pinging.known(A).unwrap().beat.unwrap().incarnation, 7);
+        let beating = Beating::start(&at, identity(CLUSTER), 7, None, Arc::default()).unwrap();
+        let (pinging, heard) = start();
+        pinging.ask(vec![at.clone()], &ping(1));
+        let In::Beat { from, beat } = heard.recv().unwrap() else { panic!() };
+        assert_eq!((from, beat.incarnation, beat.counter), (A, 7, 1));
         drop(beating);
-        let found = loop {
-            match standing(&heard) {
-                Standing::Dead { why, .. } => break why,
-                Standing::Suspect { .. } => {}
-                other => panic!("{other:?}"),
-            }
-        };
-        assert_eq!(found, Why::Refused);
-        // A decision sees the same, on the same clock.
-        let config = outrigger_cluster::authority::first_config(A, vec![at.clone()]);
-        let sights = pinging.sights(&config);
-        let Standing::Dead { since, .. } = sights[0].standing else { panic!("{sights:?}") };
-        assert!(sights[0].heard && since <= pinging.now());
-        // It starts again at the same address.
-        let _beating = Beating::start(&at, identity(CLUSTER), 8, None).unwrap();
-        assert!(matches!(standing(&heard), Standing::Recovering { .. }));
-        assert_eq!(pinging.known(A).unwrap().beat.unwrap().incarnation, 8);
+        pinging.ask(vec![at], &ping(2));
+        assert!(matches!(heard.recv().unwrap(), In::Refused { instance: A }));
     }
 
     #[test]
     fn the_first_address_that_answers_is_used() {
         let at = free();
-        let _beating = Beating::start(&at, identity(CLUSTER), 7, None).unwrap();
-        let (pinging, heard) = watch();
+        let _beating = Beating::start(&at, identity(CLUSTER), 7, None, Arc::default()).unwrap();
+        let (pinging, heard) = start();
         // One refuses, one does not resolve.
         let addresses = vec![free(), "no.such.host.invalid:1".to_owned(), at];
-        pinging.watch(A, CONTENT, addresses);
-        assert!(matches!(standing(&heard), Standing::Recovering { .. }));
-    }
-
-    #[test]
-    fn another_clusters_instance_at_the_address_is_a_stranger() {
-        let at = free();
-        let _beating = Beating::start(&at, identity(ClusterId(66)), 7, None).unwrap();
-        let (pinging, heard) = watch();
-        pinging.watch(A, CONTENT, vec![at]);
-        let Out::Stranger { instance, found } = heard.recv().unwrap() else { panic!() };
-        assert_eq!((instance, found.cluster), (A, ClusterId(66)));
-        assert!(!pinging.known(A).unwrap().standing.is_up());
-    }
-
-    #[test]
-    fn who_is_forgotten_is_asked_no_more_and_the_thread_ends_with_its_owner() {
-        let listener = Plain::bind("127.0.0.1:0").unwrap();
-        let (pinging, heard) = watch();
-        pinging.watch(A, CONTENT, vec![listener.local_addr().unwrap().to_string()]);
-        let mut buffer = [0; 300];
-        let len = listener.recv(&mut buffer).unwrap();
-        let ping = Ping::decode(&buffer[..len]).unwrap();
-        assert_eq!((ping.cluster, ping.to, ping.coordinator_epoch), (CLUSTER, A, 1));
-        pinging.tell(In::Forget { instance: A });
-        drop(pinging);
-        // The thread held the other end.
-        assert!(heard.iter().all(|out| matches!(out, Out::StandingChanged { .. })));
+        let mut counter = 0;
+        let beat = loop {
+            counter += 1;
+            pinging.ask(addresses.clone(), &ping(counter));
+            if let Ok(In::Beat { beat, .. }) =
+                heard.recv_timeout(std::time::Duration::from_millis(50))
+            {
+                break beat;
+            }
+        };
+        assert_eq!(beat.incarnation, 7);
     }
 }

@@ -213,7 +213,7 @@ impl Cluster {
                 *gave_up = epoch.number.max(*gave_up);
                 let Some(to) = self.node_of(to) else { return };
                 let (shadow, other) = (&self.nodes[node].shadow, &self.nodes[to].shadow);
-                let verdict = self.checker.hands_over(at, shadow, other);
+                let verdict = self.checker.hands_over((epoch, at), shadow, other);
                 self.verdict(verdict);
             }
             Said::Serves { .. } => {

@@ -419,7 +419,7 @@ impl Whole {
         let this = &mut self.hosts[host];
         let Some(found) = this.asked.iter().position(|(known, ..)| *known == op) else { return };
         let (_, asker, epoch) = this.asked.swap_remove(found);
-        if say == Say::Taken && epoch > 0 {
+        if matches!(say, Say::Taken { .. }) && epoch > 0 {
             let obeyed = this.obeyed;
             this.obeyed = obeyed.max(epoch);
             if epoch < obeyed {

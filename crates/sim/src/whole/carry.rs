@@ -74,7 +74,8 @@ impl Whole {
                 let instance = self.places[at].node.instance;
                 let report = Report { instance, epoch: epoch.number, durable };
                 self.seat(at, Seated::Council(voters::In::Report(report)));
-                let figures = coordinator::In::Figures { durable, commit, applied };
+                let figures =
+                    coordinator::In::Figures { instance, here: true, durable, commit, applied };
                 self.seat(at, Seated::Coordinator(figures));
             }
             Out::Report { epoch, durable, commit, applied, cut } => {
@@ -250,7 +251,7 @@ impl Whole {
                 *gave_up = epoch.number.max(*gave_up);
                 let Some(to) = self.place_of(to) else { return };
                 let (from, to) = (&self.places[at].node.shadow, &self.places[to].node.shadow);
-                let verdict = self.groups[group].checker.hands_over(end, from, to);
+                let verdict = self.groups[group].checker.hands_over((epoch, end), from, to);
                 self.verdict(group, verdict);
                 self.seat_serves(at, None);
             }

@@ -18,11 +18,14 @@ pub enum Bug {
     ObeyLower,
     /// An agent starts an instance that ended, by itself.
     RunAgain,
+    /// An instance that starts again does not tell a coordinator which version it has accepted.
+    ForgetVersion,
 }
 
 impl Bug {
     /// All of them.
-    pub const ALL: [Self; 3] = [Self::FailoverUnproved, Self::ObeyLower, Self::RunAgain];
+    pub const ALL: [Self; 4] =
+        [Self::FailoverUnproved, Self::ObeyLower, Self::RunAgain, Self::ForgetVersion];
 }
 
 /// How often faults come, in a thousand, at each tick of some 100 ms.

@@ -8,6 +8,7 @@ use std::collections::{BTreeMap, VecDeque};
 
 use outrigger_cluster::agent::Ask as AgentAsk;
 use outrigger_cluster::coordinator::{self, Coordinator, CoordinatorOptions, Identity};
+use outrigger_cluster::register::Proposer;
 use outrigger_cluster::voters::{self, Council, CouncilOptions};
 use outrigger_net::config::Config;
 use outrigger_replica::member::In;
@@ -216,6 +217,11 @@ impl Whole {
                 if let Some(seat) = &mut self.places[at].seat {
                     seat.reach = agents.into_iter().map(|(host, _)| host).collect();
                 }
+            }
+            coordinator::Out::SwapOwn { seen, new } => {
+                let by = Proposer::Operator;
+                let swap = voters::In::Swap { seen, new, by };
+                waiting.push_back(Seated::Council(swap));
             }
             coordinator::Out::Agent { host, ask } => self.command(at, &host, ask),
             coordinator::Out::Ping { address, ping } => self.ping(at, &address, ping),

@@ -37,6 +37,8 @@ pub(super) struct Children {
     cluster: ClusterId,
     events: UnboundedSender<Heard>,
     running: BTreeMap<Dbid, Running>,
+    /// What the configurations were written for.
+    configured: BTreeMap<Dbid, Order>,
 }
 
 struct Running {
@@ -56,6 +58,7 @@ impl Children {
             cluster: ClusterId::default(),
             events,
             running: BTreeMap::new(),
+            configured: BTreeMap::new(),
         }
     }
 
@@ -91,6 +94,21 @@ impl Children {
         found
     }
 
+    /// Writes the configurations of running instances again where they changed: they look where coordinators are
+    /// whenever they have lost theirs.
+    pub(super) fn configure(&mut self, orders: &BTreeMap<Dbid, Order>) {
+        for (dbid, order) in orders.iter().filter(|(dbid, _)| self.running.contains_key(*dbid)) {
+            if self.configured.get(dbid) == Some(order) {
+                continue;
+            }
+            let folder = self.dir.join("instances");
+            match files::write(&folder, *dbid, self.cluster, order, &self.log) {
+                Ok(_) => drop(self.configured.insert(*dbid, order.clone())),
+                Err(error) => tracing::error!(%dbid, %error, "a configuration cannot be written"),
+            }
+        }
+    }
+
     /// Starts a process; an event when that is over at once, well or not.
     pub(super) fn start(&mut self, dbid: Dbid, order: &Order) -> Option<In> {
         match self.try_start(dbid, order) {
@@ -121,7 +139,11 @@ impl Children {
             .map_err(|cause| Error::file("cannot be made", &log, cause))?;
         let failed = |cause| Error::file("cannot be started", &config, cause);
         let mut command = Command::new(std::env::current_exe().map_err(failed)?);
-        command.arg(if order.content.0 < 0 { "coordinator" } else { "instance" });
+        command.arg(match (order.content.0 < 0, order.wanted) {
+            (true, _) => "coordinator",
+            (false, Wanted::Rebuild(_)) => "rebuild",
+            (false, _) => "instance",
+        });
         command.arg("--config").arg(&config);
         match order.wanted {
             Wanted::New => {
@@ -132,12 +154,10 @@ impl Children {
                     Rebuild::Differential => "differential",
                     Rebuild::Full => "full",
                 };
-                command.args(["--rebuild", mode]);
-                for source in &order.source {
-                    command.args(["--from", source]);
-                }
+                let from = order.source.first().map(String::as_str).unwrap_or_default();
+                command.args(["--mode", mode, "--from", from, "--progress", "json"]);
                 if order.max_rate_bytes > 0 {
-                    command.args(["--max-rate-bytes", &order.max_rate_bytes.to_string()]);
+                    command.args(["--max-rate", &order.max_rate_bytes.to_string()]);
                 }
             }
             _ => {}

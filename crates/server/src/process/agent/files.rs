@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 
 use outrigger_cluster::agent::Order;
 use outrigger_cluster::catalog::tables::Dbid;
+use outrigger_wal::disk::plain;
 
 use crate::error::Error;
 
@@ -21,7 +22,14 @@ pub(super) fn write(
     let path = folder.join(format!("{dbid}.toml"));
     let failed = |cause| Error::file("cannot be written", &path, cause);
     fs::create_dir_all(folder).map_err(failed)?;
-    fs::write(&path, text(cluster, order, log)).map_err(failed)?;
+    // Whoever reads it meanwhile finds the old one, none, or the new one; never a part.
+    let new = folder.join(format!("{dbid}.toml.new"));
+    fs::write(&new, text(cluster, order, log)).map_err(failed)?;
+    if path.exists() {
+        fs::remove_file(&path).map_err(failed)?;
+    }
+    plain::move_to(&new, &path)
+        .map_err(|fault| failed(std::io::Error::other(fault.to_string())))?;
     Ok(path)
 }
 

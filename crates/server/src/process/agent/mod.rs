@@ -14,10 +14,13 @@ mod children;
 mod door;
 mod files;
 
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use outrigger_cluster::agent::{Agent, In, Memory, Out};
+use outrigger_cluster::agent::{Agent, Ask, In, Memory, Out, Say};
 use outrigger_cluster::slots::{FileSlots, Kind, Saved};
+use outrigger_cluster::voters::{self, Voter, VoterFile};
+use outrigger_replica::rules::Rules;
 use outrigger_wal::disk::lock::DirLock;
 use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 
@@ -59,7 +62,16 @@ pub(crate) fn run(config: &AgentConfig, leash: bool) -> Result<Verdict, Error> {
     };
     let (events, queue) = unbounded_channel();
     let children = Children::new(config, leash, events.clone());
-    let mut desk = Desk { machine: Agent::new(memory), saved, children, door: None };
+    let slots = Box::new(FileSlots::new(dir, "voter"));
+    let voter = match VoterFile::open(slots, Rules::all()) {
+        Ok(voter) => Some(voter),
+        Err(error) => {
+            tracing::info!(%error, "this agent has no vote");
+            None
+        }
+    };
+    let machine = Agent::new(memory);
+    let mut desk = Desk { machine, saved, children, door: None, dir: dir.clone(), voter };
     runtime.block_on(async {
         let door = Door::open(&config.listen, events).await?;
         announce(door.local_addr());
@@ -76,6 +88,8 @@ struct Desk {
     saved: Saved,
     children: Children,
     door: Option<Door>,
+    dir: PathBuf,
+    voter: Option<VoterFile>,
 }
 
 impl Desk {
@@ -101,6 +115,12 @@ impl Desk {
                 biased;
                 stop = signals.next() => return Ok(stop),
                 heard = queue.recv() => match heard {
+                    Some(Heard::Machine(In::Ask { op, ask: Ask::Vote { body } })) => {
+                        self.vote(op, &body);
+                    }
+                    Some(Heard::Machine(In::Ask { op, ask: Ask::MakeVoter { body } })) => {
+                        self.make_voter(op, &body);
+                    }
                     Some(Heard::Machine(event)) => {
                         let event = self.children.note(event);
                         self.machine.step(event, &mut out);
@@ -152,6 +172,55 @@ impl Desk {
         Ok(())
     }
 
+    fn answer(&self, op: u64, say: &Say) {
+        if let Some(door) = &self.door {
+            door.answer(op, say);
+        }
+    }
+
+    /// A candidate asks: what the voter says is durable before it is said.
+    fn vote(&mut self, op: u64, body: &[u8]) {
+        let say = match (voters::Ask::decode(body), &mut self.voter) {
+            (Ok(ask), Some(voter)) => match voter.answer(&ask) {
+                Ok(say) => say.encode().map(|body| Say::Voted { body }),
+                Err(error) => {
+                    tracing::error!(%error, "this agent votes no more: start it again");
+                    Ok(Say::Denied { text: error.to_string() })
+                }
+            },
+            (Ok(_), None) => {
+                let text =
+                    "this agent has no vote: it was never given one, or lost its file".to_owned();
+                Ok(Say::Denied { text })
+            }
+            (Err(error), _) => Ok(Say::Denied { text: error.to_string() }),
+        };
+        match say {
+            Ok(say) => self.answer(op, &say),
+            Err(error) => self.answer(op, &Say::Denied { text: error.to_string() }),
+        }
+    }
+
+    /// A cluster is being made: this agent votes in it.
+    fn make_voter(&mut self, op: u64, body: &[u8]) {
+        let say = match Voter::decode(body) {
+            // An earlier try came that far.
+            Ok(_) if self.voter.is_some() => Say::Taken { number: 0 },
+            Ok(voter) => {
+                let slots = Box::new(FileSlots::new(&self.dir, "voter"));
+                match VoterFile::create(slots, voter, Rules::all()) {
+                    Ok(file) => {
+                        self.voter = Some(file);
+                        Say::Taken { number: 0 }
+                    }
+                    Err(error) => Say::Denied { text: error.to_string() },
+                }
+            }
+            Err(error) => Say::Denied { text: error.to_string() },
+        };
+        self.answer(op, &say);
+    }
+
     fn save(&mut self, memory: &Memory) -> Result<(), Error> {
         let place = self.saved.place();
         let failed = |error| Error::Catalog { dir: place.clone().into(), error };
@@ -159,6 +228,8 @@ impl Desk {
             failed(outrigger_cluster::Error::Content { place: place.clone(), cause })
         })?;
         self.children.work_for(memory.cluster);
-        self.saved.save(&body).map_err(failed)
+        self.saved.save(&body).map_err(failed)?;
+        self.children.configure(&memory.orders);
+        Ok(())
     }
 }

@@ -1,5 +1,4 @@
 //! The router in front of real services: rows, failovers, moves of buckets, hostile clients.
-#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test may panic")]
 
 mod limits;
 mod moves;
