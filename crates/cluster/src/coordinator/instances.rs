@@ -48,6 +48,11 @@ impl Coordinator {
             self.swapped(link, op, content, won, out);
             return;
         }
+        if !self.is_proved(content) {
+            // S8: another copy may act under a configuration that was lost: this one must not go on without it.
+            // It stays unanswered, and is asked for again.
+            return;
+        }
         // A retry repeats the question: it is in the log already, only the answer goes elsewhere.
         let same = self.pending.values_mut().find_map(|pending| match pending {
             Pending::Swap { link, op, content: of, new: asked }

@@ -352,6 +352,8 @@ impl Whole {
         let log = process.member.log();
         let (durable, hash) = (log.durable(), log.durable_hash());
         place.node.shadow.bound(durable, hash);
+        // Whoever reigns after a loss holds what is left.
+        place.node.shadow.outcast = false;
         let (group, slot) = (place.group, place.slot);
         let others = self.groups[group].members.clone();
         let ahead = |other: &usize| *other != at && self.places[*other].node.shadow.durable > from;

@@ -73,7 +73,11 @@ impl Whole {
         if (self.healed && due) || self.faults.chance(150) {
             self.operator.brought = self.now;
             let contents = Vec::new();
-            let mode = RecoverMode::Auto;
+            let mode = match self.faults.below(10) {
+                0 if !self.healed => RecoverMode::Full,
+                1 if !self.healed => RecoverMode::Differential,
+                _ => RecoverMode::Auto,
+            };
             let request = Request::BringBack { contents, mode, max_rate_bytes: 0 };
             self.ask(&request, Asked::Other);
         }
