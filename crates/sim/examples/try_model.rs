@@ -10,7 +10,7 @@ fn main(){
  for x in &a[1..]{ let (k,v)=x.split_once('=').unwrap(); let u:u64=v.parse().unwrap_or(0); match k{
   "v"=>b.versions=u,"c"=>b.crashes=u as u8,"f"=>b.failovers=u as u8,"h"=>b.hand_overs=u as u8,"w"=>b.writes=u as u8,
   "n"=>b.cuts=u as u8,"l"=>b.lates=u as u8,"r"=>b.reports=u as u8,"k"=>b.coordinators=u as u8,"b"=>b.rollbacks=u as u8,
-  "slow"=>b.slow=u==1,"steps"=>steps=u as usize,"cold"=>begin=Begin::Cold,"down"=>down=u as u8,
+  "d"=>b.holds=Some(u as u8),"slow"=>b.slow=u==1,"steps"=>steps=u as usize,"cold"=>begin=Begin::Cold,"down"=>down=u as u8,
   "rule"=>{rules=Rules::without(Rule::ALL.into_iter().find(|r|format!("{r:?}")==v).unwrap())}
   _=>panic!()}}
  let f=explore(begin,down,b,rules,steps);

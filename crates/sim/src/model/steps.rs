@@ -32,6 +32,9 @@ pub struct Bounds {
     pub coordinators: u8,
     /// Disks that go back to what they were when the exploration began.
     pub rollbacks: u8,
+    /// With a number, what is under way goes on in one order, and so many times something is held up for as long as
+    /// one likes. Without, in every order.
+    pub holds: Option<u8>,
     /// Control files and cuts take steps of their own, so that a crash can come in between.
     pub slow: bool,
 }
@@ -79,6 +82,10 @@ pub enum Step {
     Depose,
     /// A disk is what it was.
     RollBack(usize),
+    /// A way is held up.
+    Hold(u8),
+    /// It is not any more.
+    Release(u8),
 }
 
 /// Directed links: from primary, mirror and coordinator of the first configuration, by bits of `down`.
@@ -99,11 +106,60 @@ impl World {
         self.down & bit(from, to) == 0
     }
 
+    /// The way that a step goes: what it waits for when that is held up.
+    fn way(&self, step: &Step) -> Option<u8> {
+        let from_copy = |node: usize| if node == 0 { 4 } else { 16 };
+        match *step {
+            Step::Deliver(at, side) => {
+                let conn = self.conns.get(at)?;
+                Some(bit(conn.ends[side].node, conn.ends[1 - side].node))
+            }
+            Step::Decide(at) => self.swaps.get(at).map(|(from, _)| from_copy(*from)),
+            Step::Report(at) => {
+                let report = self.reports.get(at)?;
+                node_of(report.instance).map(from_copy)
+            }
+            Step::TakeOver(at) => self.given_up.get(at).map(|(who, _)| from_copy(*who)),
+            Step::Tell(node) => Some(bit(COORDINATOR, node)),
+            Step::Connect(node) => Some(bit(node, 1 - node)),
+            Step::Disk(node) => Some(if node == 0 { 64 } else { 128 }),
+            _ => None,
+        }
+    }
+
     /// Everything that may happen.
     pub(super) fn steps(&self, bounds: &Bounds, steps: &mut Vec<Step>) {
         if self.broken.is_some() {
             return;
         }
+        self.any_steps(bounds, steps);
+        let Some(holds) = bounds.holds else { return };
+        let mut goes_on = false;
+        let mut ways = 0u8;
+        let mut kept = Vec::with_capacity(steps.len());
+        for step in steps.drain(..) {
+            let Some(way) = self.way(&step) else {
+                kept.push(step);
+                continue;
+            };
+            if self.held & way == 0 {
+                ways |= way;
+                if !std::mem::replace(&mut goes_on, true) {
+                    kept.push(step);
+                }
+            }
+        }
+        for way in (0..8).map(|at| 1u8 << at) {
+            if self.held & way != 0 {
+                kept.push(Step::Release(way));
+            } else if ways & way != 0 && self.spent.holds < holds {
+                kept.push(Step::Hold(way));
+            }
+        }
+        *steps = kept;
+    }
+
+    fn any_steps(&self, bounds: &Bounds, steps: &mut Vec<Step>) {
         let spent = self.spent;
         for (at, conn) in self.conns.iter().enumerate() {
             for side in 0..2 {
@@ -329,6 +385,11 @@ impl World {
                 // What was said to the one before is lost.
                 self.given_up.clear();
             }
+            Step::Hold(way) => {
+                self.spent.holds += 1;
+                self.held |= way;
+            }
+            Step::Release(way) => self.held &= !way,
             Step::RollBack(node) => {
                 self.spent.rollbacks += 1;
                 let Some(snapshot) = self.snapshot.clone() else { return false };

@@ -85,6 +85,7 @@ pub(super) struct Spent {
     pub(super) reports: u8,
     pub(super) coordinators: u8,
     pub(super) rollbacks: u8,
+    pub(super) holds: u8,
 }
 
 /// What happened at least once in the whole exploration; not part of a state.
@@ -144,6 +145,8 @@ pub struct World {
     pub(super) spent: Spent,
     /// Directed links that are down, one bit each; see `steps`.
     pub(super) down: u8,
+    /// Ways that are held up, and disks.
+    pub(super) held: u8,
     /// Where a rolled back disk goes back to.
     pub(super) snapshot: Option<Arc<[super::node::Stored; 2]>>,
     /// All that is committed: block ends, and the running hash there.
@@ -237,6 +240,7 @@ impl World {
             late: None,
             spent: Spent::default(),
             down: 0,
+            held: 0,
             snapshot: None,
             committed: Arc::new(Vec::new()),
             over: Vec::new(),
@@ -559,7 +563,7 @@ impl World {
         }
         (swaps, reports, &self.given_up).hash(&mut hasher);
         self.late.as_ref().map(|late| (late.from, late.to, late.parcel.print)).hash(&mut hasher);
-        (self.spent, self.down, &self.over).hash(&mut hasher);
+        (self.spent, self.down, self.held, &self.over).hash(&mut hasher);
         self.committed.last().map(|(end, hash)| (end, hash.0)).hash(&mut hasher);
         self.broken.is_some().hash(&mut hasher);
         self.print = hasher.finish();
