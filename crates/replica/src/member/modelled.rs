@@ -84,7 +84,8 @@ impl Member {
                 for (instance, peer) in peers.iter_mut() {
                     let waited = peer.awaited.is_some()
                         || config.as_ref().is_some_and(|config| config.in_sync(*instance));
-                    let up = matches!(&peer.line, Line::Up(up) if up.sender.stage() != Stage::NeedsCopy);
+                    let up =
+                        matches!(&peer.line, Line::Up(up) if up.sender.stage() != Stage::NeedsCopy);
                     if waited && !up && peer.lost > PAST {
                         peer.lost = PAST;
                         any = true;
@@ -114,9 +115,7 @@ impl Member {
                 true
             }
             Timer::HandOver => match &mut self.phase {
-                Phase::Reigning(reign) => {
-                    reign.handing.as_mut().is_some_and(HandingOver::run_out)
-                }
+                Phase::Reigning(reign) => reign.handing.as_mut().is_some_and(HandingOver::run_out),
                 _ => false,
             },
         }

@@ -11,6 +11,7 @@
 //! - `plans`: what is explored
 
 mod node;
+pub mod plans;
 mod steps;
 mod world;
 

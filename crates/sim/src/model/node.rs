@@ -127,8 +127,8 @@ impl Node {
     /// Starts its process on what is stored.
     pub(super) fn start(&mut self, rules: Rules) -> Result<(), Wrong> {
         let mut disk = self.disk(None)?;
-        let (generation, mut control) = Control::open(&mut disk.blocking())
-            .map_err(|error: ControlError| error.to_string())?;
+        let (generation, mut control) =
+            Control::open(&mut disk.blocking()).map_err(|error: ControlError| error.to_string())?;
         let recovered = read_back(&mut disk, &mut control, Lsn::ZERO, None);
         let recovered = recovered.map_err(|error| error.to_string())?.ok_or("no log")?;
         self.stored.blocks.retain(|block| block.end() <= recovered.end);
@@ -260,9 +260,9 @@ impl Node {
     pub(super) fn note(&mut self) {
         let mut hasher = DefaultHasher::new();
         self.lives.hash(&mut hasher);
-        let dials = self.dials.filter(|link| {
-            self.member.as_ref().is_some_and(|member| member.knows(*link) == 1)
-        });
+        let dials = self
+            .dials
+            .filter(|link| self.member.as_ref().is_some_and(|member| member.knows(*link) == 1));
         self.dials = dials;
         dials.is_some().hash(&mut hasher);
         for pending in &self.pending {

@@ -24,8 +24,10 @@ pub struct Bounds {
     pub writes: u8,
     /// Connections cut.
     pub cuts: u8,
-    /// Messages that come late, or twice.
+    /// Messages of copies that come late, or twice.
     pub lates: u8,
+    /// Configurations that come after later ones.
+    pub olds: u8,
     /// Reports without another cause.
     pub reports: u8,
     /// New coordinators.
@@ -192,7 +194,8 @@ impl World {
             steps.push(Step::Late);
         }
         for at in 0..self.swaps.len() {
-            if self.config().version.0 < bounds.versions && self.passes(self.swaps[at].0, COORDINATOR)
+            if self.config().version.0 < bounds.versions
+                && self.passes(self.swaps[at].0, COORDINATOR)
             {
                 steps.push(Step::Decide(at));
             }
@@ -220,7 +223,8 @@ impl World {
         let config = self.config();
         let version = config.version.0;
         let primary = node_of(config.primary);
-        if primary != Some(node) && spent.failovers < bounds.failovers && version < bounds.versions {
+        if primary != Some(node) && spent.failovers < bounds.failovers && version < bounds.versions
+        {
             steps.push(Step::Promote(node));
         }
         let Some(member) = self.member(node) else {
@@ -250,7 +254,7 @@ impl World {
             {
                 steps.push(Step::Tell(node));
             }
-            if spent.lates < bounds.lates {
+            if spent.olds < bounds.olds {
                 let past = self.desk.past.len() - 1;
                 steps.extend((past.saturating_sub(3)..past).map(|at| Step::TellOld(node, at)));
             }
@@ -332,7 +336,7 @@ impl World {
                 self.step(node, In::Config { config, coordinator_epoch });
             }
             Step::TellOld(node, at) => {
-                self.spent.lates += 1;
+                self.spent.olds += 1;
                 let (coordinator_epoch, config) = self.desk.past[at].clone();
                 let before = self.nodes[node].print;
                 self.step(node, In::Config { config, coordinator_epoch });
@@ -367,14 +371,8 @@ impl World {
             Step::Write(node) => {
                 self.spent.writes += 1;
                 let record = [self.spent.writes, u8::try_from(node).unwrap_or(0)];
-                let Some(member) = self.member(node) else { return false };
-                // The appender is shared until the copy is parted.
-                if !matches!(member.role(), Role::Primary) {
-                    return false;
-                }
-                let appended =
-                    self.node(node).member.as_ref().map(|member| member.appender().append(&record));
-                if !matches!(appended, Some(Ok(_))) {
+                let Some(member) = &self.node(node).member else { return false };
+                if member.appender().append(&record).is_err() {
                     return false;
                 }
                 self.step(node, In::Kick);
@@ -438,9 +436,8 @@ impl World {
             version: config.version,
             coordinator_epoch: self.desk.coordinator,
         };
-        let before = self.print;
         self.step(node, In::HandOver(asked));
-        before != 0
+        true
     }
 
     fn take_over(&mut self, at: usize) -> bool {
@@ -490,7 +487,8 @@ impl World {
             let mut steps = Vec::new();
             self.steps(&bounds, &mut steps);
             let quiet = |step: &Step| matches!(step, Step::Timer(..) | Step::Unreachable(_));
-            let next = steps.into_iter().filter(|step| !quiet(step)).find_map(|step| self.after(step));
+            let next =
+                steps.into_iter().filter(|step| !quiet(step)).find_map(|step| self.after(step));
             match next {
                 Some(next) => *self = next,
                 None => return,

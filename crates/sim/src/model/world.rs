@@ -82,6 +82,7 @@ pub(super) struct Spent {
     pub(super) writes: u8,
     pub(super) cuts: u8,
     pub(super) lates: u8,
+    pub(super) olds: u8,
     pub(super) reports: u8,
     pub(super) coordinators: u8,
     pub(super) rollbacks: u8,
@@ -328,9 +329,8 @@ impl World {
             }
         }
         known.extend(self.late.iter().map(|late| late.parcel.envelope.session));
-        let session = |drawn| {
-            Session(u64::try_from(Member::would_draw(SESSIONS, drawn) >> 64).unwrap_or(1))
-        };
+        let session =
+            |drawn| Session(u64::try_from(Member::would_draw(SESSIONS, drawn) >> 64).unwrap_or(1));
         (0..).find(|drawn| !known.contains(&session(*drawn))).unwrap_or(0)
     }
 
@@ -653,7 +653,8 @@ impl World {
             let conn = &mut self.conns[at];
             conn.cut = true;
             let from = conn.ends[side].node;
-            let lost = if lose[side] { std::mem::take(&mut conn.ways[side]) } else { VecDeque::new() };
+            let lost =
+                if lose[side] { std::mem::take(&mut conn.ways[side]) } else { VecDeque::new() };
             conn.ways[side].push_back(Item::Closed);
             for item in lost {
                 if let Item::Frame(parcel) = item {
