@@ -100,7 +100,7 @@ pub const fn without(rule: Rule) -> Option<Plan> {
         Rule::S0Epoch | Rule::S2Shrink | Rule::S5Epoch => {
             Bounds { crashes: 1, failovers: 1, ..NONE }
         }
-        Rule::S0Version => Bounds { versions: 6, cuts: 1, failovers: 1, olds: 1, ..NONE },
+        Rule::S0Version => Bounds { versions: 6, cuts: 2, failovers: 1, olds: 1, ..NONE },
         Rule::S1Session => Bounds { versions: 6, cuts: 1, failovers: 2, lates: 1, ..NONE },
         Rule::S1Durable => Bounds { holds: Some(1), crashes: 1, failovers: 1, ..NONE },
         Rule::S3Member => Bounds { versions: 6, cuts: 1, crashes: 1, failovers: 1, ..NONE },

@@ -649,12 +649,11 @@ impl World {
 
     /// Both sides will hear that a connection is over; what is on its way from a side in `lose` does not arrive.
     pub(super) fn cut(&mut self, at: usize, lose: [bool; 2]) {
-        for side in 0..2 {
+        for (side, lose) in lose.into_iter().enumerate() {
             let conn = &mut self.conns[at];
             conn.cut = true;
             let from = conn.ends[side].node;
-            let lost =
-                if lose[side] { std::mem::take(&mut conn.ways[side]) } else { VecDeque::new() };
+            let lost = if lose { std::mem::take(&mut conn.ways[side]) } else { VecDeque::new() };
             conn.ways[side].push_back(Item::Closed);
             for item in lost {
                 if let Item::Frame(parcel) = item {
