@@ -5,6 +5,9 @@
 //! end of what was received; each is checked before it is given on. Not here: the log that takes
 //! them, persisting what was accepted (replica).
 
+#[cfg(feature = "model")]
+mod modelled;
+
 use bytes::Bytes;
 use outrigger_wal::format::Block;
 use outrigger_wal::{Epoch, InstanceId, LogId, Lsn, RunningHash};
@@ -28,6 +31,7 @@ pub enum Stage {
 
 /// The stream from the primary of `epoch`.
 #[derive(Debug)]
+#[cfg_attr(feature = "model", derive(Clone))]
 pub struct Receiver {
     primary: InstanceId,
     session: Session,

@@ -8,6 +8,9 @@
 //! not sent, never moves back and carries our running hash (S1). Not here: what acknowledgements
 //! commit (replica), sockets (transport), reading the log.
 
+#[cfg(feature = "model")]
+mod modelled;
+
 use std::collections::VecDeque;
 
 use outrigger_wal::format::Block;
@@ -71,6 +74,7 @@ pub enum Next {
 
 /// The stream to one copy.
 #[derive(Debug)]
+#[cfg_attr(feature = "model", derive(Clone))]
 pub struct Sender {
     peer: InstanceId,
     session: Session,

@@ -7,6 +7,7 @@
 //! - [`clock`]: simulated time, with pauses and skew for each node
 //! - [`disk`]: a disk with a page cache, a platter, crashes and faults
 //! - [`cluster`]: the copies of one content and everything around them
+//! - [`model`]: the failover protocol under a model checker
 //! - `checker`: what must hold in every run
 //! - [`whole`]: the whole cluster: coordinator, standby, agents that vote, several contents
 //! - [`suite`]: many seeds
@@ -16,6 +17,7 @@ mod checker;
 pub mod clock;
 pub mod cluster;
 pub mod disk;
+pub mod model;
 pub mod rng;
 pub mod suite;
 pub mod whole;

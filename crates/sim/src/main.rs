@@ -2,6 +2,7 @@
 
 #![forbid(unsafe_code)]
 
+mod model_command;
 mod whole_suite;
 
 use std::io::{self, Write};
@@ -50,7 +51,13 @@ struct Arguments {
 }
 
 fn main() -> ExitCode {
-    match run(&Arguments::parse()) {
+    let mut words = std::env::args().skip(1).peekable();
+    let done = if words.next_if(|word| word == "model").is_some() {
+        model_command::run(words)
+    } else {
+        run(&Arguments::parse())
+    };
+    match done {
         Ok(code) => code,
         Err(error) => {
             let told = writeln!(io::stderr(), "{error}");

@@ -34,6 +34,7 @@ pub struct Opening(u64);
 
 /// A block whose place is claimed and whose header is still to be written.
 #[derive(Debug)]
+#[cfg_attr(feature = "model", derive(Clone))]
 pub(crate) enum Claimed {
     Data { lsn: Lsn, body: BlockBuilder },
     Pad { lsn: Lsn, extent: u32 },
@@ -75,6 +76,7 @@ enum Gate {
 }
 
 #[derive(Debug)]
+#[cfg_attr(feature = "model", derive(Clone))]
 struct Inner {
     gate: Gate,
     opening: Opening,
@@ -274,6 +276,25 @@ impl Appender {
 
     pub(crate) fn durable_is(&self, durable: Lsn) {
         self.durable.store(durable.0, Ordering::Relaxed);
+    }
+
+    /// Another appender in the same state.
+    #[cfg(feature = "model")]
+    pub(crate) fn fork(&self) -> Self {
+        Self {
+            inner: Mutex::new(self.inner.lock().clone()),
+            durable: AtomicU64::new(self.durable.load(Ordering::Relaxed)),
+            ..*self
+        }
+    }
+
+    /// Everything that decides what it does; of what is claimed and not taken, where it ends.
+    #[cfg(feature = "model")]
+    pub(crate) fn fingerprint<H: std::hash::Hasher>(&self, into: &mut H) {
+        use std::hash::Hash;
+        let inner = self.inner.lock();
+        std::mem::discriminant(&inner.gate).hash(into);
+        (inner.start, inner.body.true_len(), inner.claimed.len()).hash(into);
     }
 
     /// Claims the place of a control block behind everything that was appended.

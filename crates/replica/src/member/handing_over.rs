@@ -44,6 +44,7 @@ struct Askers {
 
 /// A reign that is being handed over.
 #[derive(Debug)]
+#[cfg_attr(feature = "model", derive(Clone))]
 pub(super) struct HandingOver {
     to: InstanceId,
     at_most_micros: u64,
@@ -69,6 +70,30 @@ impl HandingOver {
     /// Whether the epoch is given up, or may be durably so.
     pub(super) const fn is_given_up(&self) -> bool {
         !matches!(self.stage, Handing::Frozen(_))
+    }
+}
+
+#[cfg(feature = "model")]
+impl HandingOver {
+    /// Its time is over; `false` when it waits for none, or knows.
+    pub(super) fn run_out(&mut self) -> bool {
+        match &mut self.stage {
+            Handing::Frozen(until) | Handing::GivenUp(until) => {
+                std::mem::replace(until, Micros(0)) > Micros(0)
+            }
+            Handing::GivingUp(_) => false,
+        }
+    }
+
+    /// What decides what becomes of it.
+    pub(super) fn fingerprint(&self, behind: impl Fn(u64) -> u64) -> (InstanceId, u8, u64) {
+        let stage = match self.stage {
+            Handing::Frozen(until) => u64::from(until > Micros(0)),
+            Handing::GivingUp(generation) => behind(generation).saturating_add(4),
+            Handing::GivenUp(until) => 2 | u64::from(until > Micros(0)),
+        };
+        let askers = u8::from(self.askers.authority) | u8::from(self.askers.mirror) << 1;
+        (self.to, askers, stage)
     }
 }
 

@@ -50,6 +50,7 @@ pub struct Lent {
 
 /// Log that is held for copies that are rebuilt: from where, by the name of each.
 #[derive(Debug, Default)]
+#[cfg_attr(feature = "model", derive(Clone))]
 pub(super) struct Held(BTreeMap<u64, Lsn>);
 
 impl Held {

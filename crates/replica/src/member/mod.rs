@@ -18,6 +18,7 @@
 //! - `handing_over`: a reign given up for another (S9)
 //! - `serve`: commit, apply, keep; `streams`: how its streams stand
 //! - `lending`: what a primary lends to a copy that is rebuilt
+//! - `modelled`: what the model checker needs, in a test-only build
 //! - `persisting`, `reading`: the control file's writes, the log's reads
 
 mod configured;
@@ -26,6 +27,8 @@ mod following;
 mod handing_over;
 mod lending;
 mod lines;
+#[cfg(feature = "model")]
+mod modelled;
 mod persisting;
 mod phase;
 mod reading;
@@ -48,6 +51,8 @@ use xxhash_rust::xxh3::xxh3_128_with_seed;
 pub use event::{Event, In, LinkId, Out};
 pub use handing_over::HandOver;
 pub use lending::{LendError, Lent};
+#[cfg(feature = "model")]
+pub use modelled::Timer;
 pub use phase::Role;
 pub use streams::{StreamStatus, Streaming};
 
@@ -120,6 +125,7 @@ impl Default for MemberOptions {
 
 /// One copy of one content. See the module's documentation for its shape.
 #[derive(Debug)]
+#[cfg_attr(feature = "model", derive(Clone))]
 pub struct Member {
     options: MemberOptions,
     rules: Rules,

@@ -15,6 +15,7 @@ use crate::control::{SLOTS, write_of};
 
 /// How far the control file is written.
 #[derive(Debug)]
+#[cfg_attr(feature = "model", derive(Clone))]
 pub(super) struct Persisting {
     /// The generation that is durable in both slots.
     pub(super) written: u64,
@@ -26,12 +27,21 @@ pub(super) struct Persisting {
 
 /// A generation on its way to the disk.
 #[derive(Debug)]
+#[cfg_attr(feature = "model", derive(Clone))]
 pub(super) struct Writing {
     generation: u64,
     op: OpId,
     bytes: Bytes,
     /// Whether the first slot is done.
     second: bool,
+}
+
+#[cfg(feature = "model")]
+impl Writing {
+    /// Whether the first slot holds it.
+    pub(super) const fn is_second(&self) -> bool {
+        self.second
+    }
 }
 
 impl Persisting {

@@ -31,6 +31,7 @@ pub enum Role {
 
 /// What a copy is.
 #[derive(Debug)]
+#[cfg_attr(feature = "model", derive(Clone))]
 pub(super) enum Phase {
     /// No configuration is known yet, or this copy is in none.
     Waiting,
@@ -64,12 +65,14 @@ impl Phase {
 
 /// A copy and the stream from its primary.
 #[derive(Debug, Default)]
+#[cfg_attr(feature = "model", derive(Clone))]
 pub(super) struct Following {
     pub(super) stream: Option<Stream>,
 }
 
 /// The stream from a primary.
 #[derive(Debug)]
+#[cfg_attr(feature = "model", derive(Clone))]
 pub(super) struct Stream {
     pub(super) link: LinkId,
     pub(super) receiver: Receiver,
@@ -96,6 +99,7 @@ pub(super) struct Start {
 
 /// A restarted primary that collects the ends of the in-sync copies.
 #[derive(Debug)]
+#[cfg_attr(feature = "model", derive(Clone))]
 pub(super) struct Gathering {
     pub(super) epoch: Epoch,
     /// The generation that holds the epoch.
@@ -119,6 +123,7 @@ pub(super) struct Adopting {
 
 /// About to reign.
 #[derive(Debug)]
+#[cfg_attr(feature = "model", derive(Clone))]
 pub(super) struct Rising {
     pub(super) epoch: Epoch,
     pub(super) generation: u64,
@@ -129,6 +134,7 @@ pub(super) struct Rising {
 
 /// A reign.
 #[derive(Debug)]
+#[cfg_attr(feature = "model", derive(Clone))]
 pub(super) struct Reign {
     pub(super) epoch: Epoch,
     /// The end of the reign's first block.
@@ -145,6 +151,7 @@ pub(super) struct Reign {
 
 /// A change of the configuration that was asked for.
 #[derive(Debug)]
+#[cfg_attr(feature = "model", derive(Clone))]
 pub(super) struct Swap {
     pub(super) base: Version,
     pub(super) new: Config,
@@ -153,6 +160,7 @@ pub(super) struct Swap {
 
 /// One other copy, as its primary sees it.
 #[derive(Debug)]
+#[cfg_attr(feature = "model", derive(Clone))]
 pub(super) struct Peer {
     pub(super) line: Line,
     /// When the line was lost, or first tried.
@@ -179,6 +187,7 @@ pub(super) struct Earlier {
 
 /// The connection to a copy.
 #[derive(Debug)]
+#[cfg_attr(feature = "model", derive(Clone))]
 pub(super) enum Line {
     /// There is none; to be dialled then.
     Down(Micros),
@@ -190,6 +199,7 @@ pub(super) enum Line {
 
 /// A connection that is there.
 #[derive(Debug)]
+#[cfg_attr(feature = "model", derive(Clone))]
 pub(super) struct Up {
     pub(super) link: LinkId,
     pub(super) session: Session,

@@ -20,6 +20,7 @@ const APPLY_BYTES: u64 = 256 << 10;
 
 /// How far the store has come.
 #[derive(Debug)]
+#[cfg_attr(feature = "model", derive(Clone))]
 pub(super) struct Applying {
     /// The next block to hand over starts here.
     next: Lsn,

@@ -34,6 +34,7 @@ pub struct Seal {
 
 /// A Data block in the making.
 #[derive(Debug)]
+#[cfg_attr(feature = "model", derive(Clone))]
 pub struct BlockBuilder {
     bytes: BytesMut,
     record_count: u32,

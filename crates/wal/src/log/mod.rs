@@ -9,6 +9,8 @@
 //! into a segment that is durably there.
 //! Not here: recovery ([`crate::recover`](mod@crate::recover)), producers ([`Appender`]), waiting.
 
+#[cfg(feature = "model")]
+mod modelled;
 mod segments;
 mod tail;
 
@@ -87,6 +89,7 @@ pub enum Fetch {
 }
 
 #[derive(Debug)]
+#[cfg_attr(feature = "model", derive(Clone))]
 struct Flight {
     op: OpId,
     end: Lsn,
@@ -98,6 +101,7 @@ struct Flight {
 
 /// One copy of a content's log, running.
 #[derive(Debug)]
+#[cfg_attr(feature = "model", derive(Clone))]
 pub struct Log {
     id: LogId,
     content: ContentId,

@@ -25,6 +25,7 @@ enum Step {
 }
 
 #[derive(Debug)]
+#[cfg_attr(feature = "model", derive(Clone))]
 struct Making {
     segment: u64,
     step: Step,
@@ -33,6 +34,7 @@ struct Making {
 
 /// A segment on its way out.
 #[derive(Debug)]
+#[cfg_attr(feature = "model", derive(Clone))]
 struct Removing {
     segment: u64,
     /// Whether the name is taken away, and only that has to become durable.
@@ -42,6 +44,7 @@ struct Removing {
 
 /// Which segments are linked, and the one that is being made.
 #[derive(Debug)]
+#[cfg_attr(feature = "model", derive(Clone))]
 pub(crate) struct Segments {
     segment_bytes: u64,
     ready: BTreeSet<u64>,

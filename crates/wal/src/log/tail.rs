@@ -10,6 +10,7 @@ use crate::format::Block;
 use crate::lsn::Lsn;
 
 #[derive(Debug)]
+#[cfg_attr(feature = "model", derive(Clone))]
 pub(crate) struct Tail {
     blocks: VecDeque<Block>,
     bytes: u64,
