@@ -100,8 +100,11 @@ impl Cluster {
         let log = self.home.join(format!("agent-{host}.log"));
         let agent = Process::start("agent", &["agent", "--config", &file], &log)?;
         self.sampler.watch("agent", agent.id());
-        let agent = self.agents.entry(host.to_owned()).insert_entry(agent).into_mut();
-        agent.ready().await?;
+        // Held from now on, so that it ends with the others if it is not ready in time.
+        self.agents.insert(host.to_owned(), agent);
+        if let Some(agent) = self.agents.get_mut(host) {
+            agent.ready().await?;
+        }
         Ok(())
     }
 
