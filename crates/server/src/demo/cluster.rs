@@ -100,12 +100,12 @@ impl Cluster {
         let log = self.home.join(format!("agent-{host}.log"));
         let agent = Process::start("agent", &["agent", "--config", &file], &log)?;
         self.sampler.watch("agent", agent.id());
-        // From here on it ends with the cluster, ready or not.
+        // Held from now on, so that it ends with the others if it is not ready in time.
         self.agents.insert(host.to_owned(), agent);
-        match self.agents.get_mut(host) {
-            Some(agent) => agent.ready().await.map(|_| ()),
-            None => Ok(()),
+        if let Some(agent) = self.agents.get_mut(host) {
+            agent.ready().await?;
         }
+        Ok(())
     }
 
     /// SIGKILL to the agent of a host, with which its instances die; returns when they have.

@@ -10,6 +10,7 @@ use outrigger_cluster::agent::Process as Ran;
 use outrigger_cluster::catalog::tables::Up;
 use outrigger_cluster::operator::{Answer, Request};
 use outrigger_cluster::placement::CATALOG;
+use outrigger_wal::disk::plain::move_to;
 
 use super::cluster::{Cluster, wrong};
 use super::play::utc_micros;
@@ -118,5 +119,9 @@ impl Stage<'_> {
 }
 
 fn move_folder(from: &Path, to: &Path) -> Result<(), Error> {
-    std::fs::rename(from, to).map_err(|cause| Error::file("cannot be moved", from, cause))
+    move_to(from, to).map_err(|fault| Error::Path {
+        path: from.to_owned(),
+        cause: fault.to_string(),
+        advice: "check its permissions, and whose it is",
+    })
 }
