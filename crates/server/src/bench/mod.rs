@@ -3,6 +3,9 @@
 //! # Layout
 //! - [`append`]: a log of one's own
 //! - [`commit`]: a primary, its mirror as another process
+//! - [`failover`]: a cluster of processes loses primaries, mirrors, hosts
+//! - [`cluster`]: that cluster
+//! - [`load`]: the writers meanwhile
 //! - [`raw`]: write and sync in a loop, several methods; two files at once
 //! - [`ping`]: a round trip over loopback
 //! - [`figures`]: latencies and rates
@@ -12,8 +15,11 @@
 //! hits both; Ctrl-C ends it in order, and leaves nothing behind. Not here: a verdict; no test is timed.
 
 mod append;
+mod cluster;
 mod commit;
+mod failover;
 mod figures;
+mod load;
 mod ping;
 mod raw;
 mod report;
@@ -26,6 +32,7 @@ use std::time::Duration;
 
 pub(crate) use append::append;
 pub(crate) use commit::commit;
+pub(crate) use failover::{FailoverOptions, failover};
 
 use crate::error::Error;
 use crate::process::{self, stop::Signals};

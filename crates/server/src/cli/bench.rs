@@ -15,6 +15,24 @@ pub(super) enum Bench {
     Append(Load),
     /// Commit on a primary with a mirror in another process, each caller waiting for its commit
     Commit(Load),
+    /// Make a cluster of processes, and measure how long its writers wait while a primary, a mirror or a host is lost
+    Failover(Failover),
+}
+
+#[derive(Debug, Args)]
+pub(super) struct Failover {
+    /// Where files are made, in a directory that is removed at the end; default: where temporary files are
+    #[arg(long)]
+    dir: Option<PathBuf>,
+    /// How often each is lost
+    #[arg(long, value_name = "N", default_value_t = 30, value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    runs: u32,
+    /// Writers of each content through the coordinator, and as many straight to its primary
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=64))]
+    writers: u32,
+    /// One JSON object
+    #[arg(long)]
+    json: bool,
 }
 
 /// What is measured.
@@ -42,6 +60,9 @@ impl Bench {
         match self {
             Self::Append(load) => bench::append(&load.options()?),
             Self::Commit(load) => bench::commit(&load.options()?),
+            Self::Failover(Failover { dir, runs, writers, json }) => {
+                bench::failover(&bench::FailoverOptions { dir, runs, writers, json })
+            }
         }
     }
 }

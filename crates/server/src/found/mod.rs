@@ -21,7 +21,7 @@ use outrigger_wal::{ClusterId, Epoch, InstanceId, LogId};
 use tokio::time::{Instant, sleep};
 use xxhash_rust::xxh3::xxh3_128;
 
-use self::agents::ask_agent;
+pub(crate) use self::agents::ask_agent;
 use crate::config::ClusterConfig;
 use crate::error::Error;
 use crate::kv::operator;
