@@ -189,6 +189,7 @@ fn a_request() -> impl Strategy<Value = Request> {
         Just(Request::State),
         a_founding().prop_map(Request::Found),
         a_founding().prop_map(Request::Expand),
+        any::<bool>().prop_map(|force| Request::Activate { force }),
         (vec(content.clone(), 0..4), a_recover_mode(), any::<u64>()).prop_map(
             |(contents, mode, max_rate_bytes)| Request::BringBack {
                 contents,

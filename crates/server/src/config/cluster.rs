@@ -213,7 +213,6 @@ const fn segments() -> bool {
 }
 
 impl ClusterConfig {
-    /// What the planner is asked for.
     /// What the catalog remembers of it, by name.
     pub(crate) fn settings(&self) -> Vec<(String, u64)> {
         let millis = |time: Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
@@ -223,7 +222,15 @@ impl ClusterConfig {
             AutoRejoin::After(time) => millis(time),
         };
         let grace = self.fts_mark_mirror_down_grace_period_ms;
-        [
+        let shape = self.shape();
+        let block = match shape.mirroring {
+            Mirroring::Block { hosts } => hosts as u64,
+            _ => 0,
+        };
+        let mut settings = vec![
+            ("mirroring", outrigger_cluster::settings::of_mirroring(shape.mirroring)),
+            ("mirror_port_base", u64::from(shape.ports.mirrors)),
+            ("port_base", u64::from(shape.ports.primaries)),
             ("auto_rejoin_ms", auto_rejoin),
             ("copy_grace_ms", grace),
             ("disk_probe_timeout_ms", self.disk_probe_timeout_ms),
@@ -232,12 +239,14 @@ impl ClusterConfig {
             ("fts_probe_retries", u64::from(self.fts_probe_retries)),
             ("fts_probe_timeout_ms", self.fts_probe_timeout_ms),
             ("fts_replication_attempt_count", u64::from(self.fts_replication_attempt_count)),
-        ]
-        .into_iter()
-        .map(|(name, value)| (name.to_owned(), value))
-        .collect()
+        ];
+        if block > 0 {
+            settings.push(("block_hosts", block));
+        }
+        settings.into_iter().map(|(name, value)| (name.to_owned(), value)).collect()
     }
 
+    /// What the planner is asked for.
     pub(crate) fn shape(&self) -> Shape {
         let host = |host: &HostConfig| Host {
             name: host.name.clone(),

@@ -223,7 +223,7 @@ impl Making<'_> {
         let host = self.config.hosts.iter().find(|host| host.name() == placed.place.host);
         let agent = host.map(|host| host.agent.clone()).unwrap_or_default();
         let orders = vec![(placed.dbid, order)];
-        let ask = Ask::Want { cluster: self.cluster, coordinator_epoch: 0, orders };
+        let ask = Ask::Want { cluster: self.cluster, coordinator_epoch: 0, number: 0, orders };
         match ask_agent(&agent, &ask, ASK_TIME).await? {
             // A coordinator has commanded it since: an earlier try came that far.
             Say::Denied { text } if text.contains("epoch") => {}
@@ -282,7 +282,7 @@ impl Making<'_> {
 
 fn taken(agent: &str, say: Say) -> Result<(), Error> {
     match say {
-        Say::Taken => Ok(()),
+        Say::Taken { .. } => Ok(()),
         Say::Denied { text } => Err(Error::Peer {
             address: agent.to_owned(),
             what: "the agent refuses",
