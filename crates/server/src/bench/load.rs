@@ -28,6 +28,8 @@ pub(super) enum Way {
     Routed,
     /// Straight to the primary.
     Direct,
+    /// To one copy, primary or not: which writer's.
+    Copy(u32),
 }
 
 /// An acknowledged row.
@@ -253,5 +255,9 @@ pub(super) fn routed(content: ContentId, coordinators: &[String], patience: Dura
 /// A writer straight to whichever of these copies is the primary.
 pub(super) fn direct(content: ContentId, addresses: Vec<String>, patience: Duration) -> Writer {
     let route = Route::Direct { content, addresses };
-    Writer { content, way: Way::Direct, client: ClientOptions { coordinators: Vec::new(), route, patience } }
+    Writer {
+        content,
+        way: Way::Direct,
+        client: ClientOptions { coordinators: Vec::new(), route, patience },
+    }
 }

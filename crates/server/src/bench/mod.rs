@@ -4,6 +4,7 @@
 //! - [`append`]: a log of one's own
 //! - [`commit`]: a primary, its mirror as another process
 //! - [`failover`]: a cluster of processes loses primaries, mirrors, hosts
+//! - [`chaos`]: it is hurt at random, and nothing is lost
 //! - [`cluster`]: that cluster
 //! - [`load`]: the writers meanwhile
 //! - [`raw`]: write and sync in a loop, several methods; two files at once
@@ -15,6 +16,7 @@
 //! hits both; Ctrl-C ends it in order, and leaves nothing behind. Not here: a verdict; no test is timed.
 
 mod append;
+mod chaos;
 mod cluster;
 mod commit;
 mod failover;
@@ -31,6 +33,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 pub(crate) use append::append;
+pub(crate) use chaos::{ChaosOptions, chaos};
 pub(crate) use commit::commit;
 pub(crate) use failover::{FailoverOptions, failover};
 

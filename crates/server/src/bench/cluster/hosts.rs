@@ -28,7 +28,7 @@ for round in 1 2 3 4 5; do
   [ -n "$found" ] || break
 done
 eval "$CLEAR" >/dev/null 2>&1
-[ -n "$KEEP" ] || rm -rf "$WHERE"
+[ -n "$KEEP" ] || [ -e "$WHERE/keep" ] || rm -rf "$WHERE"
 "#;
 
 /// A host.
@@ -85,6 +85,11 @@ impl Hosts {
         Ok(hosts)
     }
 
+    /// Leaves the files.
+    pub(in crate::bench) fn keep(&self) {
+        drop(fs::write(self.dir.join("keep"), ""));
+    }
+
     /// The folder of a host.
     pub(in crate::bench) fn folder(&self, host: &str) -> PathBuf {
         self.dir.join(host)
@@ -103,14 +108,16 @@ impl Hosts {
             return Ok(());
         }
         let folder = dir.join(&host.name);
-        fs::create_dir_all(&folder).map_err(|cause| Error::file("cannot be made", &folder, cause))?;
+        fs::create_dir_all(&folder)
+            .map_err(|cause| Error::file("cannot be made", &folder, cause))?;
         let config = folder.join("agent.toml");
         let listen = host.addresses.first().cloned().unwrap_or_default();
         let text = format!(
             "data_dir = \"{}\"\nlisten = \"{listen}:{AGENT_PORT}\"\nlog = \"info\"\n",
             folder.join("agent").display()
         );
-        fs::write(&config, text).map_err(|cause| Error::file("cannot be written", &config, cause))?;
+        fs::write(&config, text)
+            .map_err(|cause| Error::file("cannot be written", &config, cause))?;
         let log = folder.join("agent.log");
         let errors = fs::File::options().create(true).append(true).open(&log);
         let errors = errors.map_err(|cause| Error::file("cannot be made", &log, cause))?;

@@ -108,7 +108,9 @@ impl Cluster {
         for address in &self.coordinators {
             match operator::ask(address, &Request::State, ASK_TIME).await {
                 Ok(Answer::State(state)) => {
-                    let newer = found.as_ref().is_none_or(|found| found.coordinator_epoch < state.coordinator_epoch);
+                    let newer = found
+                        .as_ref()
+                        .is_none_or(|found| found.coordinator_epoch < state.coordinator_epoch);
                     if newer {
                         found = Some(state);
                     }
@@ -182,7 +184,9 @@ impl Cluster {
         let mut asked: Option<Instant> = None;
         loop {
             let state = self.state().await?;
-            if late(&state).is_empty() && state.contents.iter().all(|content| is_as_planned(&state, content)) {
+            if late(&state).is_empty()
+                && state.contents.iter().all(|content| is_as_planned(&state, content))
+            {
                 return Ok(state);
             }
             if Instant::now() >= until {
@@ -208,6 +212,13 @@ impl Cluster {
                 drop(ask_agent(&agent_of(&host.addresses), &ask, ASK_TIME).await);
             }
         }
+    }
+
+    /// Where the coordinator or standby on a host listens.
+    pub(super) fn coordinator_on(&self, host: usize) -> String {
+        let addresses = self.hosts.all.get(host).map(|host| host.addresses.as_slice());
+        let all: Vec<_> = addresses.unwrap_or_default().iter().map(coordinator_of).collect();
+        all.join(",")
     }
 
     /// Where a host stands in the list.
@@ -238,7 +249,9 @@ fn late(state: &ClusterState) -> Vec<String> {
     }
     // A process that is being started, or was never heard, is not ready for the next thing.
     let runs = |process: &Option<Process>| matches!(process, Some(Process::Running { .. }));
-    for row in state.instances.iter().filter(|row| row.row.content != CATALOG && !runs(&row.process)) {
+    for row in
+        state.instances.iter().filter(|row| row.row.content != CATALOG && !runs(&row.process))
+    {
         late.push(format!("dbid {}: {:?}", row.dbid, row.process));
     }
     if state.contents.is_empty() {
@@ -250,7 +263,8 @@ fn late(state: &ClusterState) -> Vec<String> {
 fn is_as_planned(state: &ClusterState, content: &ContentState) -> bool {
     use outrigger_cluster::catalog::tables::Preferred;
     content.content == CATALOG
-        || instance(state, content.primary).is_some_and(|row| row.row.preferred == Preferred::Primary)
+        || instance(state, content.primary)
+            .is_some_and(|row| row.row.preferred == Preferred::Primary)
 }
 
 /// Where the agent of a host with these addresses listens.

@@ -143,7 +143,12 @@ impl Net {
     ///
     /// # Errors
     /// On loopback, or what the system says.
-    pub(in crate::bench) fn cut(&self, from: End, to: End, network: Option<u8>) -> Result<(), Error> {
+    pub(in crate::bench) fn cut(
+        &self,
+        from: End,
+        to: End,
+        network: Option<u8>,
+    ) -> Result<(), Error> {
         let Self::Namespaces { bridges } = self else {
             let cause = std::io::Error::other("hosts on loopback cannot be cut off");
             return Err(system("no network namespaces", cause));
