@@ -162,6 +162,28 @@ fn a_late_order_of_a_lower_number_changes_nothing() {
 }
 
 #[test]
+fn the_number_of_an_instance_that_is_gone_is_another_ones_and_not_before() {
+    let mut host = Host::claimed();
+    host.want(3, Wanted::Up, 9);
+    host.step(In::Runs { dbid: ONE, pid: 77 });
+    let other = Order { instance: InstanceId(0xB), ..order(Wanted::New, 1) };
+    let want = |host: &mut Host| {
+        let orders = vec![(ONE, other.clone())];
+        host.ask(Ask::Want { number: 7, cluster: CLUSTER, coordinator_epoch: 3, orders })
+    };
+    host.asked();
+    want(&mut host);
+    assert!(host.asked().is_empty(), "the first one has its data there");
+    host.want(3, Wanted::Gone, 10);
+    host.step(ended(true));
+    host.step(In::Removed { dbid: ONE });
+    host.save();
+    host.asked();
+    want(&mut host);
+    assert_eq!(host.asked(), ["start 2 New"], "though its number of orders is lower");
+}
+
+#[test]
 fn a_coordinator_of_a_lower_epoch_commands_nothing() {
     let mut host = Host::claimed();
     host.want(5, Wanted::Up, 1);

@@ -1,4 +1,5 @@
 //! Copies that are out come back, copies are added and removed, the standby among them.
+#![expect(clippy::unwrap_used, reason = "helpers of tests are tests")]
 
 mod support;
 

@@ -33,7 +33,6 @@ const fn is_allowed(role: Role, request: &Request) -> bool {
 }
 
 /// What to do about a registration.
-#[expect(clippy::large_enum_variant, reason = "there is one at a time")]
 enum Admission {
     /// It has its place.
     Placed,

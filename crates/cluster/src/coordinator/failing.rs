@@ -9,6 +9,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use outrigger_net::config::Version;
 use outrigger_net::message::{Message, Role};
+use outrigger_replica::rules::Rule;
 use outrigger_replica::store::StateStore;
 use outrigger_wal::recover::Promise;
 use outrigger_wal::{ContentId, Epoch, InstanceId, Lsn, Micros};
@@ -225,7 +226,7 @@ impl Coordinator {
     }
 
     pub(super) fn is_proved(&self, content: ContentId) -> bool {
-        !self.unproved || self.has_reported(content)
+        !self.unproved || !self.catalog.rules().hold(Rule::S8Proof) || self.has_reported(content)
     }
 
     fn has_reported(&self, content: ContentId) -> bool {

@@ -2,7 +2,6 @@
 //!
 //! Guarantees: a refusal is an error with the words of who refused. Not here: what is asked.
 
-use std::io::{self, BufRead, IsTerminal, Write};
 use std::time::Duration;
 
 use clap::Args;
@@ -14,7 +13,7 @@ use serde_json::json;
 use super::page::Page;
 use crate::error::Error;
 use crate::kv::operator::ask;
-use crate::output::{complain, say, say_json};
+use crate::output::{confirm, say, say_json};
 
 const ANOTHER_RELEASE: &str = "the coordinator answered something else; is it of another release?";
 /// How long an answer may take where nothing else is said.
@@ -156,30 +155,21 @@ impl Consent {
     /// # Errors
     /// Somebody said no, or there is nobody to ask; nothing was changed then.
     pub(super) fn to(self, plan: &Page, json: bool, question: &str) -> Result<(), Error> {
-        if json {
-            // Standard output is the script's.
-            complain(format_args!("{}", plan.text()));
-        } else {
-            plan.print(false)?;
-        }
         if self.yes {
-            return Ok(());
+            return if json { Ok(()) } else { plan.print(false) };
         }
-        if !io::stdin().is_terminal() {
+        if json {
             return Err(Error::Option {
                 option: "-a",
-                cause: format!(
-                    "there is no terminal to ask on: {question} Give -a to go on without a question"
-                ),
+                cause: "a script that wants JSON cannot be asked; -a goes on without a question"
+                    .to_owned(),
             });
         }
-        // When nobody reads it there is nobody to answer either.
-        drop(write!(io::stderr().lock(), "{question} [y/N]: "));
-        let mut answer = String::new();
-        let read = io::stdin().lock().read_line(&mut answer);
-        match (read, answer.trim()) {
-            (Ok(_), "y" | "Y" | "yes" | "Yes") => Ok(()),
-            _ => Err(Error::Partial("not confirmed: nothing was changed".to_owned())),
+        plan.print(false)?;
+        if confirm(question)? {
+            Ok(())
+        } else {
+            Err(Error::Partial("not confirmed: nothing was changed".to_owned()))
         }
     }
 }

@@ -12,7 +12,7 @@ use outrigger_cluster::placement::{Host, Layout, Mirroring, Role, expand};
 
 use super::asking::{Asking, Consent};
 use super::hosts::{claim, of_file, unknown};
-use super::layout::{layout, new_row, next_dbid};
+use super::layout::{addresses_of, layout, new_row, next_dbid};
 use super::page::{Cell, Name, Page, Row};
 use super::state::seats::CATALOG;
 use crate::error::{Error, Verdict};
@@ -93,7 +93,12 @@ fn rows(
             Role::Primary => Preferred::Primary,
             Role::Mirror => Preferred::Mirror,
         };
-        let row = new_row((placed.content, preferred), &placed.place, 0)?;
+        let row = new_row(
+            (placed.content, preferred),
+            &placed.place,
+            addresses_of(after, &placed.place.host),
+            0,
+        )?;
         // There is nothing to copy: each is made with an empty log.
         Ok(Instance { wanted: Wanted::New, ..row })
     });

@@ -13,7 +13,6 @@ use super::asking::Asking;
 use crate::config::{self, ClusterConfig};
 use crate::error::Error;
 use crate::kv::agents::ask_agent;
-use crate::kv::line::Broken;
 
 /// The hosts of a cluster's file, as the planner and as the catalog see them.
 ///
@@ -42,6 +41,28 @@ pub(super) fn unknown(state: &ClusterState, hosts: Vec<tables::Host>) -> Vec<tab
     hosts.into_iter().filter(|host| !known(&host.name)).collect()
 }
 
+/// Asks the agent of a host, at the first of its addresses that answers.
+///
+/// # Errors
+/// It cannot be reached, or refuses.
+pub(super) async fn ask_host(
+    asking: &Asking,
+    host: &tables::Host,
+    ask: &Ask,
+) -> Result<Say, Error> {
+    let mut why = Error::Denied { text: format!("host {} has no agent", host.name) };
+    for address in &host.agent {
+        match ask_agent(address, ask, asking.patience.time()).await {
+            Ok(Say::Denied { text }) => {
+                return Err(Error::Denied { text: format!("the agent of {}: {text}", host.name) });
+            }
+            Ok(say) => return Ok(say),
+            Err(error) => why = error,
+        }
+    }
+    Err(why)
+}
+
 /// Has the agents of these hosts work for the cluster.
 ///
 /// # Errors
@@ -53,24 +74,7 @@ pub(super) async fn claim(
 ) -> Result<(), Error> {
     for host in hosts {
         let ask = Ask::Claim { cluster: state.cluster, host: host.name.clone() };
-        match ask_agent(&host.agent, &ask, asking.patience.time()).await {
-            Ok(Say::Taken { .. }) => {}
-            Ok(Say::Denied { text }) => {
-                return Err(Error::Denied { text: format!("the agent of {}: {text}", host.name) });
-            }
-            Ok(_) => return Err(unreachable(host, "it answered something else".to_owned())),
-            Err(Broken(cause)) => return Err(unreachable(host, cause)),
-        }
+        ask_host(asking, host, &ask).await?;
     }
     Ok(())
-}
-
-/// An agent that does not answer.
-pub(super) fn unreachable(host: &tables::Host, cause: String) -> Error {
-    Error::Peer {
-        address: format!("{} ({})", host.name, host.agent.join(" ")),
-        what: "its agent cannot be asked",
-        cause,
-        advice: "check that it runs, and that this is its address",
-    }
 }

@@ -188,21 +188,25 @@ pub(super) fn next_dbid(state: &ClusterState) -> u16 {
     numbers.max().unwrap_or(0).saturating_add(1)
 }
 
-/// A row for a copy that is to be made from its primary.
+/// A row for a copy that is to be made from its primary; `addresses` are its host's.
 ///
 /// # Errors
 /// When no random numbers can be drawn.
 pub(super) fn new_row(
     (content, preferred): (ContentId, Preferred),
     place: &Place,
+    addresses: &[String],
     max_rate_bytes: u64,
 ) -> Result<Instance, Error> {
+    // Its own address first: the other copy uses another network.
+    let others = addresses.iter().filter(|address| **address != place.address);
+    let addresses = std::iter::once(&place.address).chain(others);
     Ok(Instance {
         content,
-        instance: InstanceId(random()?),
+        instance: InstanceId(crate::process::random()?),
         preferred,
         host: place.host.clone(),
-        addresses: vec![format!("{}:{}", place.address, place.port)],
+        addresses: addresses.map(|address| format!("{address}:{}", place.port)).collect(),
         data_dir: place.data_dir.clone(),
         wanted: Wanted::Rebuild(Rebuild::Full),
         run: 1,
@@ -210,18 +214,13 @@ pub(super) fn new_row(
     })
 }
 
-fn random() -> Result<u128, Error> {
-    let mut bytes = [0; 16];
-    getrandom::fill(&mut bytes).map_err(|error| Error::System {
-        what: "random numbers cannot be drawn",
-        cause: std::io::Error::other(error.to_string()),
-        advice: "check the system's random source",
-    })?;
-    Ok(u128::from_le_bytes(bytes))
-}
-
 /// Numbers for rows, from the next one on.
 pub(super) fn numbered(state: &ClusterState, rows: Vec<Instance>) -> Vec<(Dbid, Instance)> {
     let numbers = next_dbid(state)..;
     numbers.map(Dbid).zip(rows).collect()
+}
+
+/// The addresses of a host.
+pub(super) fn addresses_of<'a>(layout: &'a Layout, host: &str) -> &'a [String] {
+    layout.host(host).map_or(&[], |host| &host.addresses)
 }

@@ -14,13 +14,11 @@ use outrigger_cluster::operator::{Answer, ClusterState, Request};
 use tokio::time::{Instant, sleep};
 
 use super::asking::{Asking, Consent, denied};
-use super::hosts::{of_file, unreachable};
+use super::hosts::{ask_host, of_file};
 use super::page::Page;
 use super::state::problems;
 use super::state::seats::{CATALOG, Seat, data_pairs, pairs};
 use crate::error::{Error, Verdict};
-use crate::kv::agents::ask_agent;
-use crate::kv::line::Broken;
 use crate::output::complain;
 use crate::process;
 
@@ -84,16 +82,16 @@ impl Agents {
 
 /// What an agent says of the instances of content -1 on its host: number, and whether it runs.
 async fn catalogs(asking: &Asking, host: &tables::Host) -> Result<Vec<(Dbid, bool)>, Error> {
-    match ask_agent(&host.agent, &Ask::Watch { seen: 0 }, asking.patience.time()).await {
-        Ok(Say::Status { instances, .. }) => {
+    match ask_host(asking, host, &Ask::Watch { seen: 0 }).await? {
+        Say::Status { instances, .. } => {
             let catalogs = instances.iter().filter(|seen| seen.content == CATALOG);
             let runs =
                 |process: &Process| matches!(process, Process::Running { .. } | Process::Starting);
             Ok(catalogs.map(|seen| (seen.dbid, runs(&seen.process))).collect())
         }
-        Ok(Say::Denied { text }) => Err(unreachable(host, text)),
-        Ok(_) => Err(unreachable(host, "it answered something else".to_owned())),
-        Err(Broken(cause)) => Err(unreachable(host, cause)),
+        _ => {
+            Err(Error::Denied { text: format!("the agent of {} is of another release", host.name) })
+        }
     }
 }
 
@@ -103,14 +101,7 @@ async fn set_running(
     dbid: Dbid,
     up: bool,
 ) -> Result<(), Error> {
-    match ask_agent(&host.agent, &Ask::Run { dbid, up }, asking.patience.time()).await {
-        Ok(Say::Taken) => Ok(()),
-        Ok(Say::Denied { text }) => {
-            Err(Error::Denied { text: format!("the agent of {}: {text}", host.name) })
-        }
-        Ok(_) => Err(unreachable(host, "it answered something else".to_owned())),
-        Err(Broken(cause)) => Err(unreachable(host, cause)),
-    }
+    ask_host(asking, host, &Ask::Run { dbid, up }).await.map(|_| ())
 }
 
 /// Starts whatever coordinators and standbys these hosts have. Those that cannot be reached are left out, with a warning, if

@@ -18,7 +18,7 @@ use outrigger_wal::{ContentId, InstanceId};
 
 use super::asking::{Asking, Consent};
 use super::hosts::{claim, of_file, unknown};
-use super::layout::{layout, new_row, numbered, place_of};
+use super::layout::{addresses_of, layout, new_row, numbered, place_of};
 use super::page::{Cell, Name, Page, Row};
 use super::recover::ended;
 use super::recover::follow::{End, Show, follow};
@@ -130,10 +130,10 @@ impl AddMirrors {
 
 /// Rows for the mirrors that a layout has and the cluster has not.
 fn mirror_rows(state: &ClusterState, after: &Layout) -> Result<Vec<(Dbid, Instance)>, Error> {
-    let rows = after
-        .segments(Role::Mirror)
-        .into_iter()
-        .map(|placed| new_row((placed.content, Preferred::Mirror), &placed.place, 0));
+    let rows = after.segments(Role::Mirror).into_iter().map(|placed| {
+        let addresses = addresses_of(after, &placed.place.host);
+        new_row((placed.content, Preferred::Mirror), &placed.place, addresses, 0)
+    });
     Ok(numbered(state, rows.collect::<Result<_, Error>>()?))
 }
 
@@ -236,7 +236,12 @@ impl MoveMirrors {
         let back = write_back(path, &going)?;
         let mut rows = Vec::new();
         for one in going.iter_mut().filter(|one| one.new.is_none()) {
-            let row = new_row((one.content, one.preferred), &one.to, 0)?;
+            let row = new_row(
+                (one.content, one.preferred),
+                &one.to,
+                addresses_of(&layout, &one.to.host),
+                0,
+            )?;
             one.new = Some(row.instance);
             rows.push(row);
         }

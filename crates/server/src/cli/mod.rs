@@ -142,3 +142,46 @@ pub(crate) fn run(arguments: Arguments) -> Result<Verdict, Error> {
         Verb::Bench(bench) => bench.run(),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn options_of_every_verb_fit_together() {
+        Arguments::command().debug_assert();
+    }
+
+    #[test]
+    fn options_that_contradict_each_other_are_refused() {
+        let parse = |line: &str| Arguments::try_parse_from(line.split(' ')).map(|_| ());
+        for line in [
+            "outrigger state -e -m",
+            "outrigger recover -F --differential",
+            "outrigger recover -r -F",
+            "outrigger recover -p sdw3 -i file",
+            "outrigger recover -p sdw3 -F",
+            "outrigger recover -s --no-progress",
+            "outrigger recover --max-rate 1k",
+            "outrigger promote --old-primary-is-fenced",
+            "outrigger start --agent a:1 --cluster c.toml",
+            "outrigger catalog pg_class",
+            "outrigger config --set fts_probe_interval_ms",
+            "outrigger activate-standby",
+        ] {
+            assert!(parse(line).is_err(), "{line}");
+        }
+        for line in [
+            "outrigger state -e --json",
+            "outrigger recover -a -p sdw3,sdw4 --cluster c.toml --max-rate 64k -s",
+            "outrigger recover -o file --content 3",
+            "outrigger stop --host sdw2 -a --coordinator a:1,b:1",
+            "outrigger promote --content 1 --accept-data-loss --old-primary-is-fenced -a",
+            "outrigger activate-standby --standby b:1 --force -a",
+        ] {
+            assert_eq!(parse(line).map_err(|error| error.to_string()), Ok(()), "{line}");
+        }
+    }
+}

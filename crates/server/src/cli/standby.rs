@@ -6,7 +6,7 @@
 use std::time::Duration;
 
 use clap::Args;
-use outrigger_cluster::catalog::tables::{Instance, Preferred};
+use outrigger_cluster::catalog::tables::{Instance, Preferred, Wanted};
 use outrigger_cluster::operator::{Answer, ClusterState, Request};
 use outrigger_cluster::placement::Place;
 use tokio::time::{Instant, sleep};
@@ -144,7 +144,9 @@ impl InitStandby {
                 taken.data_dir()
             )));
         }
-        new_row((CATALOG, Preferred::Mirror), &place, 0)
+        let row = new_row((CATALOG, Preferred::Mirror), &place, &host.host.addresses, 0)?;
+        // It is made empty and streams everything: the catalog is small.
+        Ok(Instance { wanted: Wanted::New, ..row })
     }
 }
 

@@ -222,15 +222,10 @@ impl ClusterConfig {
             AutoRejoin::After(time) => millis(time),
         };
         let grace = self.fts_mark_mirror_down_grace_period_ms;
-        let shape = self.shape();
-        let block = match shape.mirroring {
-            Mirroring::Block { hosts } => hosts as u64,
-            _ => 0,
-        };
-        let mut settings = vec![
-            ("mirroring", outrigger_cluster::settings::of_mirroring(shape.mirroring)),
-            ("mirror_port_base", u64::from(shape.ports.mirrors)),
-            ("port_base", u64::from(shape.ports.primaries)),
+        let mirroring = self.shape().mirroring;
+        let block = matches!(mirroring, Mirroring::Block { .. });
+        let block = block.then_some(("block_hosts", self.block_hosts as u64));
+        [
             ("auto_rejoin_ms", auto_rejoin),
             ("copy_grace_ms", grace),
             ("disk_probe_timeout_ms", self.disk_probe_timeout_ms),
@@ -240,11 +235,14 @@ impl ClusterConfig {
             ("fts_probe_retries", u64::from(self.fts_probe_retries)),
             ("fts_probe_timeout_ms", self.fts_probe_timeout_ms),
             ("fts_replication_attempt_count", u64::from(self.fts_replication_attempt_count)),
-        ];
-        if block > 0 {
-            settings.push(("block_hosts", block));
-        }
-        settings.into_iter().map(|(name, value)| (name.to_owned(), value)).collect()
+            ("mirror_port_base", u64::from(self.mirror_port_base)),
+            ("mirroring", outrigger_cluster::settings::of_mirroring(mirroring)),
+            ("port_base", u64::from(self.port_base)),
+        ]
+        .into_iter()
+        .chain(block)
+        .map(|(name, value)| (name.to_owned(), value))
+        .collect()
     }
 
     /// What the planner is asked for.

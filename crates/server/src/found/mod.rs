@@ -4,8 +4,6 @@
 //! with the same file, because every name in it follows from the cluster's own, which the agents keep.
 //! Not here: the plan (`placement`), what is made of it (the coordinator, the agents).
 
-mod agents;
-
 use std::collections::BTreeSet;
 use std::time::Duration;
 
@@ -21,9 +19,9 @@ use outrigger_wal::{ClusterId, Epoch, InstanceId, LogId};
 use tokio::time::{Instant, sleep};
 use xxhash_rust::xxh3::xxh3_128;
 
-pub(crate) use self::agents::ask_agent;
 use crate::config::ClusterConfig;
 use crate::error::Error;
+use crate::kv::agents::ask_agent;
 use crate::kv::operator;
 use crate::output::say;
 

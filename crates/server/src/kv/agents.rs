@@ -1,6 +1,6 @@
-//! What is asked of a host's agent.
+//! What is asked of an agent.
 //!
-//! Guarantees: bounded waits. Not here: what the agent does (cluster).
+//! Guarantees: bounded waits. Not here: what it does.
 
 use std::time::Duration;
 
@@ -10,44 +10,34 @@ use outrigger_wal::{ClusterId, ContentId, InstanceId};
 use tokio::time::timeout;
 
 use super::line::{Broken, Line, Whom};
+use crate::error::Error;
 
-/// The content of the catalog.
-const CATALOG: ContentId = ContentId(-1);
-
-/// Asks an agent at the first of `addresses` that answers.
+/// Asks the agent at `address`.
 ///
 /// # Errors
-/// [`Broken`]: there is no answer, and why.
-pub(crate) async fn ask_agent(
-    addresses: &[String],
-    ask: &Ask,
-    patience: Duration,
-) -> Result<Say, Broken> {
-    let mut why = Broken("it has no address".to_owned());
-    for address in addresses {
-        match ask_at(address, ask, patience).await {
-            Ok(say) => return Ok(say),
-            Err(Broken(cause)) => why = Broken(format!("{address}: {cause}")),
-        }
-    }
-    Err(why)
-}
-
-async fn ask_at(address: &str, ask: &Ask, patience: Duration) -> Result<Say, Broken> {
+/// [`Error::Peer`]: it cannot be reached, or did not answer.
+pub(crate) async fn ask_agent(address: &str, ask: &Ask, patience: Duration) -> Result<Say, Error> {
     let whom = Whom {
         address: address.to_owned(),
         cluster: ClusterId::default(),
-        content: CATALOG,
+        content: ContentId(-1),
         instance: InstanceId::default(),
         role: Role::Operator,
     };
-    let body = ask.encode().map_err(|error| Broken(error.to_string()))?;
     let asking = async {
+        let body = ask.encode().map_err(|error| Broken(error.to_string()))?;
         let line = Line::open(&whom).await?;
-        line.ask(body)?.answer().await
+        let answer = line.ask(body)?.answer().await?;
+        Say::decode(&answer).map_err(|error| Broken(error.to_string()))
     };
-    let say = timeout(patience, asking)
-        .await
-        .map_err(|_| Broken(format!("no answer within {} ms", patience.as_millis())))??;
-    Say::decode(&say).map_err(|error| Broken(error.to_string()))
+    let answered = match timeout(patience, asking).await {
+        Ok(answered) => answered,
+        Err(_) => Err(Broken(format!("no answer within {} ms", patience.as_millis()))),
+    };
+    answered.map_err(|Broken(cause)| Error::Peer {
+        address: address.to_owned(),
+        what: "the agent cannot be asked",
+        cause,
+        advice: "start it with `outrigger agent`, and check its address",
+    })
 }

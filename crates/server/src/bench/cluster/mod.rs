@@ -25,7 +25,8 @@ pub(super) use self::hosts::{Hosts, signal};
 pub(super) use self::nets::{End, Net};
 use crate::config::{self, ClusterConfig};
 use crate::error::Error;
-use crate::found::{ask_agent, found};
+use crate::found::found;
+use crate::kv::agents::ask_agent;
 use crate::kv::operator;
 
 /// Where coordinators listen.

@@ -8,7 +8,6 @@ use std::time::Duration;
 
 use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
 use outrigger_cluster::agent::Process;
-use outrigger_cluster::catalog::tables::{Rebuild, Wanted};
 use outrigger_cluster::operator::ClusterState;
 use outrigger_wal::InstanceId;
 use tokio::time::{Instant, sleep};
@@ -21,6 +20,9 @@ use crate::output::{complain, is_watched};
 
 /// Between two looks.
 const LOOK_TIME: Duration = Duration::from_millis(200);
+
+/// The coordinator tries the next way back much sooner than that.
+const ENDED_TIME: Duration = Duration::from_secs(5);
 
 /// How progress is shown.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -71,19 +73,12 @@ impl Missed {
         if seat.in_sync() {
             return Stand::InSync;
         }
-        if seat.is_going() || seat.copy.is_none() {
+        if seat.is_going() {
             return Stand::Failed { why: "it is being removed".to_owned() };
         }
-        match seat.process() {
-            Some(Process::Rebuilding { done_bytes, total_bytes }) => {
-                let how = recovery_type(seat).to_owned();
-                return Stand::Going { done: *done_bytes, total: *total_bytes, how };
-            }
-            // There is no further way behind this one; what a signal ended is begun again.
-            Some(Process::Ended { how }) if ended_for_good(seat, how) => {
-                return Stand::Failed { why: how.clone() };
-            }
-            _ => {}
+        if let Some(Process::Rebuilding { done_bytes, total_bytes }) = seat.process() {
+            let how = recovery_type(seat).to_owned();
+            return Stand::Going { done: *done_bytes, total: *total_bytes, how };
         }
         let lag = seat.lag_bytes();
         let most = self.0.entry(seat.id()).or_default();
@@ -92,10 +87,12 @@ impl Missed {
     }
 }
 
-fn ended_for_good(seat: &Seat<'_>, how: &str) -> bool {
-    let wanted = seat.instance.map(|instance| instance.row.wanted);
-    let by_signal = how.starts_with("signal") || how.starts_with("it ended in order");
-    wanted == Some(Wanted::Rebuild(Rebuild::Full)) && !by_signal
+/// How long it may stand still: where its process has ended and nobody starts it again, not for long.
+fn still_time(seat: &Seat<'_>, patience: Duration) -> Duration {
+    match seat.process() {
+        Some(Process::Ended { .. }) => patience.min(ENDED_TIME),
+        _ => patience,
+    }
 }
 
 /// `sdw1 (dbid 5): 164848/1371715 kB (84%)`.
@@ -212,9 +209,10 @@ pub(in crate::cli) async fn follow(
             };
             stands.insert(copy, (stand.clone(), since));
             if let Stand::Going { how, .. } = &stand
-                && since.elapsed() >= still
+                && since.elapsed() >= still_time(seat, still)
             {
-                let why = format!("nothing changed for {} s: {how}", still.as_secs());
+                let seconds = still_time(seat, still).as_secs_f64();
+                let why = format!("nothing changed for {seconds} s: {how}");
                 stand = Stand::Failed { why };
             }
             board.show(seat, &stand);

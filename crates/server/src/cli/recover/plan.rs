@@ -13,7 +13,7 @@ use outrigger_wal::{ContentId, InstanceId};
 use super::follow::End;
 use super::{Recover, file, ids};
 use crate::cli::hosts::{of_file, unknown};
-use crate::cli::layout::{layout, new_row, numbered, place_of};
+use crate::cli::layout::{addresses_of, layout, new_row, numbered, place_of};
 use crate::cli::page::{Fact, Page};
 use crate::cli::state::seats::{Pair, Seat, data_pairs};
 use crate::error::Error;
@@ -205,7 +205,12 @@ impl Plan {
         for item in &mut self.items {
             if let Some((place, instance @ None)) = &mut item.target {
                 let whose = (item.content, item.preferred);
-                let row = new_row(whose, place, recover.max_rate.unwrap_or(0))?;
+                let row = new_row(
+                    whose,
+                    place,
+                    addresses_of(&layout, &place.host),
+                    recover.max_rate.unwrap_or(0),
+                )?;
                 *instance = Some(row.instance);
                 made.push(row);
             }
