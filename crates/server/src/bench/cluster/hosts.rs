@@ -111,7 +111,9 @@ impl Hosts {
         fs::create_dir_all(&folder)
             .map_err(|cause| Error::file("cannot be made", &folder, cause))?;
         let config = folder.join("agent.toml");
-        let listen = host.addresses.first().cloned().unwrap_or_default();
+        let all = host.addresses.len() > 1;
+        let listen = host.addresses.first().filter(|_| !all).cloned();
+        let listen = listen.unwrap_or_else(|| "0.0.0.0".to_owned());
         let text = format!(
             "data_dir = \"{}\"\nlisten = \"{listen}:{AGENT_PORT}\"\nlog = \"info\"\n",
             folder.join("agent").display()
@@ -168,7 +170,9 @@ impl Drop for Hosts {
 /// Signals processes; one that has ended meanwhile is left out.
 pub(in crate::bench) fn signal(pids: &[Pid], signal: Signal) {
     for pid in pids {
-        drop(kill_process(*pid, signal));
+        if let Err(error) = kill_process(*pid, signal) {
+            tracing::debug!(%error, "a process cannot be signalled");
+        }
     }
 }
 
