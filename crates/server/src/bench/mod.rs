@@ -4,6 +4,7 @@
 //! - [`append`]: a log of one's own
 //! - [`commit`]: a primary, its mirror as another process
 //! - [`failover`]: a cluster of processes loses primaries, mirrors, hosts
+//! - [`calm`]: nothing is done to it, and nothing may happen
 //! - [`chaos`]: it is hurt at random, and nothing is lost
 //! - [`cluster`]: that cluster
 //! - [`load`]: the writers meanwhile
@@ -16,6 +17,7 @@
 //! hits both; Ctrl-C ends it in order, and leaves nothing behind. Not here: a verdict; no test is timed.
 
 mod append;
+mod calm;
 mod chaos;
 mod cluster;
 mod commit;
@@ -33,6 +35,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 pub(crate) use append::append;
+pub(crate) use calm::{CalmOptions, calm};
 pub(crate) use chaos::{ChaosOptions, chaos};
 pub(crate) use commit::commit;
 pub(crate) use failover::{FailoverOptions, failover};

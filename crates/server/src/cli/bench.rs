@@ -20,6 +20,25 @@ pub(super) enum Bench {
     /// Make a cluster of processes, kill and stop them at random under load, and look for every acknowledged row
     #[command(hide = true)]
     Chaos(Chaos),
+    /// Make a cluster of processes, load it fully, and count what is recorded meanwhile: nothing should be
+    #[command(hide = true)]
+    Calm(Calm),
+}
+
+#[derive(Debug, Args)]
+pub(super) struct Calm {
+    /// Where files are made, in a directory that is removed at the end; default: where temporary files are
+    #[arg(long)]
+    dir: Option<PathBuf>,
+    /// For how long
+    #[arg(long, value_name = "S", default_value_t = 600, value_parser = clap::value_parser!(u64).range(1..=86_400))]
+    seconds: u64,
+    /// Writers of each content through the coordinator, and as many straight to its primary
+    #[arg(long, value_name = "N", default_value_t = 8, value_parser = clap::value_parser!(u32).range(1..=64))]
+    writers: u32,
+    /// One JSON object
+    #[arg(long)]
+    json: bool,
 }
 
 #[derive(Debug, Args)]
@@ -85,6 +104,10 @@ impl Bench {
         match self {
             Self::Append(load) => bench::append(&load.options()?),
             Self::Commit(load) => bench::commit(&load.options()?),
+            Self::Calm(Calm { dir, seconds, writers, json }) => {
+                let time = Duration::from_secs(seconds);
+                bench::calm(&bench::CalmOptions { dir, time, writers, json })
+            }
             Self::Chaos(Chaos { dir, cycles, seed, longest_stop_ms, networks, json }) => {
                 let seed = match seed {
                     Some(seed) => seed,

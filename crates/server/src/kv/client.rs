@@ -35,6 +35,9 @@ pub(crate) const MAX_OPEN: u64 = 64;
 const FIRST_RETRY: Duration = Duration::from_millis(2);
 const LONGEST_RETRY: Duration = Duration::from_millis(20);
 
+/// An answer that takes longer may never come: whether another copy serves is asked meanwhile.
+const DOUBT_TIME: Duration = Duration::from_millis(200);
+
 /// Waits between tries, each a quarter longer than the one before: what is over soon is found soon, and what takes
 /// long is not hammered.
 #[derive(Debug)]
@@ -382,7 +385,16 @@ impl Shared {
         asked: Asked,
         deadline: Instant,
     ) -> Result<Answer, Ended> {
-        let answer = match timeout_at(deadline, asked.answer()).await {
+        let answered = tokio::select! {
+            biased;
+            answered = timeout_at(deadline, asked.answer()) => answered,
+            found = self.doubt() => {
+                *self.line.lock() = Some(found);
+                line.end("another copy serves");
+                return Err(Ended::Broken);
+            }
+        };
+        let answer = match answered {
             Ok(Ok(body)) => Answer::decode(body).map_err(|error| Ended::Late(error.to_string()))?,
             Ok(Err(_)) => return Err(Ended::Broken),
             Err(_) => return Err(Ended::Late("the primary did not answer in time".to_owned())),
@@ -395,6 +407,22 @@ impl Shared {
             }
         }
         Ok(answer)
+    }
+
+    /// A connection to another copy that serves, once there is one: who is cut off says nothing. Never ends where the
+    /// coordinator's port is asked, which waits for a primary itself.
+    async fn doubt(&self) -> Arc<Line> {
+        if !self.finding_out.has_others() {
+            return std::future::pending().await;
+        }
+        loop {
+            sleep(DOUBT_TIME).await;
+            // One asks for all who wait.
+            let Ok(_one) = self.finding.try_lock() else { continue };
+            if let Some(line) = self.finding_out.elsewhere().await {
+                return line;
+            }
+        }
     }
 
     fn current_line(&self) -> Option<Arc<Line>> {

@@ -64,6 +64,8 @@ struct Report {
     networks: u8,
     faults: BTreeMap<String, u32>,
     activations: u32,
+    /// Copies that were let go because one of a host's two networks was lost.
+    let_go_by_one_network: u64,
     longest_recovery_ms: u64,
     requests_failed: u64,
     #[serde(flatten)]
@@ -159,6 +161,7 @@ async fn run(
         networks: options.networks.unwrap_or(0),
         faults: BTreeMap::new(),
         activations: 0,
+        let_go_by_one_network: 0,
         longest_recovery_ms: 0,
         requests_failed: 0,
         found: verify::Found::default(),
@@ -175,6 +178,9 @@ async fn run(
         };
         sleep(Duration::from_millis(luck.below(150))).await;
         let activated = faults::carry_out(&fault, cluster, &state, &mut luck).await.map_err(why)?;
+        if matches!(fault, Fault::OneNetwork(..)) {
+            report.let_go_by_one_network += cluster.state().await.map_or(0, |state| out(&state));
+        }
         let since = Instant::now();
         heal(cluster).await.map_err(why)?;
         let took = u64::try_from(since.elapsed().as_millis()).unwrap_or(u64::MAX);
@@ -205,6 +211,12 @@ async fn run(
     report.found = verify::verify(cluster, &contents, &acked, VALUE_BYTES).await?;
     report.ok = report.found.holds();
     Ok(report)
+}
+
+/// How many copies commits do not wait for.
+fn out(state: &outrigger_cluster::operator::ClusterState) -> u64 {
+    state.contents.iter().flat_map(|content| &content.copies).filter(|copy| !copy.in_sync).count()
+        as u64
 }
 
 /// Whatever does not run is started again, and every copy brought back.
