@@ -28,6 +28,16 @@ fn a_cluster_is_made_with_its_hosts_rows_and_contents_and_started() {
 }
 
 #[test]
+fn without_mirrors_the_coordinator_that_made_a_cluster_also_takes_it_down() {
+    // It once took itself for one that had shut the cluster down already, because it was not up yet when its
+    // reign began: a dead primary was then mourned for ever, and the rest of the data was served.
+    let mut fleet = Fleet::founded(2, 2, false);
+    fleet.kill(dbid_of(0, false));
+    fleet.run(3_000);
+    assert!(matches!(fleet.up(), Up::ShutDown { .. }), "{:?}", fleet.up());
+}
+
+#[test]
 fn a_cluster_asked_for_again_changes_nothing_and_another_is_refused() {
     let mut fleet = Fleet::founded(2, 2, true);
     let before = fleet.world.catalog.read(Clone::clone);

@@ -260,8 +260,7 @@ fn a_mirror_moves_the_third_copy_is_there_before_the_second_goes() {
     );
     fleet.shrinks = true;
     fleet.run(4_000);
-    let seen = (fleet.config(0), fleet.row(dbid), fleet.note(0));
-    assert_eq!(orders_of(&fleet, dbid), [Wanted::Down, Wanted::Gone], "{seen:?}");
+    assert_eq!(orders_of(&fleet, dbid), [Wanted::Down, Wanted::Gone]);
     assert_eq!(fleet.config(0).copies.len(), 2);
     assert!(fleet.state().instances.iter().all(|at| at.dbid != dbid), "its row is gone");
     assert_eq!(fleet.history("removed, was for contentid 0"), 1);

@@ -17,7 +17,7 @@ pub enum Streaming {
     /// It is sent what it missed; commits do not wait for it.
     Catchup,
     /// Commits wait for it.
-    Streaming,
+    InSync,
     /// It cannot be continued: it has to be made anew.
     NeedsCopy,
 }
@@ -63,7 +63,7 @@ fn stream(copy: InstanceId, peer: &Peer, in_sync: bool) -> StreamStatus {
         copy,
         streaming: match up.sender.stage() {
             Stage::Probing | Stage::Starting => Streaming::Startup,
-            Stage::Streaming if in_sync => Streaming::Streaming,
+            Stage::Streaming if in_sync => Streaming::InSync,
             Stage::Streaming => Streaming::Catchup,
             Stage::NeedsCopy => Streaming::NeedsCopy,
         },

@@ -95,14 +95,9 @@ impl Process {
         Ok(())
     }
 
-    /// SIGSTOP: it stands still, with its connections open.
-    pub(crate) fn freeze(&self) -> Result<(), Error> {
-        self.signal(Signal::STOP)
-    }
-
-    /// SIGCONT: it goes on.
-    pub(crate) fn thaw(&self) -> Result<(), Error> {
-        self.signal(Signal::CONT)
+    /// SIGTERM: it ends in order.
+    pub(crate) fn terminate(&self) -> Result<(), Error> {
+        self.signal(Signal::TERM)
     }
 
     /// SIGTERM, and waits until it has closed cleanly.
@@ -110,7 +105,7 @@ impl Process {
         if self.stopped {
             return Ok(());
         }
-        self.signal(Signal::TERM)?;
+        self.terminate()?;
         let until = Instant::now() + PATIENCE;
         loop {
             let ended = self.child.try_wait();

@@ -13,22 +13,25 @@ use parking_lot::Mutex;
 /// How often is looked.
 const EVERY: Duration = Duration::from_millis(50);
 
+/// The peak of each process, by the name that it shares with others of its kind and its number.
+type Watched = BTreeMap<(&'static str, u32), u64>;
+
 /// Samples the memory of named processes until it is dropped.
 #[derive(Debug)]
 pub(crate) struct Sampler {
-    watched: Arc<Mutex<BTreeMap<&'static str, (u32, u64)>>>,
+    watched: Arc<Mutex<Watched>>,
     stop: Arc<AtomicBool>,
     thread: Option<JoinHandle<()>>,
 }
 
 impl Sampler {
     pub(crate) fn start() -> Self {
-        let watched: Arc<Mutex<BTreeMap<&'static str, (u32, u64)>>> = Arc::default();
+        let watched: Arc<Mutex<Watched>> = Arc::default();
         let stop = Arc::new(AtomicBool::new(false));
         let (seen, done) = (Arc::clone(&watched), Arc::clone(&stop));
         let look = move || {
             while !done.load(Ordering::Relaxed) {
-                for (pid, peak) in seen.lock().values_mut() {
+                for ((_, pid), peak) in seen.lock().iter_mut() {
                     *peak = (*peak).max(resident_bytes(*pid).unwrap_or(0));
                 }
                 std::thread::sleep(EVERY);
@@ -38,14 +41,19 @@ impl Sampler {
         Self { watched, stop, thread }
     }
 
-    /// Watches the process that has this name now; its peak so far stays.
+    /// Watches a process of this name from now on.
     pub(crate) fn watch(&self, name: &'static str, pid: u32) {
-        self.watched.lock().entry(name).or_default().0 = pid;
+        self.watched.lock().entry((name, pid)).or_default();
     }
 
-    /// The peak of each.
+    /// The highest peak of each name.
     pub(crate) fn peaks(&self) -> BTreeMap<&'static str, u64> {
-        self.watched.lock().iter().map(|(name, (_, peak))| (*name, *peak)).collect()
+        let mut peaks = BTreeMap::new();
+        for ((name, _), peak) in self.watched.lock().iter() {
+            let highest: &mut u64 = peaks.entry(*name).or_default();
+            *highest = (*highest).max(*peak);
+        }
+        peaks
     }
 }
 

@@ -1,23 +1,33 @@
-//! The proof that nothing was lost: every line of the ack log against both logs and both stores.
+//! The proof that nothing was lost: every line of the ack log against the logs and stores of all copies.
 //!
 //! Read from the files of stopped copies, without any code that served them. Guarantees: an acked row counts as
-//! there only if its record lies at its LSN, with its key and value, in both logs, and the last record
-//! of its key is what both stores hold. Not here: how the rows got there.
+//! there only if its record lies at its LSN, with its key and value, in the log of every copy of its content, and
+//! the last record of its key is what every one of their stores holds. Not here: how the rows got there.
 
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
 use outrigger_replica::store::Rows;
 use outrigger_replica::store::kv::{Op, Write};
 use outrigger_replica::store::lsm::{LsmOptions, LsmStore};
-use outrigger_wal::Lsn;
 use outrigger_wal::disk::plain::{PlainDisk, PlainOptions};
 use outrigger_wal::format::{Block, RecordFlag};
 use outrigger_wal::verify::blocks;
+use outrigger_wal::{ContentId, Lsn};
 
 use crate::error::Error;
 use crate::load::ack_log::Ack;
+
+/// The copies of one content.
+#[derive(Clone, Debug)]
+pub(super) struct Copies {
+    pub(super) content: ContentId,
+    /// Their data directories.
+    pub(super) dirs: Vec<PathBuf>,
+    /// What a copy missed: its blocks are counted, and must lie within what is compared.
+    pub(super) missed: Option<(u64, u64)>,
+}
 
 /// What was found.
 #[derive(Clone, Debug, Default)]
@@ -27,10 +37,10 @@ pub(super) struct Proof {
     /// The first few losses, in words.
     pub(super) losses: Vec<String>,
     pub(super) logs_identical: bool,
-    pub(super) compared_from: u64,
-    pub(super) compared_to: u64,
-    /// Stored bytes of the blocks in the range that was asked for.
-    pub(super) range_bytes: u64,
+    /// Whether logs were compared on both sides of each place from which a copy missed something.
+    pub(super) forks_compared: bool,
+    /// Stored bytes of the blocks that copies missed.
+    pub(super) missed_bytes: u64,
 }
 
 impl Proof {
@@ -45,15 +55,30 @@ impl Proof {
 /// The last record of a key in a log: where it starts, the CRC-32 of its value (`None`: deleted).
 type Latest = BTreeMap<Bytes, (u64, Option<u32>)>;
 
-/// Compares acks with the logs and stores below two data directories. `range`: the blocks whose
-/// stored bytes are counted.
-pub(super) fn prove(acks: &mut [Ack], dirs: [&Path; 2], range: (u64, u64)) -> Result<Proof, Error> {
-    acks.sort_by_key(|ack| ack.lsn);
-    let mut proof = Proof { rows_acked: acks.len() as u64, ..Proof::default() };
-    compare(dirs, range, &mut proof)?;
-    for dir in dirs {
-        let latest = check_log(dir, acks, &mut proof)?;
-        check_store(dir, acks, &latest, &mut proof)?;
+/// Compares acks with the logs and stores of all copies. `catalog`: copies whose logs alone are compared.
+pub(super) fn prove(acks: Vec<Ack>, contents: &[Copies], catalog: &Copies) -> Result<Proof, Error> {
+    let mut proof = Proof {
+        rows_acked: acks.len() as u64,
+        logs_identical: true,
+        forks_compared: true,
+        ..Proof::default()
+    };
+    let mut by_content: BTreeMap<i32, Vec<Ack>> = BTreeMap::new();
+    for ack in acks {
+        by_content.entry(ack.content).or_default().push(ack);
+    }
+    for copies in contents {
+        let mut acks = by_content.remove(&copies.content.0).unwrap_or_default();
+        acks.sort_by_key(|ack| ack.lsn);
+        compare(copies, &mut proof)?;
+        for dir in &copies.dirs {
+            let latest = check_log(dir, &acks, &mut proof)?;
+            check_store(dir, &acks, &latest, &mut proof)?;
+        }
+    }
+    compare(catalog, &mut proof)?;
+    for ack in by_content.into_values().flatten() {
+        proof.lost(format!("content {} of row {} is none of the cluster's", ack.content, ack.key));
     }
     Ok(proof)
 }
@@ -72,32 +97,36 @@ fn bad(dir: &Path, cause: &str) -> Error {
     }
 }
 
-/// Block by block, byte by byte, over the range that both logs hold.
-fn compare(dirs: [&Path; 2], range: (u64, u64), proof: &mut Proof) -> Result<(), Error> {
-    let [one, other] = dirs;
-    let (mut one_disk, mut other_disk) = (log_of(one)?, log_of(other)?);
-    let ones = blocks(&mut one_disk, Lsn::ZERO).map_err(|error| bad(one, &error.to_string()))?;
-    let others =
-        blocks(&mut other_disk, Lsn::ZERO).map_err(|error| bad(other, &error.to_string()))?;
-    let mut first = true;
-    for (a, b) in ones.zip(others) {
-        let a = a.map_err(|error| bad(one, &error.to_string()))?;
-        let b = b.map_err(|error| bad(other, &error.to_string()))?;
-        if first {
-            proof.compared_from = a.lsn().0;
-            proof.logs_identical = true;
-            first = false;
+/// Block by block, byte by byte, over the range that the logs of two copies hold.
+fn compare(copies: &Copies, proof: &mut Proof) -> Result<(), Error> {
+    let missed = copies.missed.unwrap_or((0, 0));
+    let (mut first, mut end) = (None, 0);
+    let [one, others @ ..] = copies.dirs.as_slice() else { return Ok(()) };
+    for other in others {
+        let (mut one_disk, mut other_disk) = (log_of(one)?, log_of(other)?);
+        let wrong = |dir: &Path, error: outrigger_wal::Error| bad(dir, &error.to_string());
+        let ones = blocks(&mut one_disk, Lsn::ZERO).map_err(|error| wrong(one, error))?;
+        let theirs = blocks(&mut other_disk, Lsn::ZERO).map_err(|error| wrong(other, error))?;
+        for (a, b) in ones.zip(theirs) {
+            let a = a.map_err(|error| wrong(one, error))?;
+            let b = b.map_err(|error| wrong(other, error))?;
+            first = first.or(Some(a.lsn().0));
+            if a.lsn() != b.lsn() || a.stored() != b.stored() {
+                proof.logs_identical = false;
+                let text = format!("the logs of content {} differ at {}", copies.content, a.lsn());
+                proof.losses.push(text);
+                return Ok(());
+            }
+            if a.lsn().0 >= missed.0 && a.lsn().0 < missed.1 {
+                let bytes = a.stored().len() as u64;
+                proof.missed_bytes = proof.missed_bytes.saturating_add(bytes);
+            }
+            end = a.end().0;
         }
-        if a.lsn() != b.lsn() || a.stored() != b.stored() {
-            proof.logs_identical = false;
-            proof.losses.push(format!("the logs differ at LSN {}", a.lsn()));
-            return Ok(());
-        }
-        if a.lsn().0 >= range.0 && a.lsn().0 < range.1 {
-            proof.range_bytes = proof.range_bytes.saturating_add(a.stored().len() as u64);
-        }
-        proof.compared_to = a.end().0;
     }
+    let both_sides =
+        copies.missed.is_none_or(|(from, to)| first.is_some_and(|at| at < from) && to <= end);
+    proof.forks_compared &= both_sides;
     Ok(())
 }
 

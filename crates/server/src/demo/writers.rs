@@ -1,18 +1,20 @@
-//! The demo's load: the rows, a writer beside them, and a burst at the worst moment.
+//! The demo's load: the rows, and a writer for each content beside them.
 //!
-//! Guarantees: a row is in the ack log only after its commit. Not here: what is proved of it.
+//! Guarantees: a row is in the ack log only after its commit. Contents whose copies are missing are written to with larger
+//! values, so that what their copies miss is soon worth recovering. Not here: what is proved of it.
 
-use std::path::Path;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use bytes::Bytes;
 use hdrhistogram::Histogram;
+use outrigger_cluster::buckets::Buckets;
+use outrigger_wal::ContentId;
 use parking_lot::Mutex;
 use tokio::task::JoinHandle;
 
-use super::brake::Brake;
+use super::stalls::Mark;
 use crate::error::Error;
 use crate::kv::client::{Client, ClientOptions};
 use crate::kv::finding::Route;
@@ -21,164 +23,138 @@ use crate::load::pace::Pace;
 use crate::load::rows::{Input, Row};
 use crate::load::run::{Go, Loaded, run};
 
-/// The ack log's name in the demo's folder.
-pub(super) const ACK_LOG: &str = "acks.jsonl";
 const ROWS_IN_FLIGHT: usize = 32;
-const BESIDE_IN_FLIGHT: usize = 4;
-/// More than may be on its way to a copy at once, so that a tail stays behind.
-const BURST_ROWS: u64 = 60;
-const BURST_IN_FLIGHT: usize = 60;
-const BURST_VALUE_BYTES: usize = 128 << 10;
-/// What the burst puts into the log at least.
-pub(super) const BURST_BYTES: u64 = BURST_ROWS * (BURST_VALUE_BYTES as u64);
-/// What the smallest block takes in the log: rows that come one by one take that each.
-const BLOCK_BYTES: u64 = 4096;
-/// What a row's record and its block have beside key and value, at most.
-const ROW_HEAD_BYTES: u64 = 256;
+const BESIDE_IN_FLIGHT: usize = 8;
+/// Rows a second where they repeat.
+const REPEATED_RATE: f64 = 400.0;
+/// Rows a second beside them, on each content and at most on all.
+const BESIDE_RATE: f64 = 100.0;
+const BESIDE_RATE_OF_ALL: f64 = 1200.0;
+/// What a row beside holds, and what while a copy of its content is missing.
+const VALUE_BYTES: usize = 512;
+const LARGE_VALUE_BYTES: usize = 8 << 10;
 /// The longest latency that is told apart from longer ones: an hour.
 const MAX_MICROS: u64 = 3_600_000_000;
 /// Pause between two looks.
 const LOOK: Duration = Duration::from_millis(2);
 
+/// How it is written.
 #[derive(Debug)]
-struct Tally {
-    /// The highest epoch of an acknowledgement.
-    epoch: u64,
-    log: AckLog,
-    latency: Histogram<u64>,
-    brake: Brake,
-    killed: Option<(Instant, u64)>,
-    /// Bytes of records that the new primary acknowledged.
-    bytes_after: u64,
-    first_after: Option<Duration>,
+pub(super) struct Load<'a> {
+    /// The coordinator and its standby.
+    pub(super) coordinators: Vec<String>,
+    /// The contents of data.
+    pub(super) contents: Vec<ContentId>,
+    pub(super) input: &'a Input,
+    /// Rows a second; `None`: over and over, under new keys.
+    pub(super) rate: Option<f64>,
+    /// Tells this load's keys from those of an earlier one.
+    pub(super) name: &'static str,
+    /// How long a request may take.
+    pub(super) patience: Duration,
+    /// Where acknowledgements go.
+    pub(super) log: AckLog,
 }
 
-/// Where rows come from.
-type Rows = Box<dyn Iterator<Item = Result<Row, Error>> + Send>;
+#[derive(Debug)]
+struct Tally {
+    log: AckLog,
+    latency: Histogram<u64>,
+    marks: Vec<Mark>,
+    /// When the last acknowledgement of each content came.
+    last: BTreeMap<ContentId, Duration>,
+    /// Bytes of records acknowledged while its copies are missing.
+    missing_bytes: u64,
+}
+
+/// Contents of which a copy is missing.
+type Missing = Arc<Mutex<BTreeSet<ContentId>>>;
 
 /// The writers under way.
 pub(super) struct Writers {
+    born: Instant,
     tally: Arc<Mutex<Tally>>,
     acked: Arc<AtomicU64>,
     stop: Arc<AtomicBool>,
-    to_come: ToCome,
+    missing: Missing,
     rows: JoinHandle<Result<Loaded, Error>>,
-    beside: JoinHandle<Result<Loaded, Error>>,
-    burst: Mutex<Option<JoinHandle<Result<Loaded, Error>>>>,
-    client: ClientOptions,
-}
-
-/// What rows that do not repeat will take in the log.
-#[derive(Clone, Debug, Default)]
-struct ToCome {
-    all: u64,
-    bytes: u64,
-    begun: Arc<AtomicU64>,
-}
-
-impl ToCome {
-    fn of(rows: &[Row]) -> Self {
-        let bytes = |row: &Row| {
-            let bytes = (row.key.len() + row.value.len()) as u64 + ROW_HEAD_BYTES;
-            bytes.next_multiple_of(BLOCK_BYTES)
-        };
-        Self { all: rows.len() as u64, bytes: rows.iter().map(bytes).sum(), begun: Arc::default() }
-    }
-
-    /// At most, if the rows are of about one size.
-    fn bytes(&self) -> u64 {
-        let left = self.all.saturating_sub(self.begun.load(Ordering::SeqCst));
-        self.bytes.checked_div(self.all).unwrap_or(0).saturating_mul(left)
-    }
+    beside: Vec<JoinHandle<Result<Loaded, Error>>>,
 }
 
 /// What was written.
 pub(super) struct Written {
+    pub(super) log: AckLog,
     pub(super) latency: Histogram<u64>,
+    pub(super) marks: Vec<Mark>,
     pub(super) in_doubt: u64,
+    /// Requests that did not end with a commit.
+    pub(super) failed: u64,
+    /// The first of them, in words.
+    pub(super) first_failure: Option<String>,
 }
 
 impl Writers {
-    /// Starts the rows (so many a second, or over and over under new keys) and the writer beside them.
-    pub(super) fn start(
-        coordinator: &str,
-        input: &Input,
-        pace: Option<f64>,
-        home: &Path,
-    ) -> Result<Self, Error> {
+    /// Starts them.
+    pub(super) fn start(load: Load<'_>) -> Result<Self, Error> {
         let latency =
             Histogram::new_with_bounds(1, MAX_MICROS, 3).map_err(|error| Error::System {
                 what: "a histogram cannot be made",
                 cause: std::io::Error::other(error.to_string()),
                 advice: "this is an error in this program; please report it",
             })?;
-        let tally = Tally {
-            epoch: 0,
-            log: AckLog::create(&home.join(ACK_LOG))?,
-            latency,
-            brake: Brake::default(),
-            killed: None,
-            bytes_after: 0,
-            first_after: None,
-        };
-        let tally = Arc::new(Mutex::new(tally));
+        let Load { coordinators, contents, input, rate, name, patience, log } = load;
+        let tally =
+            Tally { log, latency, marks: Vec::new(), last: BTreeMap::new(), missing_bytes: 0 };
+        let born = Instant::now();
+        let (tally, missing) = (Arc::new(Mutex::new(tally)), Missing::default());
         let (acked, stop) = (Arc::new(AtomicU64::new(0)), Arc::new(AtomicBool::new(false)));
-        let client = ClientOptions {
-            coordinators: vec![coordinator.to_owned()],
-            route: Route::ByKey,
-            patience: Duration::from_secs(15),
+        let options = ClientOptions { coordinators, route: Route::ByKey, patience };
+        let start = |rows: Rows, in_flight, rate: f64| {
+            let client = Client::new(options.clone())?;
+            let (tally, acked) = (Arc::clone(&tally), Arc::clone(&acked));
+            let (stop, missing) = (Arc::clone(&stop), Arc::clone(&missing));
+            Ok::<_, Error>(tokio::spawn(async move {
+                let go = || if stop.load(Ordering::SeqCst) { Go::End } else { Go::On };
+                let on_ack = |ack: Ack, took| {
+                    acked.fetch_add(1, Ordering::SeqCst);
+                    let missing = missing.lock().contains(&ContentId(ack.content));
+                    tally.lock().note(&ack, born.elapsed(), took, missing)
+                };
+                run(&client, rows, in_flight, Pace::new(Some(rate)), go, on_ack).await
+            }))
         };
         let held: Vec<Row> = input.rows()?.collect::<Result<_, _>>()?;
-        // Rows that do not repeat must all go in; who repeats is held back behind the kill.
-        let to_come = if pace.is_some() { ToCome::of(&held) } else { ToCome::default() };
-        let start = |rows: Rows, in_flight, pace: Option<f64>| {
-            let client = Client::new(client.clone())?;
-            let (tally, acked, stop) = (Arc::clone(&tally), Arc::clone(&acked), Arc::clone(&stop));
-            let to_come = to_come.clone();
-            Ok::<_, Error>(tokio::spawn(async move {
-                let go = || match pace {
-                    _ if stop.load(Ordering::SeqCst) => Go::End,
-                    None if tally.lock().must_wait(to_come.bytes()) => Go::Wait,
-                    _ => Go::On,
-                };
-                let on_ack = |ack, took| note(&tally, &acked, ack, took);
-                run(&client, rows, in_flight, Pace::new(pace), go, on_ack).await
-            }))
-        };
-        let rows: Rows = if pace.is_none() {
-            Box::new((0_u64..).flat_map(move |round| {
-                let held: Vec<_> = held.iter().map(|row| Ok(renamed(row, round))).collect();
-                held
-            }))
-        } else {
-            let begun = Arc::clone(&to_come.begun);
-            Box::new(held.into_iter().map(move |row| {
-                begun.fetch_add(1, Ordering::SeqCst);
-                Ok(row)
-            }))
-        };
-        let beside = (0_u64..).map(|n| {
-            let (key, value) = (format!("beside/{n}"), format!("{{\"n\":{n}}}"));
-            Ok(Row { key: key.into(), value: value.into() })
+        let repeats = rate.is_none();
+        let rounds = if repeats { u64::MAX } else { 1 };
+        let rows = (0..rounds).flat_map(move |round| {
+            let rows: Vec<_> = held.iter().map(|row| Ok(renamed(row, name, round))).collect();
+            rows
         });
-        let rows = start(rows, ROWS_IN_FLIGHT, pace)?;
-        let beside = start(Box::new(beside), BESIDE_IN_FLIGHT, None)?;
-        Ok(Self { tally, acked, stop, to_come, rows, beside, burst: Mutex::new(None), client })
+        let rows = start(Box::new(rows), ROWS_IN_FLIGHT, rate.unwrap_or(REPEATED_RATE))?;
+        let buckets = Buckets::even(&contents);
+        let buckets = buckets.map_err(|error| super::cluster::wrong(&error.to_string()))?;
+        let buckets = Arc::new(buckets);
+        #[expect(clippy::cast_precision_loss, reason = "a rate need not be exact")]
+        let rate = BESIDE_RATE.min(BESIDE_RATE_OF_ALL / contents.len() as f64);
+        let mut beside = Vec::new();
+        for content in contents {
+            let (buckets, missing) = (Arc::clone(&buckets), Arc::clone(&missing));
+            let rows = (0_u64..).filter_map(move |n| {
+                let key = format!("beside/{name}{content}/{n}");
+                (buckets.content_of(key.as_bytes()) == content).then(|| {
+                    let large = missing.lock().contains(&content);
+                    let bytes = if large { LARGE_VALUE_BYTES } else { VALUE_BYTES };
+                    Ok(Row { key: key.into(), value: vec![b'a'; bytes].into() })
+                })
+            });
+            beside.push(start(Box::new(rows), BESIDE_IN_FLIGHT, rate)?);
+        }
+        Ok(Self { born, tally, acked, stop, missing, rows, beside })
     }
 
-    /// Writes much at once, by a client of its own.
-    pub(super) fn burst(&self) {
-        let Ok(client) = Client::new(self.client.clone()) else { return };
-        let rows = (0..BURST_ROWS).map(|n| {
-            let value = Bytes::from(vec![b'a'; BURST_VALUE_BYTES]);
-            Ok(Row { key: format!("burst/{n}").into(), value })
-        });
-        let (tally, acked) = (Arc::clone(&self.tally), Arc::clone(&self.acked));
-        let burst = tokio::spawn(async move {
-            let on_ack = |ack, took| note(&tally, &acked, ack, took);
-            run(&client, rows, BURST_IN_FLIGHT, Pace::new(None), || Go::On, on_ack).await
-        });
-        *self.burst.lock() = Some(burst);
+    /// Since the load began.
+    pub(super) fn now(&self) -> Duration {
+        self.born.elapsed()
     }
 
     /// How many rows are acknowledged.
@@ -186,45 +162,48 @@ impl Writers {
         self.acked.load(Ordering::SeqCst)
     }
 
-    /// Waits until so many rows are acknowledged, so much time is over, and the log is so long that what
-    /// comes will be less.
+    /// Waits until so many rows are acknowledged, some on each content, and so much time is over; gives up waiting
+    /// for the number of rows, not for the rest, when patience ends.
     pub(super) async fn wait_acked(
         &self,
         rows: u64,
         time: Duration,
         patience: Duration,
     ) -> Result<(), Error> {
-        let began = Instant::now();
-        self.wait("the first rows are not acknowledged", patience, || {
-            self.acked() >= rows
-                && began.elapsed() >= time
-                && self.tally.lock().brake.may_kill(self.to_come.bytes())
+        let all = self.beside.len();
+        self.wait("the first rows are not acknowledged", patience * 2, || {
+            self.tally.lock().last.len() == all
+                && self.now() >= time
+                && (self.acked() >= rows || self.now() >= patience)
         })
         .await
     }
 
-    /// The primary was killed then: what is committed in a later epoch is the new one's.
-    pub(super) fn killed(&self, at: Instant) {
-        let mut tally = self.tally.lock();
-        tally.killed = Some((at, tally.epoch));
-        tally.brake.killed(self.to_come.bytes());
+    /// Copies of these contents are missing from now on.
+    pub(super) fn miss(&self, contents: &BTreeSet<ContentId>) {
+        self.missing.lock().clone_from(contents);
     }
 
-    /// Waits until the new primary has acknowledged records of so many bytes.
+    /// Waits until each of these contents has committed again since then.
+    pub(super) async fn wait_committed(
+        &self,
+        contents: &BTreeSet<ContentId>,
+        since: Duration,
+        patience: Duration,
+    ) -> Result<(), Error> {
+        self.wait("nothing is committed after the kill", patience, || {
+            let tally = self.tally.lock();
+            contents.iter().all(|content| tally.last.get(content).is_some_and(|at| *at > since))
+        })
+        .await
+    }
+
+    /// Waits until records of so many bytes are acknowledged of which a copy is missing.
     pub(super) async fn wait_missed(&self, bytes: u64, patience: Duration) -> Result<(), Error> {
-        self.wait("the new primary commits too little", patience, || {
-            self.tally.lock().bytes_after >= bytes
+        self.wait("too little is committed while copies are missing", patience, || {
+            self.tally.lock().missing_bytes >= bytes
         })
         .await
-    }
-
-    /// Waits for the first commit after the kill: how long that took.
-    pub(super) async fn wait_first_commit(&self, patience: Duration) -> Result<Duration, Error> {
-        self.wait("nothing was committed after the failover", patience, || {
-            self.tally.lock().first_after.is_some()
-        })
-        .await?;
-        Ok(self.tally.lock().first_after.unwrap_or_default())
     }
 
     /// Waits until the rows are through.
@@ -235,9 +214,8 @@ impl Writers {
     /// Begins no more, waits for what was begun.
     pub(super) async fn finish(self, patience: Duration) -> Result<Written, Error> {
         self.stop.store(true, Ordering::SeqCst);
-        let mut in_doubt = 0_u64;
-        let burst = self.burst.lock().take();
-        for writer in [Some(self.rows), Some(self.beside), burst].into_iter().flatten() {
+        let (mut in_doubt, mut failed, mut first_failure) = (0_u64, 0_u64, None);
+        for writer in std::iter::once(self.rows).chain(self.beside) {
             let ended = tokio::time::timeout(patience, writer).await;
             let report = match ended {
                 Ok(Ok(report)) => report?,
@@ -245,13 +223,12 @@ impl Writers {
                 Err(_) => return Err(late("a writer does not end")),
             };
             in_doubt = in_doubt.saturating_add(report.in_doubt);
-            if let Some(text) = report.failed.filter(|_| report.in_doubt == 0) {
-                return Err(late(&format!("a writer was refused: {text}")));
-            }
+            failed = failed.saturating_add(report.failures);
+            first_failure = first_failure.or(report.failed);
         }
-        let mut tally = self.tally.lock();
-        tally.log.flush()?;
-        Ok(Written { latency: tally.latency.clone(), in_doubt })
+        let tally = Arc::into_inner(self.tally).ok_or_else(|| late("a writer still writes"))?;
+        let Tally { log, latency, marks, .. } = tally.into_inner();
+        Ok(Written { log, latency, marks, in_doubt, failed, first_failure })
     }
 
     async fn wait(
@@ -271,35 +248,35 @@ impl Writers {
     }
 }
 
+/// Where rows come from.
+type Rows = Box<dyn Iterator<Item = Result<Row, Error>> + Send>;
+
 impl Tally {
-    fn must_wait(&self, rows_bytes: u64) -> bool {
-        self.killed.is_some_and(|(at, _)| self.brake.must_wait(at.elapsed(), rows_bytes))
+    fn note(
+        &mut self,
+        ack: &Ack,
+        at: Duration,
+        took: Duration,
+        missing: bool,
+    ) -> Result<(), Error> {
+        self.log.note(ack)?;
+        self.log.flush()?;
+        let content = ContentId(ack.content);
+        self.latency.saturating_record(u64::try_from(took.as_micros()).unwrap_or(u64::MAX));
+        self.marks.push(Mark { content, at, took });
+        self.last.insert(content, at);
+        if missing {
+            let bytes = ack.end.saturating_sub(ack.lsn);
+            self.missing_bytes = self.missing_bytes.saturating_add(bytes);
+        }
+        Ok(())
     }
 }
 
-fn note(tally: &Mutex<Tally>, acked: &AtomicU64, ack: Ack, took: Duration) -> Result<(), Error> {
-    let mut tally = tally.lock();
-    tally.log.note(&ack)?;
-    tally.log.flush()?;
-    let epoch = ack.epoch;
-    tally.epoch = tally.epoch.max(epoch);
-    let micros = u64::try_from(took.as_micros()).unwrap_or(u64::MAX);
-    tally.latency.saturating_record(micros);
-    tally.brake.note(ack.end);
-    if let Some((killed, before)) = tally.killed
-        && epoch > before
-    {
-        tally.bytes_after = tally.bytes_after.saturating_add(ack.end.saturating_sub(ack.lsn));
-        tally.first_after.get_or_insert_with(|| killed.elapsed());
-    }
-    acked.fetch_add(1, Ordering::SeqCst);
-    Ok(())
-}
-
-fn renamed(row: &Row, round: u64) -> Row {
+fn renamed(row: &Row, name: &str, round: u64) -> Row {
     let mut key = row.key.to_vec();
-    if round > 0 {
-        key.extend_from_slice(format!("#{round}").as_bytes());
+    if round > 0 || !name.is_empty() {
+        key.extend_from_slice(format!("#{name}{round}").as_bytes());
     }
     Row { key: key.into(), value: row.value.clone() }
 }

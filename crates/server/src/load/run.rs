@@ -25,6 +25,8 @@ pub(crate) struct Loaded {
     pub(crate) acked: u64,
     /// Rows of which it is not known.
     pub(crate) in_doubt: u64,
+    /// Requests that did not end with a commit, those in doubt among them.
+    pub(crate) failures: u64,
     /// Why it ended early, if it did.
     pub(crate) failed: Option<String>,
 }
@@ -34,14 +36,9 @@ pub(crate) struct Loaded {
 pub(crate) enum Go {
     /// With its next row.
     On,
-    /// Later.
-    Wait,
     /// No more: it ends in order.
     End,
 }
-
-/// Before a load that waits asks again.
-const WAIT_TIME: Duration = Duration::from_millis(5);
 
 /// A row on its way.
 struct Decided {
@@ -85,17 +82,10 @@ pub(crate) async fn run(
         if !wait.is_zero() {
             tokio::time::sleep(wait).await;
         }
-        let may_go = loop {
-            while let Ok(decided) = told.try_recv() {
-                take(decided, &mut busy, &mut loaded, &mut on_ack)?;
-            }
-            match go() {
-                _ if loaded.failed.is_some() => break false,
-                Go::Wait => tokio::time::sleep(WAIT_TIME).await,
-                answer => break answer == Go::On,
-            }
-        };
-        if !may_go {
+        while let Ok(decided) = told.try_recv() {
+            take(decided, &mut busy, &mut loaded, &mut on_ack)?;
+        }
+        if loaded.failed.is_some() || go() == Go::End {
             break;
         }
         busy.insert(row.key.clone());
@@ -152,6 +142,7 @@ fn take(
         }
         Err(error) => {
             loaded.in_doubt += u64::from(matches!(error, ClientError::InDoubt(_)));
+            loaded.failures += 1;
             loaded.failed.get_or_insert_with(|| error.to_string());
         }
     }

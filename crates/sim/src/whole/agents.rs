@@ -246,6 +246,7 @@ impl Whole {
         place.incarnation = incarnation;
         place.pid = u32::try_from(pid).unwrap_or(u32::MAX);
         place.cloned = None;
+        place.was_cloned = false;
         place.node.life += 1;
         let (life, pid) = (place.node.life, place.pid);
         if remakes {
@@ -257,11 +258,16 @@ impl Whole {
                 Wanted::Rebuild(Rebuild::Full) => "copies made anew in full",
                 _ => "copies made anew by what differs",
             });
+            if self.faults.chance(self.plan.kill_remake_per_mille) {
+                self.at(micros / 2, Event::Kill { at, life, row: None });
+            }
             self.at(micros, Event::Remade { at, life });
             return Some(In::Rebuilding { dbid, done_bytes: 0, total_bytes: 0 });
         }
         place.starting = Some(now);
         if !place.made {
+            // Nothing of an earlier try is left.
+            place.node.disk = SimDisk::new(SimDiskOptions::new(place.incarnation));
             place.node.identity.log = order.log;
             place.node.identity.segment_bytes = order.segment_bytes;
             let first = self.groups[place.group].config.as_ref();

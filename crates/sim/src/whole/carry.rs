@@ -24,6 +24,12 @@ impl Whole {
             Out::Io(op, io) => {
                 self.watch(at, &io);
                 if let Some(doing) = kind(&io) {
+                    let dies =
+                        doing == Doing::Names && self.faults.chance(self.plan.kill_names_per_mille);
+                    if dies {
+                        let micros = self.faults.range(0..150);
+                        self.at(micros, Event::Kill { at, life, row: None });
+                    }
                     self.places[at].doing.insert(op, doing);
                 }
                 outrigger_wal::disk::Disk::submit(&mut self.places[at].node.disk, op, io);
@@ -209,7 +215,7 @@ impl Whole {
         let (commit, applied) = (place.node.shadow.commit, place.node.store.applied());
         let verdict = self.groups[group].checker.cuts(slot, cut, commit, applied);
         self.verdict(group, verdict);
-        if self.faults.chance(self.plan.crash_open_per_mille) && !self.healed {
+        if self.faults.chance(self.plan.crash_cut_per_mille) && !self.healed {
             let after = self.faults.range(0..60);
             self.places[at].node.disk.crash_after(after);
         }

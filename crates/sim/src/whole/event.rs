@@ -159,6 +159,8 @@ pub(super) enum Event {
     Kill {
         at: usize,
         life: Life,
+        /// Of the fault table, where it counts by itself.
+        row: Option<u8>,
     },
     /// One direction between two hosts works again.
     Mend {

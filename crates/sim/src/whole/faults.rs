@@ -19,6 +19,7 @@ impl Whole {
         }
         let micros = self.faults.range(TICK_MICROS);
         self.at(micros, Event::Fault);
+        self.force_story();
         self.fault_processes();
         self.fault_network();
         self.fault_disks();
@@ -34,6 +35,7 @@ impl Whole {
             let other = self.faults.next_u64();
             let cloned = &mut self.places[at].cloned;
             *cloned = if cloned.is_some() { None } else { Some(other) };
+            self.places[at].was_cloned = true;
         }
         if self.faults.chance(faults.clock) {
             let (now, at) = (self.now, self.any_place());
@@ -65,7 +67,8 @@ impl Whole {
         }
         if self.faults.chance(faults.power) {
             let host = self.any_host();
-            self.cut_power(host);
+            let micros = self.faults.range(100_000..5_000_000);
+            self.cut_power(host, micros);
         }
         if self.faults.chance(faults.both) {
             let groups: Vec<usize> = self.data_groups().collect();
@@ -216,7 +219,7 @@ impl Whole {
     }
 
     /// A host loses power, and everything on it.
-    fn cut_power(&mut self, host: usize) {
+    fn cut_power(&mut self, host: usize, micros: u64) {
         if !self.hosts[host].up {
             return;
         }
@@ -229,7 +232,6 @@ impl Whole {
             self.mix(9, at, report.pages_lost);
             self.end(at, "power", false);
         }
-        let micros = self.faults.range(100_000..5_000_000);
         self.at(micros, Event::HostUp { host });
     }
 
@@ -279,6 +281,50 @@ impl Whole {
         self.at(200_000, Event::Flap { a, b, left: left - 1 });
     }
 
+    /// The standby is cut off, a mirror dies and is dropped, the coordinator's host is lost: whoever activates the
+    /// standby must force it, and its catalog takes that mirror for whole. Then the primary dies.
+    fn force_story(&mut self) {
+        let Some(at) = self.plan.forced_at else { return };
+        let (step, group) = self.story;
+        let since = self.now.0.saturating_sub(at);
+        let copy = |whole: &Self, primary: bool| {
+            let group = &whole.groups[group];
+            let config = group.config.as_ref()?;
+            let mut members = group.members.iter().copied();
+            members.find(|at| (whole.places[*at].node.instance == config.primary) == primary)
+        };
+        match step {
+            0 if since > 0 && self.now.0 > at => {
+                for other in (0..self.hosts.len()).filter(|other| *other != 1) {
+                    self.cut_way(1, other, 5_000_000);
+                    self.cut_way(other, 1, 5_000_000);
+                }
+                // A content that goes on without the standby's host.
+                let away = |group: &usize| {
+                    self.groups[*group].members.iter().all(|at| self.places[*at].host != 1)
+                };
+                let group = self.data_groups().find(away).unwrap_or(1);
+                self.story = (1, group);
+            }
+            1 if since > 1_500_000 => {
+                self.story.0 = 2;
+                if let Some(at) = copy(self, false) {
+                    self.kill(at);
+                }
+            }
+            2 if since > 4_500_000 => {
+                self.story.0 = 3;
+                self.cut_power(0, 14_000_000);
+            }
+            3 if self.lossy && self.faults.chance(100) => {
+                if let Some(at) = copy(self, true) {
+                    self.kill(at);
+                }
+            }
+            _ => {}
+        }
+    }
+
     /// An agent loses its voter's file: it does not vote from its next start on.
     fn lose_voter(&mut self, host: usize) {
         self.counts.count("voters that lost their file");
@@ -300,7 +346,11 @@ impl Whole {
         let now = self.now;
         for at in 0..self.places.len() {
             self.disk_well(at);
-            self.places[at].cloned = None;
+            // An administrator stops both, and starts the one.
+            if std::mem::take(&mut self.places[at].was_cloned) {
+                self.places[at].cloned = None;
+                self.kill(at);
+            }
             self.places[at].node.clock.set_drift(now, 0);
             self.resume(at);
         }

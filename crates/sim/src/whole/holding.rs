@@ -17,6 +17,7 @@ use crate::cluster::node::Held;
 use crate::cluster::store::{AppliedRecord, Decided, Store};
 
 /// The store of a copy.
+#[expect(clippy::large_enum_variant, reason = "there are six")]
 #[derive(Debug)]
 pub(super) enum Holding {
     Rows(Store),

@@ -12,6 +12,7 @@ use outrigger_wal::{Epoch, InstanceId};
 
 use super::Whole;
 use super::event::{Brought, Event, Seated};
+use super::plan::Bug;
 use crate::cluster::network::{End, Parcel};
 use crate::cluster::queue::Life;
 
@@ -87,7 +88,17 @@ impl Whole {
         self.net.join(self.now, ends, &mut self.queue);
         let identity = self.places[at].node.identity;
         let session = Session(self.rng.next_u64());
+        // What it has accepted before it started again counts: a coordinator that knows less is told.
+        let accepted = self.places[at].node.process.as_ref().map(|process| {
+            let control = process.member.control();
+            (control.version, control.coordinator_epoch)
+        });
+        let forgets = self.plan.bug == Some(Bug::ForgetVersion);
         let line = &mut self.places[at].line;
+        if let Some((version, coordinator_epoch)) = accepted.filter(|_| !forgets) {
+            line.version = line.version.max(version);
+            line.coordinator_epoch = line.coordinator_epoch.max(coordinator_epoch);
+        }
         let envelope = Envelope {
             cluster: identity.cluster,
             content: identity.content,

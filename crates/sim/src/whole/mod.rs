@@ -103,6 +103,8 @@ pub struct Whole {
     tracing: bool,
     broken: Option<String>,
     healed: bool,
+    /// How far the story of a forced activation is, and whose content it is about.
+    story: (u32, usize),
     /// Clients have stopped.
     quiet: bool,
 }
@@ -212,9 +214,11 @@ impl Whole {
             Event::Client { client } => self.client(client),
             Event::Fault => self.fault(),
             Event::Operator => self.operate(),
-            Event::Kill { at, life } => {
-                if self.places[at].node.life == life {
-                    self.counts.row(47);
+            Event::Kill { at, life, row } => {
+                if self.places[at].node.life == life && !self.healed {
+                    if let Some(row) = row {
+                        self.counts.row(row);
+                    }
                     self.kill(at);
                 }
             }

@@ -47,6 +47,7 @@ pub(super) struct Place {
     pub(super) hangs: Option<Micros>,
     /// A second process answers in its name.
     pub(super) cloned: Option<u64>,
+    pub(super) was_cloned: bool,
     /// What kind of disk operations are on their way.
     pub(super) doing: BTreeMap<OpId, Doing>,
 }

@@ -18,11 +18,14 @@ pub enum Bug {
     ObeyLower,
     /// An agent starts an instance that ended, by itself.
     RunAgain,
+    /// An instance that starts again does not tell a coordinator which version it has accepted.
+    ForgetVersion,
 }
 
 impl Bug {
     /// All of them.
-    pub const ALL: [Self; 3] = [Self::FailoverUnproved, Self::ObeyLower, Self::RunAgain];
+    pub const ALL: [Self; 4] =
+        [Self::FailoverUnproved, Self::ObeyLower, Self::RunAgain, Self::ForgetVersion];
 }
 
 /// How often faults come, in a thousand, at each tick of some 100 ms.
@@ -91,6 +94,12 @@ pub struct WholePlan {
     pub late_command_per_mille: u32,
     /// How often whoever takes part in a promotion is killed within it.
     pub kill_promotion_per_mille: u32,
+    /// How often a crash hits a log while it is cut.
+    pub crash_cut_per_mille: u32,
+    /// How often a process dies while it makes a copy anew.
+    pub kill_remake_per_mille: u32,
+    /// How often a process dies while a segment is made, named or removed.
+    pub kill_names_per_mille: u32,
     /// How often an agent dies behind a save, before it acts on it.
     pub kill_agent_saving_per_mille: u32,
     /// Clients of each content.
@@ -99,6 +108,8 @@ pub struct WholePlan {
     pub think_micros: Range<u64>,
     /// Copies that are out come back by themselves after so long; `None`: the operator recovers them.
     pub auto_rejoin_millis: Option<u64>,
+    /// When the standby is cut off, and later the coordinator lost, so that an activation must be forced (S8).
+    pub forced_at: Option<u64>,
     /// The defect that is seeded.
     pub bug: Option<Bug>,
     pub(crate) weather: Weather,
@@ -140,10 +151,14 @@ impl WholePlan {
             datagram_double_per_mille: 0,
             late_command_per_mille: 0,
             kill_promotion_per_mille: 0,
+            crash_cut_per_mille: 0,
+            kill_remake_per_mille: 0,
+            kill_names_per_mille: 0,
             kill_agent_saving_per_mille: 0,
             clients: 1,
             think_micros: 5_000..30_000,
             auto_rejoin_millis: None,
+            forced_at: None,
             bug: None,
             weather: Weather {
                 delay_micros: 50..500,
@@ -196,9 +211,20 @@ impl WholePlan {
         plan.late_command_per_mille = some(500, 20..300);
         plan.kill_promotion_per_mille = some(400, 100..500);
         plan.kill_agent_saving_per_mille = some(250, 5..40);
+        plan.crash_cut_per_mille = some(500, 200..800);
+        plan.kill_remake_per_mille = some(600, 200..800);
+        plan.kill_names_per_mille = some(300, 10..100);
         plan.weather.slow_per_mille = some(500, 5..60);
         plan.weather.slow_micros = 1_000..60_000;
         plan.weather.late_per_mille = some(500, 50..500);
+        if rng.chance(70) {
+            // In runs of their own: other faults would end the story early.
+            plan.faults = WholeFaults { force: 1_000, meddle: 30, ..WholeFaults::default() };
+            plan.forced_at = Some(rng.range(3_000_000..5_000_000));
+            plan.fault_micros = 24_000_000;
+            plan.crash_open_per_mille = 0;
+            return plan;
+        }
         if rng.chance(400) {
             plan.auto_rejoin_millis = Some(rng.range(100..3_000));
         }

@@ -253,7 +253,7 @@ impl Whole {
                     let Some(at) = victim else { return };
                     let life = self.places[at].node.life;
                     let micros = self.faults.range(0..30_000);
-                    self.at(micros, Event::Kill { at, life });
+                    self.at(micros, Event::Kill { at, life, row: Some(47) });
                 }
             }
             coordinator::Event::Alarm { text } => {

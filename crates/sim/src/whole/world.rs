@@ -67,6 +67,7 @@ impl Whole {
             tracing: false,
             broken: None,
             healed: false,
+            story: (0, 1),
             quiet: false,
             rng,
             plan,
@@ -163,6 +164,7 @@ impl Whole {
             seat: None,
             hangs: None,
             cloned: None,
+            was_cloned: false,
             doing: BTreeMap::new(),
         });
         Ok(at)

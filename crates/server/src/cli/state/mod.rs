@@ -37,7 +37,6 @@ pub(super) struct State {
 }
 
 /// Which table.
-#[expect(clippy::struct_excessive_bools, reason = "one option of the command line each")]
 #[derive(Clone, Copy, Default, Debug, Args)]
 #[group(multiple = false)]
 struct View {

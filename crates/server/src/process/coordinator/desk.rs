@@ -109,7 +109,7 @@ impl Desk {
         self.take(In::Figures { instance, here: true, durable, commit, applied });
         for stream in self.replica.streams() {
             let StreamStatus { copy: instance, streaming, durable, applied, .. } = stream;
-            let here = matches!(streaming, Streaming::Catchup | Streaming::Streaming);
+            let here = matches!(streaming, Streaming::Catchup | Streaming::InSync);
             let commit = durable.min(commit);
             self.take(In::Figures { instance, here, durable, commit, applied });
         }
