@@ -137,6 +137,19 @@ demo_once() {
   return $ok
 }
 
+# chaos_once ARGUMENTS...: a cluster of processes is hurt; nothing may be lost, nothing left. Its seed is in its line.
+chaos_once() {
+  local code=0
+  TMPDIR=$scratch/tmp "$CARGO_TARGET_DIR/release/outrigger" bench chaos --json "$@" | tee -a "$scratch/chaos.txt" || code=$?
+  processes_left || code=1
+  return $code
+}
+
+# Whether hosts can be network namespaces here.
+namespaces() {
+  [[ $(id -u) -eq 0 ]] && command -v nft >/dev/null && command -v ip >/dev/null
+}
+
 # A nightly toolchain's name, or nothing: the fuzzer needs one.
 nightly() {
   rustup toolchain list 2>/dev/null | sed -n 's/^\(nightly[^ ]*\).*/\1/p' | head -n 1

@@ -46,7 +46,7 @@ pub const SETTINGS: &[Setting] = &[
     },
     Setting {
         name: "copy_grace_ms",
-        default: 500,
+        default: 200,
         range: (10, 3_600_000),
         of_instances: true,
         meaning: "how long commits wait for a mirror whose connection is lost \

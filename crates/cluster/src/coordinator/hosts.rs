@@ -213,7 +213,7 @@ impl Coordinator {
         let mut rows: Vec<_> =
             state.instances.values().filter(|row| row.content == CATALOG).collect();
         rows.sort_by_key(|row| row.instance != mine);
-        rows.iter().filter_map(|row| row.addresses.first().cloned()).collect()
+        rows.into_iter().flat_map(|row| row.addresses.iter().cloned()).collect()
     }
 
     /// How far the whole cluster is on its way down.

@@ -18,6 +18,7 @@ mod dial;
 mod drive;
 mod listener;
 mod outbox;
+mod reach;
 mod tcp;
 
 use std::sync::Arc;
@@ -30,6 +31,7 @@ pub use dial::{Dialer, dial};
 pub use drive::{Side, run};
 pub use listener::{Counters, Listener};
 pub use outbox::{Full, Outbox};
+pub use reach::{STAGGER, connect_to_any};
 pub use tcp::run_tcp;
 
 use crate::error::Error;

@@ -161,12 +161,17 @@ impl Member {
             self.report(None, out);
             return;
         }
+        let grace = self.options.copy_grace_millis.saturating_mul(1000);
+        let silent = self.stream_heard().is_some_and(|at| self.now.since(at) >= grace);
         self.drop_stream(out);
         self.control.truncating = None;
         self.control.epoch = config.epoch;
         let generation = self.persist();
         let deposed = previous.map(|config| config.primary).filter(|deposed| *deposed != me);
-        let peers = self.other_copies(config, deposed);
+        let mut peers = self.other_copies(config, deposed);
+        for peer in peers.values_mut().filter(|peer| peer.deposed) {
+            peer.silent = silent;
+        }
         self.phase =
             Phase::Rising(Rising { epoch: config.epoch, generation, peers, promoted: true });
     }

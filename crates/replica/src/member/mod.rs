@@ -79,11 +79,11 @@ pub struct MemberOptions {
     /// The log's options.
     pub log: LogOptions,
     /// How long a primary waits for a copy without a connection before it asks for a configuration
-    /// without it (S2). Default 500.
+    /// without it (S2). Default 200.
     pub copy_grace_millis: u64,
-    /// How long a connection may be silent before it counts as gone. Default 1,000.
+    /// How long a connection may be silent before it counts as gone. Default 500.
     pub silence_millis: u64,
-    /// How often something is said on a quiet connection. Default 200.
+    /// How often something is said on a quiet connection. Default 100.
     pub quiet_millis: u64,
     /// How long a copy may not know of a higher commit LSN when no block brings it. Default 1,000 us.
     pub tell_commit_micros: u64,
@@ -108,9 +108,9 @@ impl Default for MemberOptions {
     fn default() -> Self {
         Self {
             log: LogOptions::default(),
-            copy_grace_millis: 500,
-            silence_millis: 1_000,
-            quiet_millis: 200,
+            copy_grace_millis: 200,
+            silence_millis: 500,
+            quiet_millis: 100,
             tell_commit_micros: 1_000,
             ask_again_millis: 200,
             promise_millis: 1_000,

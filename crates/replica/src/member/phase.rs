@@ -172,6 +172,8 @@ pub(super) struct Peer {
     pub(super) awaited: Option<Awaited>,
     /// No grace: it was deposed because it cannot be reached. Until it streams.
     pub(super) deposed: bool,
+    /// It was deposed, and had been silent for the grace when that came.
+    pub(super) silent: bool,
     /// What it was sent on earlier lines while it was not in sync.
     pub(super) earlier: Earlier,
 }
@@ -232,6 +234,7 @@ impl Peer {
             observed: Lsn::ZERO,
             awaited: None,
             deposed,
+            silent: false,
             earlier: Earlier { from: None, shipped_bytes: 0 },
         }
     }

@@ -152,7 +152,8 @@ impl Member {
                 Line::Up(up) => up.sender.stage() != Stage::NeedsCopy,
                 _ => false,
             };
-            let patience = if peer.deposed && peer.attempts > 0 { 0 } else { grace };
+            let unreachable = peer.deposed && (peer.silent || peer.attempts > 0);
+            let patience = if unreachable { 0 } else { grace };
             let over = !alive && now.since(peer.lost) >= patience;
             if !alive && in_sync && !shrink && over {
                 // Seeded bug: no longer waited for before anything is recorded.

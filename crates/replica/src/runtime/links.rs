@@ -16,11 +16,10 @@ use outrigger_net::frame::{Frame, Limits, encode};
 use outrigger_net::handshake::{Identity as Door, check_hello};
 use outrigger_net::message::{Abilities, Envelope, History, Message, Reason, Role};
 use outrigger_net::transport::{
-    ConnectionId, Listener, OnEvent, Outbox, PeerEvent, Settings, Side, run_tcp,
+    ConnectionId, Listener, OnEvent, Outbox, PeerEvent, Settings, Side, connect_to_any, run_tcp,
 };
 use outrigger_wal::{ClusterId, InstanceId};
 use parking_lot::Mutex;
-use tokio::net::TcpStream;
 use tokio::runtime::Handle;
 use tokio::sync::{Notify, oneshot};
 
@@ -267,7 +266,7 @@ impl Links {
         self.stop.notify_one();
     }
 
-    /// Tries the addresses in order, once each.
+    /// Tries the addresses once each; the first that answers is used.
     pub(super) fn dial(
         &self,
         shared: &Arc<Shared>,
@@ -278,11 +277,7 @@ impl Links {
         let (home, settings) = (Arc::downgrade(shared), self.settings.clone());
         self.handle.spawn(async move {
             let patience = Duration::from_millis(settings.connect_millis);
-            for address in addresses {
-                let connecting = TcpStream::connect(&address);
-                let Ok(Ok(stream)) = tokio::time::timeout(patience, connecting).await else {
-                    continue;
-                };
+            if let Ok((stream, address)) = connect_to_any(&addresses, patience).await {
                 let heard = Weak::clone(&home);
                 let on_event: OnEvent = Arc::new(move |event| {
                     if let Some(shared) = heard.upgrade() {

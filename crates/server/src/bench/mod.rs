@@ -3,6 +3,11 @@
 //! # Layout
 //! - [`append`]: a log of one's own
 //! - [`commit`]: a primary, its mirror as another process
+//! - [`failover`]: a cluster of processes loses primaries, mirrors, hosts
+//! - [`calm`]: nothing is done to it, and nothing may happen
+//! - [`chaos`]: it is hurt at random, and nothing is lost
+//! - [`cluster`]: that cluster
+//! - [`load`]: the writers meanwhile
 //! - [`raw`]: write and sync in a loop, several methods; two files at once
 //! - [`ping`]: a round trip over loopback
 //! - [`figures`]: latencies and rates
@@ -12,8 +17,13 @@
 //! hits both; Ctrl-C ends it in order, and leaves nothing behind. Not here: a verdict; no test is timed.
 
 mod append;
+mod calm;
+mod chaos;
+mod cluster;
 mod commit;
+mod failover;
 mod figures;
+mod load;
 mod ping;
 mod raw;
 mod report;
@@ -25,7 +35,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 pub(crate) use append::append;
+pub(crate) use calm::{CalmOptions, calm};
+pub(crate) use chaos::{ChaosOptions, chaos};
 pub(crate) use commit::commit;
+pub(crate) use failover::{FailoverOptions, failover};
 
 use crate::error::Error;
 use crate::process::{self, stop::Signals};

@@ -15,6 +15,68 @@ pub(super) enum Bench {
     Append(Load),
     /// Commit on a primary with a mirror in another process, each caller waiting for its commit
     Commit(Load),
+    /// Make a cluster of processes, and measure how long its writers wait while a primary, a mirror or a host is lost
+    Failover(Failover),
+    /// Make a cluster of processes, kill and stop them at random under load, and look for every acknowledged row
+    #[command(hide = true)]
+    Chaos(Chaos),
+    /// Make a cluster of processes, load it fully, and count what is recorded meanwhile: nothing should be
+    #[command(hide = true)]
+    Calm(Calm),
+}
+
+#[derive(Debug, Args)]
+pub(super) struct Calm {
+    /// Where files are made, in a directory that is removed at the end; default: where temporary files are
+    #[arg(long)]
+    dir: Option<PathBuf>,
+    /// For how long
+    #[arg(long, value_name = "S", default_value_t = 600, value_parser = clap::value_parser!(u64).range(1..=86_400))]
+    seconds: u64,
+    /// Writers of each content through the coordinator, and as many straight to its primary
+    #[arg(long, value_name = "N", default_value_t = 8, value_parser = clap::value_parser!(u32).range(1..=64))]
+    writers: u32,
+    /// One JSON object
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct Chaos {
+    /// Where files are made, in a directory that is removed at the end; default: where temporary files are
+    #[arg(long)]
+    dir: Option<PathBuf>,
+    /// How often something is done to it
+    #[arg(long, value_name = "N", default_value_t = 50, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    cycles: u32,
+    /// What is done is drawn from it; default: drawn itself
+    #[arg(long)]
+    seed: Option<u64>,
+    /// How long a process stands still at most
+    #[arg(long, value_name = "MS", default_value_t = 3_000, value_parser = clap::value_parser!(u64).range(200..=60_000))]
+    longest_stop_ms: u64,
+    /// Each host in a network namespace on so many networks, which are cut too (root, with `ip` and `nft`)
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u8).range(1..=2))]
+    networks: Option<u8>,
+    /// One JSON object
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct Failover {
+    /// Where files are made, in a directory that is removed at the end; default: where temporary files are
+    #[arg(long)]
+    dir: Option<PathBuf>,
+    /// How often each is lost
+    #[arg(long, value_name = "N", default_value_t = 30, value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    runs: u32,
+    /// Writers of each content through the coordinator, and as many straight to its primary
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=64))]
+    writers: u32,
+    /// One JSON object
+    #[arg(long)]
+    json: bool,
 }
 
 /// What is measured.
@@ -42,6 +104,23 @@ impl Bench {
         match self {
             Self::Append(load) => bench::append(&load.options()?),
             Self::Commit(load) => bench::commit(&load.options()?),
+            Self::Calm(Calm { dir, seconds, writers, json }) => {
+                let time = Duration::from_secs(seconds);
+                bench::calm(&bench::CalmOptions { dir, time, writers, json })
+            }
+            Self::Chaos(Chaos { dir, cycles, seed, longest_stop_ms, networks, json }) => {
+                let seed = match seed {
+                    Some(seed) => seed,
+                    None => u64::try_from(crate::process::random()? >> 64).unwrap_or_default(),
+                };
+                let longest_stop = Duration::from_millis(longest_stop_ms);
+                let options =
+                    bench::ChaosOptions { dir, cycles, seed, longest_stop, networks, json };
+                bench::chaos(&options)
+            }
+            Self::Failover(Failover { dir, runs, writers, json }) => {
+                bench::failover(&bench::FailoverOptions { dir, runs, writers, json })
+            }
         }
     }
 }

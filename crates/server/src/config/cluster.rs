@@ -197,7 +197,7 @@ const fn fts_probe_retries() -> u32 {
 }
 
 const fn fts_mark_mirror_down_grace_period_ms() -> u64 {
-    500
+    200
 }
 
 const fn fts_replication_attempt_count() -> u32 {
@@ -229,7 +229,8 @@ impl ClusterConfig {
             ("auto_rejoin_ms", auto_rejoin),
             ("copy_grace_ms", grace),
             ("disk_probe_timeout_ms", self.disk_probe_timeout_ms),
-            ("fts_mark_mirror_down_grace_period_ms", grace),
+            // It is named as down no sooner than anybody else who is silent.
+            ("fts_mark_mirror_down_grace_period_ms", grace.max(self.fts_probe_timeout_ms)),
             ("fts_probe_interval_ms", self.fts_probe_interval_ms),
             ("fts_probe_retries", u64::from(self.fts_probe_retries)),
             ("fts_probe_timeout_ms", self.fts_probe_timeout_ms),
@@ -467,9 +468,9 @@ const KEYS: [Key; 27] = [
     key(
         "fts_mark_mirror_down_grace_period_ms",
         "milliseconds",
-        "500",
-        "how long a mirror may hear nothing from its primary before it is shown as \
-         down",
+        "200",
+        "how long commits wait for a mirror whose connection is lost; the state names it as \
+         down no sooner than `fts_probe_timeout_ms`",
     ),
     key(
         "fts_replication_attempt_count",

@@ -60,7 +60,7 @@ const fn segment_bytes() -> u64 {
 }
 
 const fn copy_grace_ms() -> u64 {
-    500
+    200
 }
 
 const fn disk_probe_interval_ms() -> u64 {
@@ -136,7 +136,7 @@ impl Keyed for InstanceConfig {
         Key {
             name: "copy_grace_ms",
             unit: "milliseconds",
-            default: "500",
+            default: "200",
             meaning: "how long a primary waits for a copy it has no connection to, before it asks to \
                       go on without it",
         },

@@ -39,7 +39,7 @@ fn instance(more: &str) -> Result<InstanceConfig, String> {
 #[test]
 fn what_must_be_given_is_enough() {
     let config = instance("").unwrap();
-    assert_eq!((config.content, config.copy_grace_ms), (0, 500));
+    assert_eq!((config.content, config.copy_grace_ms), (0, 200));
     let config: CoordinatorConfig = parse(Path::new("c.toml"), COORDINATOR).unwrap();
     assert_eq!(config.log, "info");
 }

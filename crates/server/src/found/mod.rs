@@ -200,9 +200,8 @@ impl Making<'_> {
         let placed = self.seat(Role::Primary)?;
         let addresses = self.addresses(placed);
         let standby = self.layout.copy(CATALOG, Role::Mirror);
-        let standby = standby.and_then(|placed| self.addresses(placed).first().cloned());
-        let coordinators: Vec<String> =
-            addresses.first().cloned().into_iter().chain(standby).collect();
+        let standby = standby.into_iter().flat_map(|placed| self.addresses(placed));
+        let coordinators: Vec<String> = addresses.iter().cloned().chain(standby).collect();
         let order = Order {
             content: CATALOG,
             instance: self.instance(placed),

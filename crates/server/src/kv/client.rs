@@ -31,8 +31,28 @@ use super::protocol::{Answer, Change, Place, Request};
 
 /// How many names of writes may be open, from the oldest undecided one on: what the store remembers.
 pub(crate) const MAX_OPEN: u64 = 64;
-/// Before the primary is looked for again.
-const RETRY_TIME: Duration = Duration::from_millis(20);
+/// Before the primary is looked for again: at first, and at most.
+const FIRST_RETRY: Duration = Duration::from_millis(2);
+const LONGEST_RETRY: Duration = Duration::from_millis(20);
+
+/// An answer that takes longer may never come: whether another copy serves is asked meanwhile.
+const DOUBT_TIME: Duration = Duration::from_millis(200);
+
+/// Waits between tries, each a quarter longer than the one before: what is over soon is found soon, and what takes
+/// long is not hammered.
+#[derive(Debug)]
+struct Retry(Duration);
+
+impl Retry {
+    const fn new() -> Self {
+        Self(FIRST_RETRY)
+    }
+
+    async fn wait(&mut self) {
+        sleep(self.0).await;
+        self.0 = LONGEST_RETRY.min(self.0 + self.0 / 4);
+    }
+}
 
 /// How a client behaves.
 #[derive(Clone, Debug)]
@@ -190,10 +210,11 @@ impl Client {
     pub(crate) async fn read(&self, request: &Request) -> Result<Answer, ClientError> {
         let deadline = Instant::now() + self.shared.patience;
         let body = request.encode().map_err(|error| ClientError::Refused(error.to_string()))?;
+        let mut retry = Retry::new();
         loop {
             match self.shared.ask(body.clone(), deadline).await {
                 Ok(Answer::Failed { text }) => return Err(ClientError::Refused(text)),
-                Ok(Answer::NotPrimary { .. } | Answer::Busy) => sleep(RETRY_TIME).await,
+                Ok(Answer::NotPrimary { .. } | Answer::Busy) => retry.wait().await,
                 Ok(Answer::Moved { .. }) => return Err(ClientError::Refused(moved())),
                 Ok(answer) => return Ok(answer),
                 Err(Ended::Late(text)) => return Err(ClientError::Unavailable(text)),
@@ -228,6 +249,7 @@ impl Begun {
             None => Err(Ended::Broken),
             Some((line, asked)) => self.shared.hear(&line, asked, self.deadline).await,
         };
+        let mut retry = Retry::new();
         loop {
             // A write that was never heard of is settled like one that is in doubt.
             match answer {
@@ -240,7 +262,7 @@ impl Begun {
                 // It was not appended; the same name goes by the newer map.
                 Ok(Answer::Moved { map }) => {
                     if map <= self.map {
-                        sleep(RETRY_TIME).await;
+                        retry.wait().await;
                     }
                     self.shared.finding_out.heard_of(map);
                     answer = self.send_again().await;
@@ -248,7 +270,7 @@ impl Begun {
                 }
                 // It was not appended; the same name goes to the next one.
                 Ok(Answer::NotPrimary { .. } | Answer::Busy) => {
-                    sleep(RETRY_TIME).await;
+                    retry.wait().await;
                     answer = self.send_again().await;
                     continue;
                 }
@@ -282,6 +304,7 @@ impl Begun {
         let outcome = encode(Request::Outcome { client, sequence, map, key: key() })?;
         let settle = encode(Request::Settle { client, sequence, map, key: key() })?;
         let mut body = &outcome;
+        let mut retry = Retry::new();
         loop {
             match self.shared.ask(body.clone(), self.deadline).await {
                 Ok(Answer::Committed(place)) => return Ok(Some(place)),
@@ -292,7 +315,7 @@ impl Begun {
                     return Err(ClientError::InDoubt(text.to_owned()));
                 }
                 Ok(Answer::Failed { text }) => return Err(ClientError::InDoubt(text)),
-                Ok(_) => sleep(RETRY_TIME).await,
+                Ok(_) => retry.wait().await,
                 Err(Ended::Broken) => body = &outcome,
                 Err(Ended::Late(text)) => return Err(ClientError::InDoubt(text)),
             }
@@ -362,7 +385,16 @@ impl Shared {
         asked: Asked,
         deadline: Instant,
     ) -> Result<Answer, Ended> {
-        let answer = match timeout_at(deadline, asked.answer()).await {
+        let answered = tokio::select! {
+            biased;
+            answered = timeout_at(deadline, asked.answer()) => answered,
+            found = self.doubt() => {
+                *self.line.lock() = Some(found);
+                line.end("another copy serves");
+                return Err(Ended::Broken);
+            }
+        };
+        let answer = match answered {
             Ok(Ok(body)) => Answer::decode(body).map_err(|error| Ended::Late(error.to_string()))?,
             Ok(Err(_)) => return Err(Ended::Broken),
             Err(_) => return Err(Ended::Late("the primary did not answer in time".to_owned())),
@@ -377,6 +409,22 @@ impl Shared {
         Ok(answer)
     }
 
+    /// A connection to another copy that serves, once there is one: who is cut off says nothing. Never ends where the
+    /// coordinator's port is asked, which waits for a primary itself.
+    async fn doubt(&self) -> Arc<Line> {
+        if !self.finding_out.has_others() {
+            return std::future::pending().await;
+        }
+        loop {
+            sleep(DOUBT_TIME).await;
+            // One asks for all who wait.
+            let Ok(_one) = self.finding.try_lock() else { continue };
+            if let Some(line) = self.finding_out.elsewhere().await {
+                return line;
+            }
+        }
+    }
+
     fn current_line(&self) -> Option<Arc<Line>> {
         self.line.lock().clone().filter(|line| !line.is_broken())
     }
@@ -384,6 +432,7 @@ impl Shared {
     /// The connection to the primary, as soon as there is one.
     async fn line(&self, deadline: Instant) -> Result<Arc<Line>, Ended> {
         let mut why = "no connection to the primary yet".to_owned();
+        let mut retry = Retry::new();
         loop {
             if let Some(line) = self.current_line() {
                 return Ok(line);
@@ -400,10 +449,10 @@ impl Shared {
                 Ok(Err(Broken(cause))) => why = cause,
                 Err(_) => return Err(self.late(&why)),
             }
-            if Instant::now() + RETRY_TIME >= deadline {
+            if Instant::now() + retry.0 >= deadline {
                 return Err(self.late(&why));
             }
-            sleep(RETRY_TIME).await;
+            retry.wait().await;
         }
     }
 

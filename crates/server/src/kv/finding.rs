@@ -22,6 +22,9 @@ const CATALOG: ContentId = ContentId(-1);
 /// How long one address may take.
 const ADDRESS_TIME: Duration = Duration::from_secs(2);
 
+/// How long a copy may take that is asked because another one does not answer.
+const OTHER_TIME: Duration = Duration::from_millis(300);
+
 /// Which way requests go.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(crate) enum Route {
@@ -93,6 +96,36 @@ impl Finding {
         }
     }
 
+    /// Whether copies are known beside the one that was found.
+    pub(super) const fn has_others(&self) -> bool {
+        matches!(&self.route, Route::Direct { addresses, .. } if addresses.len() > 1)
+    }
+
+    /// A connection to a copy that serves, other than the one that was found last.
+    pub(super) async fn elsewhere(&self) -> Option<Arc<Line>> {
+        let Route::Direct { content, addresses } = &self.route else { return None };
+        let here = self.next.load(Ordering::SeqCst);
+        for step in 1..addresses.len() {
+            let at = here.wrapping_add(step) % addresses.len();
+            let whom = Self::whom(addresses.get(at)?, *content);
+            if let Ok(Ok(line)) = timeout(OTHER_TIME, self.open(&whom)).await {
+                self.next.store(at, Ordering::SeqCst);
+                return Some(line);
+            }
+        }
+        None
+    }
+
+    fn whom(address: &str, content: ContentId) -> Whom {
+        Whom {
+            address: address.to_owned(),
+            cluster: ClusterId::default(),
+            content,
+            instance: InstanceId::default(),
+            role: Role::Client,
+        }
+    }
+
     async fn first_of(
         &self,
         addresses: &[String],
@@ -104,13 +137,7 @@ impl Finding {
         for at in 0..addresses.len() {
             let at = first.wrapping_add(at) % addresses.len();
             let Some(address) = addresses.get(at) else { break };
-            let whom = Whom {
-                address: address.clone(),
-                cluster: ClusterId::default(),
-                content,
-                instance: InstanceId::default(),
-                role: Role::Client,
-            };
+            let whom = Self::whom(address, content);
             match self.open(&whom).await {
                 Ok(line) => {
                     self.next.store(at, Ordering::SeqCst);

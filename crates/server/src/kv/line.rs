@@ -84,11 +84,19 @@ impl Line {
     /// # Errors
     /// Why there is no connection: the socket, a deadline, a refusal.
     pub(crate) async fn open(whom: &Whom) -> Result<Self, Broken> {
+        Self::open_for(whom, IDLE_TIME).await
+    }
+
+    /// As [`Line::open`]; the connection may bring nothing for so long before it counts as gone.
+    ///
+    /// # Errors
+    /// As [`Line::open`].
+    pub(crate) async fn open_for(whom: &Whom, idle: Duration) -> Result<Self, Broken> {
         let broken = |error: &dyn std::fmt::Display| Broken(error.to_string());
         let greeting = async {
             let stream = TcpStream::connect(&whom.address).await.map_err(|error| broken(&error))?;
             stream.set_nodelay(true).map_err(|error| broken(&error))?;
-            let mut connection = Connection::new(stream, IDLE_TIME, IDLE_TIME);
+            let mut connection = Connection::new(stream, idle, idle);
             let (envelope, hello) = hello(whom)?;
             let head = encode(&envelope, &hello).map_err(|error| broken(&error))?;
             connection.writer.send(head, Vec::new()).await.map_err(|error| broken(&error))?;

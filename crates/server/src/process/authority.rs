@@ -16,6 +16,11 @@ use outrigger_replica::runtime::{Authority, HandOver, Told};
 use outrigger_wal::{Epoch, InstanceId, Lsn};
 use parking_lot::Mutex;
 
+/// A line to a coordinator that brings nothing for so long is left; a quiet one brings something each second.
+const LINE_IDLE_MILLIS: u64 = 3_000;
+/// One of a coordinator's addresses, or its standby's, may take so long.
+const CONNECT_MILLIS: u64 = 500;
+
 /// The coordinator, as an instance's authority.
 pub(super) struct Remote {
     identity: Identity,
@@ -52,7 +57,14 @@ impl Remote {
                 me.heard(event);
             }
         });
-        dial(coordinators, Settings::default(), on_event)
+        // A coordinator that is cut off is left long before its connection would notice: what comes back
+        // has to hear of it.
+        let settings = Settings {
+            idle_millis: LINE_IDLE_MILLIS,
+            connect_millis: CONNECT_MILLIS,
+            ..Settings::default()
+        };
+        dial(coordinators, settings, on_event)
     }
 
     /// Whether the coordinator has greeted it.

@@ -27,6 +27,8 @@ use crate::error::Error;
 const WAITING: usize = 4;
 /// Unanswered questions after which the next address is tried, or the same one looked up again.
 const PATIENCE: u32 = 3;
+/// Where there are several addresses: they have to be tried within the time in which an instance may be silent.
+const SHORT_PATIENCE: u32 = 2;
 
 /// What answers are told to.
 type Tell = Arc<dyn Fn(In) + Send + Sync>;
@@ -157,7 +159,8 @@ impl Talk {
     }
 
     async fn ask(&mut self, question: &[u8]) {
-        if self.unanswered >= PATIENCE {
+        let patience = if self.addresses.len() > 1 { SHORT_PATIENCE } else { PATIENCE };
+        if self.unanswered >= patience {
             self.next_address();
         }
         self.unanswered = self.unanswered.saturating_add(1);

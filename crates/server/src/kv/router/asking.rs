@@ -21,7 +21,7 @@ use super::{MAX_PAGES, Router, combine};
 pub(super) const MAX_OPEN: usize = 2048;
 /// Before a primary is asked again that did not answer; doubled each time, up to the other.
 const FIRST_PAUSE: Duration = Duration::from_millis(2);
-const LONGEST_PAUSE: Duration = Duration::from_millis(50);
+const LONGEST_PAUSE: Duration = Duration::from_millis(20);
 
 /// A request that waits for its content to serve.
 pub(super) struct Waiting {
@@ -48,7 +48,7 @@ impl Waiting {
     /// Waits for a change since the last look, but not for long; `false`: the time is over.
     pub(super) async fn again(&mut self) -> bool {
         let until = self.deadline.min(Instant::now() + self.pause);
-        self.pause = LONGEST_PAUSE.min(self.pause.saturating_mul(2));
+        self.pause = LONGEST_PAUSE.min(self.pause + self.pause / 4);
         match timeout_at(until, self.places.changed()).await {
             Ok(Ok(())) => self.pause = FIRST_PAUSE,
             // Nobody tells any more: the process is ending.

@@ -6,13 +6,19 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use outrigger_net::message::Role;
 use outrigger_wal::{ClusterId, ContentId, InstanceId};
 use parking_lot::Mutex;
+use tokio::time::timeout;
 
 use super::super::line::{Broken, Line, Whom};
 use super::super::places::{Places, Seat};
+
+/// How long one of several addresses may take, and the only one.
+const ADDRESS_TIME: Duration = Duration::from_millis(300);
+const ONLY_ADDRESS_TIME: Duration = Duration::from_secs(10);
 
 /// What a connection is for.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
@@ -68,7 +74,11 @@ impl Pool {
                 instance: seat.primary,
                 role: Role::Client,
             };
-            match Line::open(&whom).await {
+            // Where there are more, one that swallows packets must not take all of a request's time.
+            let alone = seat.addresses.len() < 2;
+            let patience = if alone { ONLY_ADDRESS_TIME } else { ADDRESS_TIME };
+            let opening = timeout(patience, Line::open(&whom)).await;
+            match opening.unwrap_or_else(|_| Err(Broken("it does not answer".to_owned()))) {
                 Ok(line) => {
                     let line = Arc::new(line);
                     *slot.open.lock() = Some((seat.primary, Arc::clone(&line)));

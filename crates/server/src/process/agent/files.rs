@@ -3,6 +3,7 @@
 //! Guarantees: everything in them follows from the order. Not here: what the keys mean (config).
 
 use std::fs;
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use outrigger_cluster::agent::Order;
@@ -36,7 +37,7 @@ pub(super) fn write(
 fn text(cluster: outrigger_wal::ClusterId, order: &Order, log: &str) -> String {
     let mut text = String::from("# Written by the agent at each start: changes are lost.\n");
     let mut key = |name: &str, value: String| text.push_str(&format!("{name} = {value}\n"));
-    let listen = order.addresses.first().cloned().unwrap_or_default();
+    let listen = listen(&order.addresses);
     key("data_dir", quoted(&order.data_dir));
     key("listen", quoted(&listen));
     key("advertise", list(&order.addresses));
@@ -60,6 +61,25 @@ fn text(cluster: outrigger_wal::ClusterId, order: &Order, log: &str) -> String {
     }
     key("log", quoted(log));
     text
+}
+
+/// Where an instance with these addresses listens.
+///
+/// With more than one: on all that the host has, so that one whose network comes up later is served without a restart,
+/// and one that is missing keeps nobody from starting. Not so on loopback, where other hosts may use the same port.
+fn listen(addresses: &[String]) -> String {
+    let first = addresses.first().cloned().unwrap_or_default();
+    let of = |address: &String| address.parse::<SocketAddr>().ok();
+    let is_shared = |at: SocketAddr| at.ip().is_loopback();
+    let Some((_, port)) = first.rsplit_once(':') else { return first };
+    match addresses {
+        [_, _, ..] if !addresses.iter().any(|address| of(address).is_some_and(is_shared)) => {
+            let v6 = addresses.iter().any(|address| of(address).is_some_and(|at| at.is_ipv6()));
+            let any = if v6 { "[::]" } else { "0.0.0.0" };
+            format!("{any}:{port}")
+        }
+        _ => first,
+    }
 }
 
 /// A TOML string.
@@ -109,6 +129,19 @@ mod tests {
         assert_eq!(identity.instance, InstanceId(0xA));
         assert_eq!(identity.content, 3);
         Ok(())
+    }
+
+    #[test]
+    fn an_instance_on_two_networks_listens_on_both() {
+        let at = |addresses: &[&str]| {
+            listen(&addresses.iter().map(|at| (*at).to_owned()).collect::<Vec<_>>())
+        };
+        assert_eq!(at(&["10.0.0.1:6000", "10.0.1.1:6000"]), "0.0.0.0:6000");
+        assert_eq!(at(&["a:6000", "b:6000"]), "0.0.0.0:6000");
+        assert_eq!(at(&["[fd00::1]:6000", "10.0.1.1:6000"]), "[::]:6000");
+        // One address is what an administrator meant; on loopback the port is another host's too.
+        assert_eq!(at(&["10.0.0.1:6000"]), "10.0.0.1:6000");
+        assert_eq!(at(&["127.0.0.1:6000", "127.0.1.1:6000"]), "127.0.0.1:6000");
     }
 
     #[test]
