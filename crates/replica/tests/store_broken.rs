@@ -246,6 +246,10 @@ impl Rows for Broken {
             outcome => outcome,
         }
     }
+
+    fn holdings(&self) -> &outrigger_replica::store::kv::Holdings {
+        self.inner.holdings()
+    }
 }
 
 struct BrokenStores {
