@@ -109,10 +109,7 @@ impl Coordinator {
                 let text = "this process is the coordinator already".to_owned();
                 self.deny(link, op, text, out);
             }
-            Request::Expand(_) => {
-                let text = "this coordinator cannot expand a cluster".to_owned();
-                self.deny(link, op, text, out);
-            }
+            Request::Expand(founding) => self.expand((link, op), founding, out),
         }
     }
 

@@ -17,6 +17,7 @@
 //! - `failing`: instances that fail, and failovers
 //! - `recovering`: copies that come back, are added, are removed
 //! - `balancing`: planned changes of primaries
+//! - `expanding`: more hosts, and rows that move to them
 //! - `lifecycle`: a cluster is made, brought up, brought down
 //! - `commands`: what operators and clients ask; `promoting`: by hand; `work`: changes that belong together
 //! - `view`: how the cluster looks from here
@@ -24,6 +25,7 @@
 mod balancing;
 mod commands;
 mod event;
+mod expanding;
 mod failing;
 mod greeting;
 mod hosts;
@@ -115,6 +117,7 @@ struct Link {
 enum Pending {
     Found,
     Work { id: u64 },
+    Moves,
     FailOver { content: ContentId },
     Swap { link: LinkId, op: u64, content: ContentId, new: Config },
     Promote { link: LinkId, op: u64, content: ContentId, to: InstanceId },
@@ -187,6 +190,7 @@ pub struct Coordinator {
     starting: Option<lifecycle::Starting>,
     recovering: recovering::Recovering,
     balancing: balancing::Balancing,
+    expanding: expanding::Expanding,
     gone_at: Micros,
 }
 
@@ -231,6 +235,7 @@ impl Coordinator {
             starting: None,
             recovering: recovering::Recovering::default(),
             balancing: balancing::Balancing::default(),
+            expanding: expanding::Expanding::new(0, 0),
             gone_at: Micros(0),
         }
     }
@@ -261,6 +266,7 @@ impl Coordinator {
                     self.own_here.remove(&instance);
                 }
             }
+            In::Carried { id, reply } => self.carried(id, reply, out),
             In::Agent { host, here } => self.agent_is(&host, here, out),
             In::AgentSaid { host, say } => self.agent_said(&host, say, out),
             In::Beat { from, beat } => self.detect(detect::In::Beat { from, beat }, out),
@@ -271,6 +277,7 @@ impl Coordinator {
         self.settle_balancing(out);
         self.settle_recovering(out);
         self.settle_gone(out);
+        self.settle_expanding(out);
         self.settle_hosts(out);
         self.take_outcomes(out);
         self.push_configs(out);
@@ -285,7 +292,8 @@ impl Coordinator {
             let silent = link.heard.plus(self.silence_micros());
             silent.min(link.said.plus(self.options.quiet_millis.saturating_mul(1000)))
         });
-        let others = [self.detector.deadline(), self.hosts_deadline()];
+        let others =
+            [self.detector.deadline(), self.hosts_deadline(), self.expanding_deadline()];
         due.chain(others.into_iter().flatten()).min()
     }
 
@@ -333,6 +341,9 @@ impl Coordinator {
         self.starting = None;
         self.recovering = recovering::Recovering::default();
         self.balancing = balancing::Balancing::default();
+        let rate = self.catalog.read(settings::expand_rate_bytes);
+        let reign = epoch.map_or(0, |epoch| epoch.number);
+        self.expanding = self.expanding.anew(reign, rate);
         let options = self.catalog.read(settings::detect_options);
         self.detector = Detector::new(self.identity.cluster, options, self.now);
         self.shutting_down = self.catalog.read(|state| !state.up.is_running());
@@ -393,6 +404,7 @@ impl Coordinator {
             Some(Pending::Swap { .. }) | None => {}
             Some(Pending::FailOver { content }) => self.failed_over(content),
             Some(Pending::Work { id }) => self.not_worked(id, text, out),
+            Some(Pending::Moves) => self.moves_decided(Err(text.to_owned()), out),
             Some(Pending::Found) => {
                 let text = format!("the cluster could not be founded: {text}");
                 out.push(Out::Event(Event::Alarm { text }));
@@ -412,6 +424,7 @@ impl Coordinator {
             match pending {
                 Pending::Found => {}
                 Pending::Work { id } => self.worked(id, outcome.result, out),
+                Pending::Moves => self.moves_refused(outcome.result, out),
                 Pending::FailOver { content } => self.failed_over(content),
                 Pending::Swap { link, op, content, .. } => {
                     self.swapped(link, op, content, outcome.result.is_ok(), out);

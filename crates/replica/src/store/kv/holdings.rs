@@ -340,6 +340,19 @@ impl Holdings {
         Ok((due, open.keys.len()))
     }
 
+    /// Keys that were taken out and not read after all are changed still.
+    pub fn put_back(&self, token: Token, keys: Vec<Bytes>) {
+        let mut track = self.track.lock();
+        let Some(open) = track.as_mut().filter(|open| open.token == token) else { return };
+        for key in keys {
+            let bytes = key.len();
+            if let std::collections::btree_map::Entry::Vacant(free) = open.keys.entry(key) {
+                free.insert(Lsn::ZERO);
+                open.bytes = open.bytes.saturating_add(bytes);
+            }
+        }
+    }
+
     /// The exported pairs, in key order.
     #[must_use]
     pub fn export(&self) -> Vec<(Bytes, Bytes)> {
