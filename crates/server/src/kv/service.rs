@@ -12,6 +12,7 @@ use std::sync::{Arc, OnceLock, Weak};
 
 use bytes::Bytes;
 use outrigger_cluster::buckets::Bucket;
+use outrigger_cluster::mover::is_ask;
 use outrigger_replica::runtime::{
     Caller, Outcome as Ended, Pending, Replica, ReplicaError, Requests,
 };
@@ -60,14 +61,6 @@ impl Service {
     pub(crate) fn serve(&self, replica: &Replica) {
         // A second call changes nothing: there is one replica.
         drop(self.replica.set(replica.clone()));
-    }
-
-    /// Carries out what a coordinator asks about rows that move.
-    pub(crate) fn move_rows(&self, caller: &Caller, op: u64, body: &Bytes) {
-        match self.replica.get() {
-            Some(replica) => moving::answer(replica, &self.rows, caller, op, body),
-            None => caller.hang_up(),
-        }
     }
 
     #[expect(clippy::result_large_err, reason = "the other answer is the common one")]
@@ -225,6 +218,9 @@ impl Requests for Service {
         let (Some(me), Some(replica)) = (self.me.upgrade(), self.replica.get()) else {
             return respond(caller, op, &Answer::NotPrimary { hint: String::new() });
         };
+        if is_ask(&body) {
+            return moving::answer(replica, &self.rows, caller, op, &body);
+        }
         let request = match Request::decode(body) {
             Ok(request) => request,
             Err(error) => return respond(caller, op, &Answer::Failed { text: error.to_string() }),

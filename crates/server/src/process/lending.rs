@@ -10,7 +10,6 @@ use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use outrigger_cluster::mover;
 use outrigger_replica::rebuild::protocol::{Ask, Say, is_ask};
 use outrigger_replica::rebuild::{ReplicaLender, Source, SourceOptions};
 use outrigger_replica::runtime::{Caller, Replica, Requests};
@@ -27,7 +26,7 @@ const MAX_UNREAD_BYTES: u64 = 4 << 20;
 /// Between two looks at sessions that nobody asks for any more.
 const LOOK_TIME: Duration = Duration::from_secs(1);
 
-/// Sorts requests: of rows, of rows that move, and of copies that are rebuilt.
+/// Sorts requests: of rows, and of copies that are rebuilt.
 pub(super) struct Desk {
     rows: Arc<Service>,
     questions: OnceLock<SyncSender<Question>>,
@@ -82,9 +81,6 @@ impl Desk {
 
 impl Requests for Desk {
     fn request(&self, caller: &Caller, op: u64, body: Bytes) {
-        if mover::is_ask(&body) {
-            return self.rows.move_rows(caller, op, &body);
-        }
         if !is_ask(&body) {
             return self.rows.request(caller, op, body);
         }
