@@ -5,6 +5,7 @@
 
 use crate::catalog::State;
 use crate::detect::DetectOptions;
+use crate::placement::Mirroring;
 
 /// Copies that are out stay out until an administrator recovers them.
 pub const MANUAL: u64 = u64::MAX;
@@ -35,6 +36,13 @@ pub const SETTINGS: &[Setting] = &[
         of_instances: false,
         meaning: "how long a copy that failed stays out before it is let come back; the greatest value: until \
                   `outrigger recover`",
+    },
+    Setting {
+        name: "block_hosts",
+        default: 4,
+        range: (2, 1_000),
+        of_instances: false,
+        meaning: "how many hosts a block has, where mirrors are placed in blocks",
     },
     Setting {
         name: "copy_grace_ms",
@@ -122,6 +130,27 @@ pub const SETTINGS: &[Setting] = &[
         meaning: "the store's memtable is flushed at this size",
     },
     Setting {
+        name: "mirror_port_base",
+        default: 0,
+        range: (0, 65_535),
+        of_instances: false,
+        meaning: "the first port of mirrors on each host; 0: behind the ports that are taken",
+    },
+    Setting {
+        name: "mirroring",
+        default: 0,
+        range: (0, 5),
+        of_instances: false,
+        meaning: "how mirrors are placed: 0 not recorded, 1 none, 2 group, 3 spread, 4 block, 5 rack",
+    },
+    Setting {
+        name: "port_base",
+        default: 0,
+        range: (0, 65_535),
+        of_instances: false,
+        meaning: "the first port of primaries on each host; 0: the lowest that one has",
+    },
+    Setting {
         name: "recovery_stall_ms",
         default: 2_000,
         range: (100, DAY_MS),
@@ -136,6 +165,31 @@ pub const SETTINGS: &[Setting] = &[
         meaning: "log that nobody needs is kept for so many bytes of log space",
     },
 ];
+
+/// How mirrors are placed, as the settings `mirroring` and `block_hosts` say; `None`: nobody has recorded it.
+#[must_use]
+pub fn mirroring(value: u64, block_hosts: u64) -> Option<Mirroring> {
+    Some(match value {
+        1 => Mirroring::None,
+        2 => Mirroring::Group,
+        3 => Mirroring::Spread,
+        4 => Mirroring::Block { hosts: usize::try_from(block_hosts).unwrap_or(usize::MAX) },
+        5 => Mirroring::Rack,
+        _ => return None,
+    })
+}
+
+/// What the setting `mirroring` is for this.
+#[must_use]
+pub const fn of_mirroring(mirroring: Mirroring) -> u64 {
+    match mirroring {
+        Mirroring::None => 1,
+        Mirroring::Group => 2,
+        Mirroring::Spread => 3,
+        Mirroring::Block { .. } => 4,
+        Mirroring::Rack => 5,
+    }
+}
 
 /// The setting of this name.
 #[must_use]
@@ -212,6 +266,22 @@ mod tests {
     fn what_is_not_listed_or_out_of_range_is_refused() {
         assert!(check("fts_probe_intervall_ms", 100).is_err());
         assert!(check("fts_probe_interval_ms", 1).is_err());
+    }
+
+    #[test]
+    fn each_way_to_place_mirrors_is_read_back() {
+        let ways = [
+            Mirroring::None,
+            Mirroring::Group,
+            Mirroring::Spread,
+            Mirroring::Block { hosts: 4 },
+            Mirroring::Rack,
+        ];
+        for way in ways {
+            assert_eq!(check("mirroring", of_mirroring(way)), Ok(()));
+            assert_eq!(mirroring(of_mirroring(way), 4), Some(way));
+        }
+        assert_eq!(mirroring(0, 4), None);
     }
 
     #[test]

@@ -105,7 +105,7 @@ impl Host {
 
     fn want(&mut self, epoch: u64, wanted: Wanted, run: u64) -> Option<Say> {
         let orders = vec![(ONE, order(wanted, run))];
-        self.ask(Ask::Want { cluster: CLUSTER, coordinator_epoch: epoch, orders })
+        self.ask(Ask::Want { number: 7, cluster: CLUSTER, coordinator_epoch: epoch, orders })
     }
 
     fn asked(&mut self) -> Vec<String> {
@@ -127,11 +127,11 @@ fn ended(good: bool) -> In {
 #[test]
 fn an_order_is_carried_out_once_however_often_it_comes() {
     let mut host = Host::claimed();
-    assert_eq!(host.want(3, Wanted::New, 1), Some(Say::Taken));
+    assert_eq!(host.want(3, Wanted::New, 1), Some(Say::Taken { number: 7 }));
     assert_eq!(host.asked(), ["start 2 New"]);
     host.step(In::Runs { dbid: ONE, pid: 77 });
     for _ in 0..3 {
-        assert_eq!(host.want(3, Wanted::New, 1), Some(Say::Taken));
+        assert_eq!(host.want(3, Wanted::New, 1), Some(Say::Taken { number: 7 }));
     }
     assert!(host.asked().is_empty());
     assert_eq!(host.process(), Process::Running { pid: 77 });
@@ -157,8 +157,30 @@ fn a_late_order_of_a_lower_number_changes_nothing() {
     host.want(3, Wanted::Up, 4);
     host.step(In::Runs { dbid: ONE, pid: 77 });
     host.asked();
-    assert_eq!(host.want(3, Wanted::Down, 3), Some(Say::Taken));
+    assert_eq!(host.want(3, Wanted::Down, 3), Some(Say::Taken { number: 7 }));
     assert!(host.asked().is_empty());
+}
+
+#[test]
+fn the_number_of_an_instance_that_is_gone_is_another_ones_and_not_before() {
+    let mut host = Host::claimed();
+    host.want(3, Wanted::Up, 9);
+    host.step(In::Runs { dbid: ONE, pid: 77 });
+    let other = Order { instance: InstanceId(0xB), ..order(Wanted::New, 1) };
+    let want = |host: &mut Host| {
+        let orders = vec![(ONE, other.clone())];
+        host.ask(Ask::Want { number: 7, cluster: CLUSTER, coordinator_epoch: 3, orders })
+    };
+    host.asked();
+    want(&mut host);
+    assert!(host.asked().is_empty(), "the first one has its data there");
+    host.want(3, Wanted::Gone, 10);
+    host.step(ended(true));
+    host.step(In::Removed { dbid: ONE });
+    host.save();
+    host.asked();
+    want(&mut host);
+    assert_eq!(host.asked(), ["start 2 New"], "though its number of orders is lower");
 }
 
 #[test]
@@ -180,12 +202,12 @@ fn another_cluster_and_an_unclaimed_agent_are_refused() {
     assert!(matches!(host.want(3, Wanted::Up, 1), Some(Say::Denied { .. })));
     host.ask(Ask::Claim { cluster: CLUSTER, host: "sdw1".to_owned() });
     let orders = vec![(ONE, order(Wanted::Up, 1))];
-    let foreign = Ask::Want { cluster: ClusterId(9), coordinator_epoch: 9, orders };
+    let foreign = Ask::Want { number: 7, cluster: ClusterId(9), coordinator_epoch: 9, orders };
     assert!(matches!(host.ask(foreign), Some(Say::Denied { .. })));
     let claim = |cluster, host: &str| Ask::Claim { cluster, host: host.to_owned() };
     assert!(matches!(host.ask(claim(ClusterId(9), "sdw1")), Some(Say::Denied { .. })));
     assert!(matches!(host.ask(claim(CLUSTER, "sdw2")), Some(Say::Denied { .. })));
-    assert_eq!(host.ask(claim(CLUSTER, "sdw1")), Some(Say::Taken));
+    assert_eq!(host.ask(claim(CLUSTER, "sdw1")), Some(Say::Taken { number: 0 }));
     assert!(host.asked().is_empty());
 }
 
@@ -193,7 +215,7 @@ fn another_cluster_and_an_unclaimed_agent_are_refused() {
 fn nothing_is_answered_or_carried_out_before_it_is_durable() {
     let mut host = Host::claimed();
     let orders = vec![(ONE, order(Wanted::Up, 1))];
-    host.ask_unsaved(Ask::Want { cluster: CLUSTER, coordinator_epoch: 3, orders });
+    host.ask_unsaved(Ask::Want { number: 7, cluster: CLUSTER, coordinator_epoch: 3, orders });
     assert!(host.said.is_empty() && host.asked.is_empty());
     host.save();
     assert_eq!(host.said.len(), 1);
@@ -226,7 +248,7 @@ fn an_agent_that_was_killed_goes_on_where_it_was() {
 fn an_order_that_was_durable_and_not_carried_out_is_carried_out_after_a_kill() {
     let mut host = Host::claimed();
     let orders = vec![(ONE, order(Wanted::Up, 1))];
-    host.ask_unsaved(Ask::Want { cluster: CLUSTER, coordinator_epoch: 3, orders });
+    host.ask_unsaved(Ask::Want { number: 7, cluster: CLUSTER, coordinator_epoch: 3, orders });
     let (_, memory) = host.unsaved.remove(0);
     let mut again = Host::with(memory);
     let mut out = Vec::new();
@@ -304,9 +326,9 @@ fn an_administrator_runs_coordinators_and_no_instance_of_data() {
     host.want(3, Wanted::Up, 1);
     assert!(matches!(host.ask(Ask::Run { dbid: ONE, up: false }), Some(Say::Denied { .. })));
     let orders = vec![(Dbid(1), Order { content: ContentId(-1), ..order(Wanted::Down, 7) })];
-    host.ask(Ask::Want { cluster: CLUSTER, coordinator_epoch: 3, orders });
+    host.ask(Ask::Want { number: 7, cluster: CLUSTER, coordinator_epoch: 3, orders });
     host.asked();
-    assert_eq!(host.ask(Ask::Run { dbid: Dbid(1), up: true }), Some(Say::Taken));
+    assert_eq!(host.ask(Ask::Run { dbid: Dbid(1), up: true }), Some(Say::Taken { number: 0 }));
     assert_eq!(host.asked(), ["start 1 Up"]);
 }
 

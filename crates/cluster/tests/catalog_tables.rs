@@ -83,10 +83,10 @@ fn a_failover_is_told_in_the_history_for_both_instances() {
     assert_eq!(
         told(&state, before),
         [
-            "2 update role, status, and mode for dbid 2 with contentid 0 to m, u, and s",
-            "3 update role, status, and mode for dbid 3 with contentid 0 to p, u, and s",
-            "2 update role, status, and mode for dbid 2 with contentid 0 to m, d, and n",
-            "3 update role, status, and mode for dbid 3 with contentid 0 to p, u, and n",
+            "2 FTS: update role, status, and mode for dbid 2 with contentid 0 to m, u, and s",
+            "3 FTS: update role, status, and mode for dbid 3 with contentid 0 to p, u, and s",
+            "2 FTS: update role, status, and mode for dbid 2 with contentid 0 to m, d, and n",
+            "3 FTS: update role, status, and mode for dbid 3 with contentid 0 to p, u, and n",
         ]
     );
     assert_eq!(state.history.back().unwrap().at, 78);

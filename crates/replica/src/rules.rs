@@ -45,6 +45,8 @@ pub enum Rule {
     S8OneOpen,
     /// S8: a voter refuses what is below the epoch it promised.
     S8OldEpoch,
+    /// S8: after a forced activation a content fails over only when every copy of it has reported.
+    S8Proof,
     /// S9: an epoch is durably given up before that is said, and nothing is served in it from then on.
     S9GiveUp,
 }
@@ -71,6 +73,9 @@ impl Rule {
     /// Those of the voters, which the model check of the cluster leaves out one by one.
     pub const VOTERS: [Self; 5] =
         [Self::S8Majority, Self::S8Again, Self::S8Start, Self::S8OneOpen, Self::S8OldEpoch];
+
+    /// That of the coordinator, which the simulator of the whole cluster leaves out.
+    pub const COORDINATOR: [Self; 1] = [Self::S8Proof];
 }
 
 /// Which rules hold: all of them, but in the test-only build.

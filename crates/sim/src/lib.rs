@@ -8,6 +8,7 @@
 //! - [`disk`]: a disk with a page cache, a platter, crashes and faults
 //! - [`cluster`]: the copies of one content and everything around them
 //! - `checker`: what must hold in every run
+//! - [`whole`]: the whole cluster: coordinator, standby, agents that vote, several contents
 //! - [`suite`]: many seeds
 #![forbid(unsafe_code)]
 
@@ -17,6 +18,7 @@ pub mod cluster;
 pub mod disk;
 pub mod rng;
 pub mod suite;
+pub mod whole;
 
 pub use clock::{NodeClock, Pause};
 pub use disk::SimDisk;

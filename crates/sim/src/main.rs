@@ -2,6 +2,8 @@
 
 #![forbid(unsafe_code)]
 
+mod whole_suite;
+
 use std::io::{self, Write};
 use std::process::ExitCode;
 
@@ -36,6 +38,12 @@ struct Arguments {
     /// Kills are the only faults.
     #[arg(long)]
     kills_only: bool,
+    /// The whole cluster: coordinator, standby, agents that vote, several contents.
+    #[arg(long)]
+    whole: bool,
+    /// With --whole: seed a defect, by its name (as ObeyLower); some seed must then go wrong.
+    #[arg(long)]
+    bug: Option<String>,
     /// Go on after this many seeds went wrong.
     #[arg(long, default_value_t = 1)]
     stop_after: usize,
@@ -54,6 +62,9 @@ fn main() -> ExitCode {
 
 fn run(arguments: &Arguments) -> io::Result<ExitCode> {
     let mut out = io::stdout();
+    if arguments.whole {
+        return whole_suite::run(&mut out, arguments);
+    }
     let rules = match &arguments.rule {
         None => Rules::all(),
         Some(name) => without(name)?,

@@ -101,8 +101,9 @@ pub(super) fn encode_ask(ask: &Ask) -> Result<Bytes, CodecError> {
             put.u128(cluster.0);
             put_text(&mut put, NAME, host);
         }
-        Ask::Want { cluster, coordinator_epoch, orders } => {
+        Ask::Want { number, cluster, coordinator_epoch, orders } => {
             put.u8(2);
+            put.u64(*number);
             put.u128(cluster.0);
             put.u64(*coordinator_epoch);
             put.list(ORDERS, MAX_INSTANCES, orders, |put, (dbid, order)| {
@@ -136,6 +137,7 @@ pub(super) fn decode_ask(bytes: &[u8]) -> Result<Ask, CodecError> {
     let ask = match take.u8()? {
         1 => Ask::Claim { cluster: take.cluster()?, host: take_text(&mut take, NAME)? },
         2 => Ask::Want {
+            number: take.u64()?,
             cluster: take.cluster()?,
             coordinator_epoch: take.u64()?,
             orders: take.list(ORDERS, MAX_INSTANCES, ORDER_BYTES, take_order)?,
@@ -193,7 +195,10 @@ pub(super) fn encode_say(say: &Say) -> Result<Bytes, CodecError> {
             put.u8(1);
             put_text(&mut put, HOW, cut(text));
         }
-        Say::Taken => put.u8(2),
+        Say::Taken { number } => {
+            put.u8(2);
+            put.u64(*number);
+        }
         Say::Status { generation, cluster, host, coordinator_epoch, instances } => {
             put.u8(3);
             put.u64(*generation);
@@ -227,7 +232,7 @@ pub(super) fn decode_say(bytes: &[u8]) -> Result<Say, CodecError> {
     let mut take = Take::versioned(bytes, VERSION)?;
     let say = match take.u8()? {
         1 => Say::Denied { text: take_text(&mut take, HOW)? },
-        2 => Say::Taken,
+        2 => Say::Taken { number: take.u64()? },
         3 => Say::Status {
             generation: take.u64()?,
             cluster: take.cluster()?,

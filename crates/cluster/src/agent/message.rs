@@ -25,6 +25,8 @@ pub enum Ask {
     },
     /// What is wanted of the host's instances; those that are not named stay as they are.
     Want {
+        /// Names the answer: [`Say::Taken`] repeats it.
+        number: u64,
         /// The cluster.
         cluster: ClusterId,
         /// The reign of the coordinator that says so; lower ones than heard are refused (S0).
@@ -145,7 +147,10 @@ pub enum Say {
         text: String,
     },
     /// It is remembered durably, and carried out from here on.
-    Taken,
+    Taken {
+        /// The number of what was wanted; 0 for a claim, and for what an administrator runs.
+        number: u64,
+    },
     /// What the voter says.
     Voted {
         /// The answer.

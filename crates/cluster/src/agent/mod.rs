@@ -250,25 +250,21 @@ impl Agent {
                     );
                     return out.push(Out::Say { op, say: Say::Denied { text } });
                 }
-                self.answer_when_saved(op, Say::Taken, out);
+                self.answer_when_saved(op, Say::Taken { number: 0 }, out);
             }
-            Ask::Want { cluster, coordinator_epoch, orders } => {
+            Ask::Want { number, cluster, coordinator_epoch, orders } => {
                 if let Err(text) = self.fence(cluster, coordinator_epoch) {
                     return out.push(Out::Say { op, say: Say::Denied { text } });
                 }
                 let before = self.memory.clone();
                 self.memory.coordinator_epoch = coordinator_epoch;
                 for (dbid, order) in orders {
-                    // A lower number is an older wish: it comes late.
-                    let newer = self.memory.orders.get(&dbid).is_none_or(|at| at.run <= order.run);
-                    if newer {
-                        self.memory.orders.insert(dbid, order);
-                    }
+                    self.want(dbid, order);
                 }
                 if before == self.memory {
-                    out.push(Out::Say { op, say: Say::Taken });
+                    out.push(Out::Say { op, say: Say::Taken { number } });
                 } else {
-                    self.answer_when_saved(op, Say::Taken, out);
+                    self.answer_when_saved(op, Say::Taken { number }, out);
                 }
             }
             Ask::Run { dbid, up } => match self.memory.orders.get_mut(&dbid) {
@@ -280,7 +276,7 @@ impl Agent {
                         order.wanted = if up { Wanted::Up } else { Wanted::Down };
                         order.run = order.run.saturating_add(1);
                     }
-                    self.answer_when_saved(op, Say::Taken, out);
+                    self.answer_when_saved(op, Say::Taken { number: 0 }, out);
                 }
                 Some(_) => {
                     let text = "the coordinator says which instances of data run".to_owned();
@@ -306,6 +302,26 @@ impl Agent {
                 let orders = data.map(|(dbid, order)| (*dbid, order.clone())).collect();
                 out.push(Out::Check { op, orders });
             }
+        }
+    }
+
+    /// Takes an order. A lower number is an older wish: it comes late. Another instance takes the number of
+    /// one that is gone, and begins anew.
+    fn want(&mut self, dbid: Dbid, order: Order) {
+        let Some(known) = self.memory.orders.get(&dbid) else {
+            self.memory.orders.insert(dbid, order);
+            return;
+        };
+        if known.instance != order.instance {
+            let gone = self.local.get(&dbid).is_some_and(|local| local.process == Process::Gone);
+            if known.wanted != Wanted::Gone || !gone {
+                return;
+            }
+            self.local.remove(&dbid);
+            self.memory.done.remove(&dbid);
+            self.memory.orders.insert(dbid, order);
+        } else if known.run <= order.run {
+            self.memory.orders.insert(dbid, order);
         }
     }
 

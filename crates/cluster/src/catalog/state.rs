@@ -13,7 +13,9 @@ use outrigger_wal::format::{MAX_SEGMENT_BYTES, MIN_SEGMENT_BYTES};
 use outrigger_wal::{ClusterId, ContentId, InstanceId, LogId};
 
 use super::record::Change;
-use super::tables::{Dbid, History, Host, Instance, MAX_HISTORY, MAX_HOSTS, MAX_INSTANCES, Up};
+use super::tables::{
+    Dbid, History, Host, Instance, MAX_HISTORY, MAX_HOSTS, MAX_INSTANCES, Up, Wanted,
+};
 use crate::buckets::{Buckets, BucketsError};
 use crate::register::{Conflict, Register};
 
@@ -112,6 +114,12 @@ pub enum Refused {
     /// No rows are there that could move.
     #[error("no content holds rows yet")]
     NoMap,
+    /// An instance that has every commit would be made anew, or a primary removed.
+    #[error("instance {dbid} is in the in-sync set or primary: its data is needed")]
+    Needed {
+        /// Which.
+        dbid: Dbid,
+    },
     /// An instance serves one content only.
     #[error("instance {instance} has a copy of content {content} already")]
     ServesAnother {
@@ -286,6 +294,7 @@ impl State {
                 let after = row.register.config().cloned();
                 if let (Some(before), Some(after)) = (before, after) {
                     self.note_changes(at, *content, &before, &after);
+                    self.settle_made(*content, &after);
                 }
                 Ok(())
             }
@@ -306,6 +315,9 @@ impl State {
         if let Some((dbid, _)) = taken {
             return Err(Refused::Taken { dbid: *dbid });
         }
+        if self.is_needed(row) {
+            return Err(Refused::Needed { dbid });
+        }
         match self.instances.get(&dbid) {
             Some(old) if old.content != row.content || old.instance != row.instance => {
                 return Err(Refused::OtherInstance { dbid });
@@ -319,6 +331,34 @@ impl State {
         }
         self.instances.insert(dbid, row.clone());
         Ok(())
+    }
+
+    /// Whether what is wanted of this row would destroy what commits count on. Judged here, in log order, since a
+    /// copy may have come in sync, or become primary, since it was asked for.
+    fn is_needed(&self, row: &Instance) -> bool {
+        let content = self.contents.get(&row.content);
+        let Some(config) = content.and_then(|content| content.register.config()) else {
+            return false;
+        };
+        let primary = config.primary == row.instance;
+        match row.wanted {
+            Wanted::Rebuild(_) => primary || config.in_sync(row.instance),
+            Wanted::Gone => primary,
+            Wanted::Down | Wanted::New | Wanted::Up => false,
+        }
+    }
+
+    /// A copy that was to be made, and is in sync, is made: from now on it only has to run.
+    fn settle_made(&mut self, content: ContentId, config: &Config) {
+        if config.epoch.number == 0 {
+            return;
+        }
+        for row in self.instances.values_mut().filter(|row| row.content == content) {
+            let made = matches!(row.wanted, Wanted::New | Wanted::Rebuild(_));
+            if made && config.in_sync(row.instance) {
+                row.wanted = Wanted::Up;
+            }
+        }
     }
 
     fn remove_instance(&mut self, at: u64, dbid: Dbid) -> Result<(), Refused> {
@@ -344,7 +384,7 @@ impl State {
             if known != Some(now) {
                 let Standing { role, mode, status } = now;
                 let text = format!(
-                    "update role, status, and mode for dbid {dbid} with contentid {content} to \
+                    "FTS: update role, status, and mode for dbid {dbid} with contentid {content} to \
                      {role}, {status}, and {mode}"
                 );
                 changed.push((*dbid, text));

@@ -25,11 +25,20 @@ const AGAIN_MICROS: u64 = 100_000;
 /// What is to be handed over.
 #[derive(Debug, Default)]
 pub(super) struct Balancing {
-    queue: VecDeque<ContentId>,
-    /// The pair whose turn it is: to whom, since when, how often it was asked.
+    queue: VecDeque<(ContentId, Goal)>,
+    /// The pair whose turn it is.
     turn: Option<Turn>,
     /// A host that is stopped when nothing is primary on it any more, and who asked.
     host: Option<(String, (LinkId, u64))>,
+}
+
+/// Whom a content is handed to.
+#[derive(Clone, PartialEq, Eq, Debug)]
+enum Goal {
+    /// Its preferred primary.
+    Preferred,
+    /// A copy that is not on this host.
+    Off(String),
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -41,26 +50,45 @@ struct Turn {
 }
 
 impl Balancing {
-    /// Hands a content over to another copy, in its turn.
-    pub(super) fn want(&mut self, content: ContentId) {
-        if !self.queue.contains(&content) {
-            self.queue.push_back(content);
+    /// Hands a content over to its preferred primary, in its turn.
+    fn want(&mut self, content: ContentId) {
+        let waits = self.queue.iter().any(|(of, _)| *of == content);
+        if !waits && self.turn.is_none_or(|turn| turn.content != content) {
+            self.queue.push_back((content, Goal::Preferred));
         }
     }
 
-    /// Stops a host at the end.
-    pub(super) fn empty_host(&mut self, host: String, asker: (LinkId, u64)) {
+    /// Hands these contents over to copies that are not on this host, then stops it.
+    pub(super) fn empty_host(
+        &mut self,
+        host: String,
+        asker: (LinkId, u64),
+        primaries: Vec<ContentId>,
+    ) {
+        let goals = primaries.into_iter().map(|content| (content, Goal::Off(host.clone())));
+        self.queue.extend(goals);
         self.host = Some((host, asker));
     }
 
-    /// Whether anything is left.
-    pub(super) fn is_busy(&self) -> bool {
-        self.turn.is_some() || !self.queue.is_empty() || self.host.is_some()
+    /// Whether anything is left, in words.
+    pub(super) fn busy(&self) -> Option<String> {
+        if let Some((host, _)) = &self.host {
+            return Some(format!("host {host} is being stopped: ask again when it is down"));
+        }
+        let left = self.queue.len().saturating_add(usize::from(self.turn.is_some()));
+        (left > 0).then(|| format!("{left} pairs are being handed over: ask again then"))
     }
 }
 
 impl Coordinator {
     pub(super) fn rebalance(&mut self, (link, op): (LinkId, u64), out: &mut Vec<Out>) {
+        if let Some((host, _)) = &self.balancing.host {
+            let text = format!("host {host} is being stopped: ask again when it is down");
+            return self.deny(link, op, text, out);
+        }
+        if !self.catalog.read(|state| state.up.is_running()) {
+            return self.deny(link, op, "the cluster is not up".to_owned(), out);
+        }
         let unbalanced: Vec<(ContentId, Result<InstanceId, String>)> = self.catalog.read(|state| {
             let mut found = Vec::new();
             for (content, row) in &state.contents {
@@ -112,18 +140,23 @@ impl Coordinator {
     }
 
     pub(super) fn settle_balancing(&mut self, out: &mut Vec<Out>) {
-        if self.serving.is_none() || !self.balancing.is_busy() {
+        if self.serving.is_none() || self.balancing.busy().is_none() {
             return;
         }
         if let Some(turn) = self.balancing.turn {
             self.take_turn(turn, out);
         }
         while self.balancing.turn.is_none()
-            && let Some(content) = self.balancing.queue.pop_front()
+            && let Some((content, goal)) = self.balancing.queue.pop_front()
         {
             let Some(config) = self.config(content) else { continue };
-            let Some(to) = self.target(content, &config) else { continue };
-            match self.can_take(&config, to) {
+            let Some(to) = self.target(content, &config, &goal) else { continue };
+            let can = if self.is_proved(content) {
+                self.can_take(&config, to)
+            } else {
+                Err("not every copy has reported since a standby was activated by force".to_owned())
+            };
+            match can {
                 Ok(to) => {
                     let now = self.now;
                     self.balancing.turn = Some(Turn { content, to, since: now, asked: now });
@@ -139,18 +172,20 @@ impl Coordinator {
         self.settle_host(out);
     }
 
-    /// Whom a content is handed to: the preferred primary, or whoever is not on the host that is to be stopped.
-    fn target(&self, content: ContentId, config: &Config) -> Option<InstanceId> {
-        self.catalog.read(|state| {
-            if let Some((host, _)) = &self.balancing.host {
-                let others = config.in_sync_set().filter(|at| *at != config.primary);
-                let mut elsewhere =
-                    others.filter(|at| state.row_of(*at).is_some_and(|(_, row)| row.host != *host));
-                return elsewhere.next();
+    fn target(&self, content: ContentId, config: &Config, goal: &Goal) -> Option<InstanceId> {
+        self.catalog.read(|state| match goal {
+            Goal::Off(host) => {
+                let on_it = |at: InstanceId| {
+                    state.row_of(at).is_none_or(|(_, row)| row.host == *host || !row.wanted.runs())
+                };
+                let mut others = config.in_sync_set().filter(|at| !on_it(*at));
+                if on_it(config.primary) { others.next() } else { None }
             }
-            let mut rows = state.instances.values().filter(|row| row.content == content);
-            let preferred = rows.find(|row| row.preferred == Preferred::Primary)?;
-            (preferred.instance != config.primary).then_some(preferred.instance)
+            Goal::Preferred => {
+                let mut rows = state.instances.values().filter(|row| row.content == content);
+                let preferred = rows.find(|row| row.preferred == Preferred::Primary)?;
+                (preferred.instance != config.primary).then_some(preferred.instance)
+            }
         })
     }
 
@@ -163,13 +198,23 @@ impl Coordinator {
         let reigns = config.primary == to;
         let late = self.now.since(since) >= PAIR_MICROS;
         if reigns {
-            let whole = config.copies.iter().all(|copy| copy.in_sync);
-            let serves = self
-                .figures
-                .get(&(content, to))
-                .is_some_and(|figures| figures.epoch == config.epoch.number);
-            if (whole && serves) || late {
+            // The set stays as it was while the primary changes: each copy has to be heard in the new reign.
+            let whole = config.copies.iter().all(|copy| {
+                let figures = self.figures.get(&(content, copy.instance));
+                copy.in_sync && figures.is_some_and(|at| at.epoch == config.epoch.number)
+            });
+            if whole {
                 self.balancing.turn = None;
+            } else if late {
+                self.balancing.turn = None;
+                let left = std::mem::take(&mut self.balancing.queue);
+                if !left.is_empty() {
+                    let text = format!(
+                        "contentid {content} is not in sync again: {} pairs are not handed over",
+                        left.len()
+                    );
+                    self.note(self.dbid_of(content), text, out);
+                }
             }
             return;
         }
@@ -180,7 +225,8 @@ impl Coordinator {
             self.balancing.turn = None;
             return;
         }
-        let waits = matches!(self.under_way.get(&content), Some(UnderWay::HandOver { .. }));
+        let waits =
+            matches!(self.under_way(content, config.epoch), Some(UnderWay::HandOver { .. }));
         if !waits && self.now.since(asked) >= AGAIN_MICROS {
             self.balancing.turn = Some(Turn { asked: self.now, ..turn });
             self.ask_to_hand_over(content, to, config.primary, out);
@@ -193,30 +239,34 @@ impl Coordinator {
             return;
         }
         let Some((host, (link, op))) = self.balancing.host.take() else { return };
-        let (primaries, changes) = self.catalog.read(|state| {
-            let rows: Vec<_> = state.instances.iter().filter(|(_, row)| row.host == host).collect();
-            let primaries: Vec<_> = rows
-                .iter()
-                .filter(|(_, row)| {
-                    let config = self.config_in(state, row.content);
-                    config.is_some_and(|config| config.primary == row.instance)
-                })
-                .map(|(_, row)| row.content.to_string())
-                .collect();
+        // Whatever has happened since it was asked for counts too.
+        let (can, changes) = self.catalog.read(|state| {
+            let rows = state.instances.iter().filter(|(_, row)| row.host == host);
+            let runs = rows.filter(|(_, row)| row.wanted.runs());
             let changes: Vec<Change> =
-                rows.iter().map(|(dbid, row)| again(**dbid, row, Wanted::Down)).collect();
-            (primaries, changes)
+                runs.map(|(dbid, row)| again(*dbid, row, Wanted::Down)).collect();
+            (self.can_stop(state, &host), changes)
         });
-        if primaries.is_empty() {
-            let text = format!("the instances of host {host} are being stopped");
-            self.work(changes, Some((link, op)), text, out);
-        } else {
-            let text = format!(
-                "host {host} is not stopped: content {} could not be handed over; look at \
-                 `outrigger state -e`",
-                primaries.join(", ")
-            );
-            self.deny(link, op, text, out);
-        }
+        let left = match can {
+            Ok(primaries) if primaries.is_empty() => {
+                let text = format!("the instances of host {host} are being stopped");
+                return self.work(changes, Some((link, op)), text, out);
+            }
+            Ok(primaries) => {
+                let primaries: Vec<_> = primaries.iter().map(ToString::to_string).collect();
+                format!("content {} could not be handed over", primaries.join(", "))
+            }
+            Err(text) => text,
+        };
+        let text = format!("host {host} is not stopped: {left}; look at `outrigger state -e`");
+        self.deny(link, op, text, out);
+    }
+
+    /// When the pair whose turn it is has to be looked at again.
+    pub(super) fn balancing_deadline(&self) -> Option<Micros> {
+        let turn = self.balancing.turn?;
+        let again = turn.asked.plus(AGAIN_MICROS);
+        let late = turn.since.plus(PAIR_MICROS);
+        Some(if again > self.now { again.min(late) } else { self.now.plus(AGAIN_MICROS) })
     }
 }

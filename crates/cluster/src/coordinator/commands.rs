@@ -33,7 +33,6 @@ const fn is_allowed(role: Role, request: &Request) -> bool {
 }
 
 /// What to do about a registration.
-#[expect(clippy::large_enum_variant, reason = "there is one at a time")]
 enum Admission {
     /// It has its place.
     Placed,
@@ -106,7 +105,8 @@ impl Coordinator {
                 Err(text) => self.deny(link, op, text, out),
             },
             Request::Activate { .. } => {
-                let text = "this process is the coordinator already".to_owned();
+                let text =
+                    "this is the acting coordinator: its standby is what is activated".to_owned();
                 self.deny(link, op, text, out);
             }
             Request::Expand(founding) => self.expand((link, op), founding, out),
@@ -148,7 +148,14 @@ impl Coordinator {
         let register = self.register(content).ok_or_else(|| no_content(content))?;
         let config = register.config().ok_or_else(|| no_content(content))?.clone();
         let primary = config.primary;
-        if self.in_touch(content, primary) {
+        if !self.is_proved(content) {
+            return Err(format!(
+                "content {content} does not fail over before every copy of it has reported: its catalog was \
+                 activated by force"
+            ));
+        }
+        let answers = self.detector.known(primary).is_some_and(|at| at.standing.is_up());
+        if answers || self.in_touch(content, primary) {
             return Err(format!(
                 "the primary of content {content}, {primary}, is alive and in touch with the \
                  coordinator; stop it first"

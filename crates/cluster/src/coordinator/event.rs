@@ -146,6 +146,14 @@ pub enum Out {
         /// What.
         ping: Ping,
     },
+    /// Have the voters asked to change the catalog's own configuration, for an operator; what they record comes as
+    /// [`In::Own`]. Asked for again until it is recorded.
+    SwapOwn {
+        /// The version to be replaced.
+        seen: Version,
+        /// What should be recorded.
+        new: Config,
+    },
     /// Something an administrator should know.
     Event(Event),
 }

@@ -5,22 +5,62 @@
 //! content without rows (its instances have no agents) is watched by its connections, and failed over by an
 //! administrator only. Not here: who is thought dead ([`crate::detect`]).
 
+use std::collections::{BTreeMap, BTreeSet};
+
+use outrigger_net::config::Version;
 use outrigger_net::message::{Message, Role};
-use outrigger_wal::{ContentId, Epoch, InstanceId};
+use outrigger_replica::rules::Rule;
+use outrigger_replica::store::StateStore;
+use outrigger_wal::recover::Promise;
+use outrigger_wal::{ContentId, Epoch, InstanceId, Lsn, Micros};
 
 use super::event::{Event, Out};
 use super::{Coordinator, Pending};
-use crate::catalog::Change;
 use crate::catalog::tables::{Dbid, Up};
+use crate::catalog::{Change, Refused, State};
 use crate::detect;
-use crate::failover::{Decision, HandOverAnswer, Mirrors, Proof, Sight, UnderWay, decide};
-use crate::register::Proposer;
+use crate::failover::{Decision, Fault, HandOverAnswer, Mirrors, Proof, Sight, UnderWay, decide};
+use crate::register::{Conflict, Proposer};
 use crate::settings;
 
 /// The setting that remembers that a standby was activated by force.
 pub(super) const UNPROVED: &str = "unproved";
 /// A hand-over that is not answered is forgotten after so many times its own limit.
 const HAND_OVER_PATIENCE: u64 = 3;
+/// What the catalog did not take is tried again after so long.
+const AGAIN_MICROS: u64 = 200_000;
+
+/// What was begun, and what is to be judged.
+#[derive(Debug)]
+pub(super) struct Failing {
+    /// What was begun for a content, and in which epoch: past that it is over.
+    under_way: BTreeMap<ContentId, (Epoch, UnderWay)>,
+    /// Until when nothing is tried.
+    refrain: BTreeMap<ContentId, Micros>,
+    /// The floor of each copy, and since when it is known here.
+    floors: BTreeMap<(ContentId, InstanceId), (Promise, Micros)>,
+    /// What was heard of in this step.
+    due: BTreeSet<ContentId>,
+    /// The catalog, and its own configuration, that were looked at last.
+    source: Option<(Lsn, Option<Version>)>,
+    mirrors: Mirrors,
+    /// From when on something about the proof may be recorded; `None`: something is on its way.
+    prove_at: Option<Micros>,
+}
+
+impl Default for Failing {
+    fn default() -> Self {
+        Self {
+            under_way: BTreeMap::new(),
+            refrain: BTreeMap::new(),
+            floors: BTreeMap::new(),
+            due: BTreeSet::new(),
+            source: None,
+            mirrors: Mirrors::Absent,
+            prove_at: Some(Micros(0)),
+        }
+    }
+}
 
 impl Coordinator {
     /// Tells the detector something, and carries out what it asks for.
@@ -33,6 +73,7 @@ impl Coordinator {
                     self.ping(instance, content, counter, out);
                 }
                 detect::Out::StandingChanged { instance, content, standing } => {
+                    self.failing.due.insert(content);
                     out.push(Out::Event(Event::Standing { content, instance, standing }));
                 }
                 detect::Out::Stranger { instance, found } => {
@@ -63,38 +104,74 @@ impl Coordinator {
         out.push(Out::Ping { address, ping });
     }
 
+    /// Something was heard of an instance: its content is judged in this step.
+    pub(super) fn hear(&mut self, instance: InstanceId) {
+        if let Some(content) = self.watched.get(&instance) {
+            self.failing.due.insert(*content);
+        }
+    }
+
     /// Watches whoever should run, and decides what is to be done.
     pub(super) fn settle_failing(&mut self, out: &mut Vec<Out>) {
         if self.serving.is_none() {
             return;
         }
-        self.watch(out);
+        let source = (self.catalog.applied(), self.own.as_ref().map(|own| own.version));
+        let changed = self.failing.source != Some(source);
+        if changed {
+            self.failing.source = Some(source);
+            self.look_again(out);
+        }
         self.detect(detect::In::Tick, out);
-        self.prove();
-        let contents: Vec<ContentId> = self.catalog.read(|state| {
-            let watched = state.up.is_running();
-            state.contents.keys().filter(|_| watched).copied().collect()
+        self.prove(out);
+        let mut due = std::mem::take(&mut self.failing.due);
+        if changed {
+            due.extend(
+                self.catalog.read(|state| state.contents.keys().copied().collect::<Vec<_>>()),
+            );
+        }
+        // What is not well may be due by the time alone.
+        let unwell = self.decisions.iter().filter(|(_, decision)| {
+            !matches!(decision, Decision::Nothing | Decision::MirrorDown { .. })
         });
-        for content in contents {
+        due.extend(unwell.map(|(content, _)| *content));
+        due.extend(self.failing.under_way.keys());
+        if !self.catalog.read(|state| state.up.is_running()) {
+            self.decisions.clear();
+            self.failing.under_way.clear();
+            return;
+        }
+        for content in due {
             let decision = self.decide(content);
+            self.counters.judged = self.counters.judged.saturating_add(1);
             self.carry_out(content, &decision, out);
             self.decisions.insert(content, decision);
         }
     }
 
+    /// What follows from the catalog alone.
+    fn look_again(&mut self, out: &mut Vec<Out>) {
+        let (options, mirrored) = self.catalog.read(|state| {
+            let mut configs = state.contents.values().filter_map(|row| row.register.config());
+            (settings::detect_options(state), configs.any(|config| config.copies.len() > 1))
+        });
+        self.detector.set_options(options);
+        self.failing.mirrors = if mirrored { Mirrors::Configured } else { Mirrors::Absent };
+        self.watch(out);
+    }
+
     fn watch(&mut self, out: &mut Vec<Out>) {
-        let wanted: std::collections::BTreeMap<InstanceId, ContentId> =
-            self.catalog.read(|state| {
-                let rows = state
-                    .instances
-                    .values()
-                    .filter(|row| state.up.is_running() && row.content.0 >= 0 && row.wanted.runs());
-                let named = rows.filter(|row| {
-                    let config = self.config_in(state, row.content);
-                    config.is_some_and(|config| config.copy(row.instance).is_some())
-                });
-                named.map(|row| (row.instance, row.content)).collect()
+        let wanted: BTreeMap<InstanceId, ContentId> = self.catalog.read(|state| {
+            let rows = state
+                .instances
+                .values()
+                .filter(|row| state.up.is_running() && row.content.0 >= 0 && row.wanted.runs());
+            let named = rows.filter(|row| {
+                let config = self.config_in(state, row.content);
+                config.is_some_and(|config| config.copy(row.instance).is_some())
             });
+            named.map(|row| (row.instance, row.content)).collect()
+        });
         if wanted == self.watched {
             return;
         }
@@ -117,43 +194,86 @@ impl Coordinator {
     }
 
     /// S8: after a forced activation a content is proved again when every copy of it has reported.
-    fn prove(&mut self) {
-        let unproved = self.catalog.read(|state| state.settings.get(UNPROVED) == Some(&1));
-        self.unproved = unproved;
+    fn prove(&mut self, out: &mut Vec<Out>) {
+        let noted = self.catalog.read(|state| settings::value(state, UNPROVED) != 0);
+        self.unproved = noted || self.forced.is_some();
+        if !self.unproved || self.failing.prove_at.is_none_or(|at| self.now < at) {
+            return;
+        }
+        let key = UNPROVED.to_owned();
+        let asked = if let Some(epoch) = self.forced {
+            let text = "a standby was activated by force: no content fails over before every copy of it has reported";
+            self.note(Dbid(0), text.to_owned(), out);
+            let value = epoch.max(1);
+            self.append(Change::Set { key, value }, Pending::Unproved { epoch }, out)
+        } else {
+            let contents: Vec<ContentId> =
+                self.catalog.read(|state| state.contents.keys().copied().collect());
+            if !contents.iter().all(|content| self.has_reported(*content)) {
+                return;
+            }
+            let text = "every copy of every content has reported: the catalog is proved";
+            self.note(Dbid(0), text.to_owned(), out);
+            self.append(Change::Set { key, value: 0 }, Pending::Proved, out)
+        };
+        self.failing.prove_at = if asked { None } else { Some(self.now.plus(AGAIN_MICROS)) };
     }
 
-    fn is_proved(&self, content: ContentId) -> bool {
-        if !self.unproved {
-            return true;
-        }
+    /// What is known of the proof was recorded, or could not be.
+    pub(super) fn proof_is_noted(&mut self, noted: bool) {
+        let pause = if noted { 0 } else { AGAIN_MICROS };
+        self.failing.prove_at = Some(self.now.plus(pause));
+    }
+
+    pub(super) fn is_proved(&self, content: ContentId) -> bool {
+        !self.unproved || !self.catalog.rules().hold(Rule::S8Proof) || self.has_reported(content)
+    }
+
+    fn has_reported(&self, content: ContentId) -> bool {
         let Some(config) = self.config(content) else { return false };
         config.copies.iter().all(|copy| self.figures.contains_key(&(content, copy.instance)))
     }
 
-    fn decide(&self, content: ContentId) -> Decision {
+    fn decide(&mut self, content: ContentId) -> Decision {
         // What was reported and is not recorded yet counts too (S6).
         let Some(register) = self.register(content) else { return Decision::Nothing };
         let Some(config) = register.config() else { return Decision::Nothing };
         let mut copies = self.detector.sights(config);
         for copy in &mut copies {
             let floor = register.heard(copy.instance);
-            let epoch = self.figures.get(&(content, copy.instance)).map(|at| at.epoch);
-            copy.below_floor = epoch == Some(floor.epoch)
-                && copy.durable.is_some_and(|durable| durable < floor.lsn);
+            copy.below_floor = self.is_below((content, copy.instance), floor);
+            copy.durable = copy.durable.or(Some(floor.lsn));
         }
-        let mirrored = self.catalog.read(|state| {
-            let mut configs = state.contents.values().filter_map(|row| row.register.config());
-            configs.any(|config| config.copies.len() > 1)
-        });
         let sight = Sight {
             config,
             copies: &copies,
-            under_way: self.under_way.get(&content).copied(),
-            mirrors: if mirrored { Mirrors::Configured } else { Mirrors::Absent },
+            under_way: self.under_way(content, config.epoch),
+            mirrors: self.failing.mirrors,
             proof: if self.is_proved(content) { Proof::Whole } else { Proof::Missing },
             now: self.now,
         };
         decide(&sight, self.detector.options())
+    }
+
+    /// S6: whether a copy says that its log ends below its floor. What it said before the floor was known says
+    /// nothing about it.
+    pub(super) fn is_below(&mut self, copy: (ContentId, InstanceId), floor: Promise) -> bool {
+        let now = self.now;
+        let known = self.failing.floors.entry(copy).or_insert((floor, now));
+        if known.0 != floor {
+            *known = (floor, now);
+        }
+        let since = known.1;
+        let Some(seen) = self.detector.known(copy.1) else { return false };
+        let later = seen.heard.is_some_and(|asked| asked > since);
+        let said = seen.beat.and_then(|beat| beat.figures).filter(|_| later);
+        said.is_some_and(|at| at.epoch.number == floor.epoch && at.durable < floor.lsn)
+    }
+
+    /// What was begun in this epoch.
+    pub(super) fn under_way(&self, content: ContentId, epoch: Epoch) -> Option<UnderWay> {
+        let (begun_in, under_way) = self.failing.under_way.get(&content)?;
+        (*begun_in == epoch).then_some(*under_way)
     }
 
     fn carry_out(&mut self, content: ContentId, decision: &Decision, out: &mut Vec<Out>) {
@@ -165,7 +285,7 @@ impl Coordinator {
             }
             Decision::Shutdown { instance, why } => self.shut_down(content, *instance, *why, out),
             Decision::DoubleFault { copies } if !self.is_double_fault(content) => {
-                let said: Vec<_> = copies.iter().map(|copy| self.fault(copy)).collect();
+                let said: Vec<_> = copies.iter().map(|copy| self.fault(content, copy)).collect();
                 let text = format!("double fault of contentid {content}: {}", said.join("; "));
                 self.note(self.dbid_of(content), text, out);
             }
@@ -177,10 +297,18 @@ impl Coordinator {
         matches!(self.decisions.get(&content), Some(Decision::DoubleFault { .. }))
     }
 
-    fn fault(&self, copy: &crate::failover::Fault) -> String {
+    /// How far a copy that failed was, as far as it is known.
+    pub(super) fn durable(&self, content: ContentId, copy: &Fault) -> Lsn {
+        let heard =
+            |state: &State| Some(state.contents.get(&content)?.register.heard(copy.instance));
+        let heard = self.catalog.read(heard).unwrap_or_default().lsn;
+        copy.durable.unwrap_or_default().max(heard)
+    }
+
+    fn fault(&self, content: ContentId, copy: &Fault) -> String {
         let dbid = self.catalog.read(|state| state.row_of(copy.instance).map(|(dbid, _)| dbid));
         let dbid = dbid.unwrap_or_default();
-        let durable = copy.durable.map_or("unknown".to_owned(), |lsn| lsn.to_string());
+        let durable = self.durable(content, copy);
         let sync = if copy.in_sync { "in sync" } else { "not in sync" };
         let seen = match copy.standing {
             Some(detect::Standing::Dead { why, .. }) => why.as_str(),
@@ -189,7 +317,7 @@ impl Coordinator {
         format!("dbid {dbid}, {sync}, durable to {durable}: {seen}")
     }
 
-    fn dbid_of(&self, content: ContentId) -> Dbid {
+    pub(super) fn dbid_of(&self, content: ContentId) -> Dbid {
         let primary = self.config(content).map(|config| config.primary);
         let row = self.catalog.read(|state| Some(state.row_of(primary?)?.0));
         row.unwrap_or_default()
@@ -212,33 +340,67 @@ impl Coordinator {
             .pending
             .values()
             .any(|pending| matches!(pending, Pending::FailOver { content: of } if *of == content));
-        if asked {
+        if asked || self.refrains(content) {
             return;
         }
-        let gave_up = matches!(
-            self.under_way.get(&content),
-            Some(UnderWay::HandOver { answer: HandOverAnswer::GaveUp, .. })
-        );
         let nonce = self.draw();
         let Some(register) = self.register(content) else { return };
+        let Some(config) = register.config() else { return };
+        let gave_up = matches!(
+            self.under_way(content, config.epoch),
+            Some(UnderWay::HandOver { answer: HandOverAnswer::GaveUp, .. })
+        );
         let new =
             if gave_up { register.hand_over(to, nonce) } else { register.promotion(to, nonce) };
-        let (Ok(new), Some(config)) = (new, register.config()) else { return };
-        let seen = config.version;
+        let Ok(new) = new else { return };
+        let (seen, epoch) = (config.version, config.epoch);
         let reports = self.take_reports(content);
         let change = Change::Swap { content, seen, new, proposer: Proposer::Coordinator, reports };
         if self.append(change, Pending::FailOver { content }, out) {
             if !gave_up {
-                let since = self.now;
-                self.under_way.insert(content, UnderWay::Promotion { to, since });
+                let begun = UnderWay::Promotion { to, since: self.now };
+                self.failing.under_way.insert(content, (epoch, begun));
             }
             out.push(Out::Event(Event::FailsOver { content, to }));
+        } else {
+            self.not_failed_over(content);
         }
     }
 
-    /// The catalog has decided on a failover.
-    pub(super) fn failed_over(&mut self, content: ContentId) {
-        self.under_way.remove(&content);
+    fn refrains(&self, content: ContentId) -> bool {
+        self.failing.refrain.get(&content).is_some_and(|until| self.now < *until)
+    }
+
+    /// The catalog has decided on a failover. One that met another change is decided anew at once; any other
+    /// refusal would come again.
+    pub(super) fn failed_over(&mut self, content: ContentId, result: &Result<(), Refused>) {
+        let pause = match result {
+            Ok(()) => {
+                self.failing.under_way.remove(&content);
+                return;
+            }
+            Err(Refused::Conflict(Conflict::VersionMoved { .. })) => 0,
+            Err(_) => self.detector.options().timeout(),
+        };
+        self.refrain(content, pause);
+    }
+
+    /// The catalog takes nothing now: it is asked again a little later.
+    pub(super) fn not_failed_over(&mut self, content: ContentId) {
+        self.refrain(content, AGAIN_MICROS);
+    }
+
+    fn refrain(&mut self, content: ContentId, micros: u64) {
+        if let Some((_, UnderWay::Promotion { .. })) = self.failing.under_way.get(&content) {
+            self.failing.under_way.remove(&content);
+        }
+        self.failing.refrain.insert(content, self.now.plus(micros));
+    }
+
+    /// When something is to be tried again.
+    pub(super) fn failing_deadline(&self) -> Option<Micros> {
+        let retries = self.failing.refrain.values().chain(&self.failing.prove_at);
+        retries.filter(|at| **at > self.now).min().copied()
     }
 
     /// S9: asks the primary, itself or through its mirror, to hand over.
@@ -253,10 +415,11 @@ impl Coordinator {
             link.role == Role::Instance && (link.content, link.instance) == (content, through)
         });
         let Some(link) = link.map(|(id, _)| *id) else { return false };
+        let Some(epoch) = self.config(content).map(|config| config.epoch) else { return false };
         let at_most_millis = self.catalog.read(|state| settings::value(state, "hand_over_ms"));
-        let since = self.now;
         let answer = HandOverAnswer::Awaited;
-        self.under_way.insert(content, UnderWay::HandOver { to, since, answer });
+        let begun = UnderWay::HandOver { to, since: self.now, answer };
+        self.failing.under_way.insert(content, (epoch, begun));
         self.send(link, Message::HandOver { to, at_most_millis }, out);
         true
     }
@@ -264,7 +427,9 @@ impl Coordinator {
     /// A primary has given its epoch up, it says itself or its mirror.
     pub(super) fn gave_up(&mut self, content: ContentId, epoch: Epoch) {
         let current = self.config(content).map(|config| config.epoch);
-        if let Some(UnderWay::HandOver { answer, .. }) = self.under_way.get_mut(&content)
+        if let Some((begun_in, UnderWay::HandOver { answer, .. })) =
+            self.failing.under_way.get_mut(&content)
+            && *begun_in == epoch
             && current == Some(epoch)
         {
             *answer = HandOverAnswer::GaveUp;
@@ -274,10 +439,12 @@ impl Coordinator {
     fn forget_late(&mut self, content: ContentId) {
         let limit = self.catalog.read(|state| settings::value(state, "hand_over_ms"));
         let patience = limit.saturating_mul(1000).saturating_mul(HAND_OVER_PATIENCE);
-        if let Some(UnderWay::HandOver { since, .. }) = self.under_way.get(&content)
-            && self.now.since(*since) >= patience
-        {
-            self.under_way.remove(&content);
+        let epoch = self.config(content).map(|config| config.epoch);
+        if let Some((begun_in, begun)) = self.failing.under_way.get(&content) {
+            let late = matches!(begun, UnderWay::HandOver { since, .. } if self.now.since(*since) >= patience);
+            if late || Some(*begun_in) != epoch {
+                self.failing.under_way.remove(&content);
+            }
         }
     }
 
@@ -289,10 +456,10 @@ impl Coordinator {
         why: detect::Why,
         out: &mut Vec<Out>,
     ) {
-        if self.shutting_down {
+        let asked = self.pending.values().any(|pending| matches!(pending, Pending::ShutDown));
+        if asked || self.refrains(content) {
             return;
         }
-        self.shutting_down = true;
         let (dbid, host) = self.catalog.read(|state| {
             state.row_of(instance).map(|(dbid, row)| (dbid, row.host.clone())).unwrap_or_default()
         });
@@ -301,6 +468,16 @@ impl Coordinator {
             why.as_str()
         );
         out.push(Out::Event(Event::Alarm { text: format!("the cluster shuts down: {why}") }));
-        self.work(vec![Change::SetUp(Up::ShutDown { why })], None, String::new(), out);
+        if !self.append(Change::SetUp(Up::ShutDown { why }), Pending::ShutDown, out) {
+            self.refrain(content, AGAIN_MICROS);
+        }
+    }
+
+    /// The catalog takes nothing now.
+    pub(super) fn not_shut_down(&mut self) {
+        let contents: Vec<_> = self.decisions.keys().copied().collect();
+        for content in contents {
+            self.refrain(content, AGAIN_MICROS);
+        }
     }
 }

@@ -6,6 +6,7 @@
 
 use std::collections::BTreeMap;
 
+use outrigger_replica::store::StateStore;
 use outrigger_wal::{ContentId, Micros};
 
 use super::event::{Event, Out};
@@ -26,9 +27,20 @@ pub(super) struct HostLink {
     pub(super) here: bool,
     /// What it sees.
     pub(super) seen: BTreeMap<Dbid, Seen>,
-    /// What it was told last, and when.
-    told: Option<(Vec<(Dbid, Order)>, Micros)>,
-    /// It has confirmed that.
+    /// What it was told last.
+    told: Option<Told>,
+    /// What it refused last, in words: said once.
+    denied: Option<String>,
+}
+
+/// What an agent was told.
+#[derive(Debug)]
+struct Told {
+    /// The number of it: a confirmation names what it confirms.
+    number: u64,
+    orders: Vec<(Dbid, Order)>,
+    /// When it was said last.
+    at: Option<Micros>,
     confirmed: bool,
 }
 
@@ -38,24 +50,34 @@ impl Coordinator {
         let link = self.hosts.entry(host.to_owned()).or_default();
         link.here = here;
         link.told = None;
-        link.confirmed = false;
+        link.denied = None;
         let rows: Vec<_> = link.seen.values().map(|seen| seen.instance).collect();
-        if !here {
-            for instance in rows {
-                self.detect(detect::In::AgentLost { instance }, out);
-            }
+        self.orders_of = None;
+        if here || self.serving.is_none() {
+            return;
         }
+        for instance in rows {
+            self.detect(detect::In::AgentLost { instance }, out);
+        }
+        self.unchecked(host, out);
     }
 
     pub(super) fn agent_said(&mut self, host: &str, say: Say, out: &mut Vec<Out>) {
         match say {
-            Say::Taken => {
-                if let Some(link) = self.hosts.get_mut(host) {
-                    link.confirmed = true;
+            Say::Taken { number } => {
+                let told = self.hosts.get_mut(host).and_then(|link| link.told.as_mut());
+                // A late word confirms what was told before, and nothing else.
+                if let Some(told) = told.filter(|told| told.number == number) {
+                    told.confirmed = true;
                 }
             }
             Say::Denied { text } => {
-                out.push(Out::Event(Event::Alarm { text: format!("the agent of {host}: {text}") }));
+                let link = self.hosts.entry(host.to_owned()).or_default();
+                if link.denied.as_ref() != Some(&text) {
+                    link.denied = Some(text.clone());
+                    let text = format!("the agent of {host}: {text}");
+                    out.push(Out::Event(Event::Alarm { text }));
+                }
             }
             Say::Status { instances, .. } => self.agent_sees(host, instances, out),
             Say::Checked { bad } => self.checked(host, bad, out),
@@ -68,6 +90,7 @@ impl Coordinator {
         let link = self.hosts.entry(host.to_owned()).or_default();
         let before = std::mem::take(&mut link.seen);
         link.seen = instances.iter().map(|seen| (seen.dbid, seen.clone())).collect();
+        self.orders_of = None;
         for seen in instances {
             let instance = seen.instance;
             let known = before.get(&seen.dbid).map(|seen| &seen.process);
@@ -88,46 +111,68 @@ impl Coordinator {
 
     pub(super) fn settle_hosts(&mut self, out: &mut Vec<Out>) {
         let Some(serving) = self.serving else { return };
-        let (wanted, reach) = self.catalog.read(|state| {
-            let wanted: Vec<_> =
-                state.hosts.keys().map(|host| (host.clone(), self.orders(state, host))).collect();
-            let hosts = state.hosts.values();
-            let reach: Vec<_> = hosts.map(|host| (host.name.clone(), host.agent.clone())).collect();
-            (wanted, reach)
-        });
-        if reach != self.reached {
-            self.reached.clone_from(&reach);
-            out.push(Out::Reach { agents: reach });
+        let now = self.now;
+        // Orders follow from the catalog, its own configuration and what agents see: most steps change none of
+        // these.
+        let source = (self.catalog.applied(), self.own.as_ref().map(|own| own.version));
+        if self.orders_of != Some(source) {
+            self.orders_of = Some(source);
+            let (wanted, reach) = self.catalog.read(|state| (self.orders(state), reach(state)));
+            if reach != self.reached {
+                self.reached.clone_from(&reach);
+                out.push(Out::Reach { agents: reach });
+            }
+            for (host, orders) in wanted {
+                let link = self.hosts.get_mut(&host).filter(|link| link.here);
+                let Some(link) = link else { continue };
+                if link.told.as_ref().is_some_and(|told| told.orders == orders) {
+                    continue;
+                }
+                self.wants = self.wants.saturating_add(1);
+                let number = self.wants;
+                link.told = Some(Told { number, orders, at: None, confirmed: false });
+            }
         }
-        let (cluster, now) = (self.identity.cluster, self.now);
-        for (host, orders) in wanted {
-            let Some(link) = self.hosts.get_mut(&host).filter(|link| link.here) else { continue };
-            let same = link.told.as_ref().is_some_and(|(told, _)| *told == orders);
-            let waits = link.told.as_ref().is_some_and(|(_, at)| now.since(*at) < AGAIN_MICROS);
-            if same && (link.confirmed || waits) {
+        let cluster = self.identity.cluster;
+        for (host, link) in self.hosts.iter_mut().filter(|(_, link)| link.here) {
+            let Some(told) = &mut link.told else { continue };
+            let waits = told.at.is_some_and(|at| now.since(at) < AGAIN_MICROS);
+            if told.confirmed || waits {
                 continue;
             }
-            link.told = Some((orders.clone(), now));
-            link.confirmed = false;
+            told.at = Some(now);
+            let (number, orders) = (told.number, told.orders.clone());
             let coordinator_epoch = serving.epoch.number;
-            let ask = Ask::Want { cluster, coordinator_epoch, orders };
-            out.push(Out::Agent { host, ask });
+            let ask = Ask::Want { number, cluster, coordinator_epoch, orders };
+            out.push(Out::Agent { host: host.clone(), ask });
         }
     }
 
     /// When something is to be said again.
     pub(super) fn hosts_deadline(&self) -> Option<Micros> {
-        let waiting = self.hosts.values().filter(|link| link.here && !link.confirmed);
-        waiting.filter_map(|link| Some(link.told.as_ref()?.1.plus(AGAIN_MICROS))).min()
+        let told =
+            self.hosts.values().filter(|link| link.here).filter_map(|link| link.told.as_ref());
+        told.filter(|told| !told.confirmed)
+            .filter_map(|told| Some(told.at?.plus(AGAIN_MICROS)))
+            .min()
     }
 
-    /// What a host's agent is to do.
-    fn orders(&self, state: &State, host: &str) -> Vec<(Dbid, Order)> {
-        let rows = state.instances.iter().filter(|(_, row)| row.host == host);
-        rows.filter_map(|(dbid, row)| Some((*dbid, self.order(state, *dbid, row)?))).collect()
+    /// What each host's agent is to do.
+    fn orders(&self, state: &State) -> Vec<(String, Vec<(Dbid, Order)>)> {
+        let stage = self.stage(state);
+        let mut orders: BTreeMap<&String, Vec<_>> =
+            state.hosts.keys().map(|host| (host, Vec::new())).collect();
+        for (dbid, row) in &state.instances {
+            let order = self.order(state, stage, *dbid, row);
+            if let (Some(order), Some(orders)) = (order, orders.get_mut(&row.host)) {
+                orders.push((*dbid, order));
+            }
+        }
+        orders.into_iter().map(|(host, orders)| (host.clone(), orders)).collect()
     }
 
-    fn order(&self, state: &State, dbid: Dbid, row: &Instance) -> Option<Order> {
+    /// An instance that is not named in it is left as it is.
+    fn order(&self, state: &State, stage: Stage, dbid: Dbid, row: &Instance) -> Option<Order> {
         let is_catalog = row.content == CATALOG;
         let (log, segment_bytes) = if is_catalog {
             (self.identity.log, self.identity.segment_bytes)
@@ -144,7 +189,7 @@ impl Coordinator {
             let set = state.settings.iter().filter(|(name, _)| is_of_instances(name));
             set.map(|(name, value)| (name.clone(), *value)).collect()
         };
-        let seen_run = self.process(dbid, row).map_or(0, |seen| seen.run);
+        let (wanted, run) = self.wanted(state, stage, dbid, row)?;
         Some(Order {
             content: row.content,
             instance: row.instance,
@@ -152,9 +197,8 @@ impl Coordinator {
             segment_bytes,
             addresses: row.addresses.clone(),
             data_dir: row.data_dir.clone(),
-            wanted: self.wanted(state, row),
-            // An administrator may have started or stopped a coordinator at its agent since.
-            run: if is_catalog { row.run.max(seen_run) } else { row.run },
+            wanted,
+            run,
             coordinators: self.coordinators(state),
             voters,
             source: source.map(|copy| copy.addresses.clone()).unwrap_or_default(),
@@ -172,35 +216,85 @@ impl Coordinator {
         rows.iter().filter_map(|row| row.addresses.first().cloned()).collect()
     }
 
-    /// What is wanted of an instance while the whole cluster goes down, or is down.
-    fn wanted(&self, state: &State, row: &Instance) -> Wanted {
-        let stopping = match state.up {
-            Up::Founding | Up::Running => return row.wanted,
-            Up::Stopped => true,
-            Up::ShutDown { .. } => false,
-        };
-        if row.wanted == Wanted::Gone {
-            return Wanted::Gone;
+    /// How far the whole cluster is on its way down.
+    fn stage(&self, state: &State) -> Stage {
+        if matches!(state.up, Up::Founding | Up::Running) {
+            return Stage::Up;
         }
-        let still_run = |test: &dyn Fn(&Instance, bool) -> bool| {
-            state.instances.iter().any(|(dbid, row)| {
-                let primary = self.config_in(state, row.content).map(|config| config.primary);
-                let runs = self.process(*dbid, row).is_some_and(|seen| {
-                    matches!(seen.process, Process::Running { .. } | Process::Starting)
-                });
-                runs && test(row, primary == Some(row.instance))
+        let runs = |dbid: &Dbid, row: &Instance| {
+            // Whoever cannot be told cannot be waited for.
+            let here = self.hosts.get(&row.host).is_some_and(|link| link.here);
+            let seen = self.process(*dbid, row).filter(|_| here);
+            seen.is_some_and(|seen| {
+                matches!(
+                    seen.process,
+                    Process::Running { .. } | Process::Starting | Process::Rebuilding { .. }
+                )
             })
         };
-        let is_primary =
-            self.config_in(state, row.content).map(|config| config.primary) == Some(row.instance);
-        if row.content != CATALOG {
-            let primaries_run = still_run(&|row, primary| row.content != CATALOG && primary);
-            return if is_primary || !primaries_run { Wanted::Down } else { row.wanted };
+        let (mut primaries, mut data, mut standby) = (false, false, false);
+        for (_, row) in state.instances.iter().filter(|(dbid, row)| runs(dbid, row)) {
+            let primary = self.config_in(state, row.content).map(|config| config.primary);
+            let primary = primary == Some(row.instance);
+            data |= row.content != CATALOG;
+            primaries |= row.content != CATALOG && primary;
+            standby |= row.content == CATALOG && row.instance != self.identity.instance;
         }
-        let data_runs = still_run(&|row, _| row.content != CATALOG);
-        let standby_runs = still_run(&|row, primary| row.content == CATALOG && !primary);
-        let mine = row.instance == self.identity.instance;
-        if stopping && !data_runs && (!mine || !standby_runs) { Wanted::Down } else { row.wanted }
+        let all = state.up == Up::Stopped && self.brings_down;
+        match (primaries, data, standby) {
+            (true, _, _) => Stage::Primaries,
+            (false, true, _) => Stage::Mirrors,
+            (false, false, _) if !all => Stage::Mirrors,
+            (false, false, true) => Stage::Standby,
+            (false, false, false) => Stage::Coordinator,
+        }
+    }
+
+    /// What is wanted of an instance now, and under which number.
+    fn wanted(
+        &self,
+        state: &State,
+        stage: Stage,
+        dbid: Dbid,
+        row: &Instance,
+    ) -> Option<(Wanted, u64)> {
+        let config = self.config_in(state, row.content);
+        let primary = config.is_some_and(|config| config.primary == row.instance);
+        let named = config.is_some_and(|config| config.copy(row.instance).is_some());
+        let needed = primary || config.is_some_and(|config| config.in_sync(row.instance));
+        let seen_run = self.process(dbid, row).map_or(0, |seen| seen.run);
+        // An administrator may have started or stopped a coordinator at its agent since.
+        let run = if row.content == CATALOG { row.run.max(seen_run) } else { row.run };
+        let wanted = match row.wanted {
+            // ORDER: first it leaves the in-sync set, then the configuration, then its data is removed: that is an
+            // order with a higher number than the one that stops it.
+            Wanted::Gone if named && !primary => {
+                let before = row.run.saturating_sub(1);
+                let catalog = row.content == CATALOG;
+                return Some((Wanted::Down, if catalog { before.max(seen_run) } else { before }));
+            }
+            Wanted::Gone if primary => Wanted::Up,
+            // It has come in sync since: what is wanted is there.
+            Wanted::Rebuild(_) if needed => Wanted::Up,
+            wanted => wanted,
+        };
+        if stage == Stage::Up || wanted == Wanted::Gone {
+            return Some((wanted, run));
+        }
+        if row.content == CATALOG {
+            let mine = row.instance == self.identity.instance;
+            let down = if mine { stage == Stage::Coordinator } else { stage >= Stage::Standby };
+            // While others go down, coordinator and standby are left as administrators want them.
+            return down.then_some((Wanted::Down, run));
+        }
+        let down = primary || stage >= Stage::Mirrors;
+        if !down {
+            return Some((wanted, run));
+        }
+        // A number that was not carried out yet is kept for what it asks for: a start is recorded before the cluster
+        // is up, and a stop must not use it up.
+        let seen = self.process(dbid, row)?;
+        Some((Wanted::Down, run.min(seen.run)))
     }
 
     /// What is recorded for a content, the catalog's own included.
@@ -214,4 +308,23 @@ impl Coordinator {
         }
         state.contents.get(&content)?.register.config()
     }
+}
+
+/// How far a cluster is on its way down: who goes next.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+enum Stage {
+    /// It is up.
+    Up,
+    /// Primaries.
+    Primaries,
+    /// Mirrors too.
+    Mirrors,
+    /// The standby too.
+    Standby,
+    /// And the coordinator.
+    Coordinator,
+}
+
+fn reach(state: &State) -> Vec<(String, Vec<String>)> {
+    state.hosts.values().map(|host| (host.name.clone(), host.agent.clone())).collect()
 }

@@ -15,7 +15,7 @@ use outrigger_wal::{ContentId, Epoch, LogId};
 use super::event::Out;
 use super::{CATALOG, Coordinator};
 use crate::agent::Ask;
-use crate::catalog::tables::{Dbid, Instance, Preferred, Up, Wanted};
+use crate::catalog::tables::{Dbid, Host, Instance, Preferred, Up, Wanted};
 use crate::catalog::{Change, State, state::is_segment_size};
 use crate::operator::Founding;
 use crate::settings;
@@ -52,10 +52,23 @@ impl Coordinator {
                 self.deny(link, op, text, out)
             };
         }
+        // What an earlier attempt has left, this one must be about.
+        let other =
+            known.iter().find(|(dbid, row)| !wanted.get(*dbid).is_some_and(|at| same(row, at)));
+        if let Some((dbid, _)) = other {
+            let text =
+                format!("another cluster is half made here: instance {dbid} is not of this one");
+            return self.deny(link, op, text, out);
+        }
+        if self.founding.is_some_and(|id| self.works.contains_key(&id)) {
+            let text = "a cluster is being made already: ask again".to_owned();
+            return self.deny(link, op, text, out);
+        }
         match self.founding_changes(founding) {
             Ok(mut changes) => {
                 changes.push(Change::SetUp(Up::Running));
                 self.work(changes, Some((link, op)), "the cluster is made".to_owned(), out);
+                self.founding = Some(self.last_work);
             }
             Err(text) => self.deny(link, op, text, out),
         }
@@ -73,6 +86,7 @@ impl Coordinator {
         for (name, value) in &settings {
             settings::check(name, *value)?;
         }
+        self.catalog.read(|state| check_rows(state, &hosts, &rows))?;
         let mut changes: Vec<_> = hosts.into_iter().map(Change::PutHost).collect();
         changes.extend(settings.into_iter().map(|(key, value)| Change::Set { key, value }));
         let contents: BTreeSet<_> =
@@ -128,6 +142,9 @@ impl Coordinator {
             }
             Up::Stopped | Up::ShutDown { .. } => {}
         }
+        if self.starting.is_some() {
+            return self.deny(link, op, "a start is under way already".to_owned(), out);
+        }
         let mut starting =
             Starting { asker: (link, op), hosts: BTreeSet::new(), bad: BTreeMap::new() };
         for host in hosts {
@@ -135,9 +152,7 @@ impl Coordinator {
                 out.push(Out::Agent { host: host.clone(), ask: Ask::Check });
                 starting.hosts.insert(host);
             } else {
-                let rows = self.catalog.read(|state| dbids_on(state, &host));
-                let why = format!("the agent of host {host} is not connected");
-                starting.bad.extend(rows.into_iter().map(|dbid| (dbid, why.clone())));
+                starting.bad.extend(self.catalog.read(|state| out_of_reach(state, &host)));
             }
         }
         self.starting = Some(starting);
@@ -146,11 +161,18 @@ impl Coordinator {
 
     /// An agent has looked at its data directories.
     pub(super) fn checked(&mut self, host: &str, bad: Vec<(Dbid, String)>, out: &mut Vec<Out>) {
-        if let Some(starting) = &mut self.starting {
-            starting.hosts.remove(host);
+        if let Some(starting) = &mut self.starting
+            && starting.hosts.remove(host)
+        {
             starting.bad.extend(bad);
+            self.settle_start(out);
         }
-        self.settle_start(out);
+    }
+
+    /// The connection to an agent ended: it will not answer.
+    pub(super) fn unchecked(&mut self, host: &str, out: &mut Vec<Out>) {
+        let bad = self.catalog.read(|state| out_of_reach(state, host));
+        self.checked(host, bad, out);
     }
 
     fn settle_start(&mut self, out: &mut Vec<Out>) {
@@ -162,14 +184,13 @@ impl Coordinator {
             Some(text) => self.deny(link, op, text, out),
             None => {
                 let mut changes = self.catalog.read(|state| {
-                    let rows = state
-                        .instances
-                        .iter()
-                        .filter(|(_, row)| row.content.0 >= 0 && row.wanted.runs());
-                    rows.map(|(dbid, row)| again(*dbid, row, Wanted::Up)).collect::<Vec<_>>()
+                    // What was to be made, and is not in sync yet, is still to be made.
+                    let rows = state.instances.iter().filter(|(_, row)| starts(state, row));
+                    let up = |wanted: Wanted| if wanted.runs() { wanted } else { Wanted::Up };
+                    rows.map(|(dbid, row)| again(*dbid, row, up(row.wanted))).collect::<Vec<_>>()
                 });
                 changes.push(Change::SetUp(Up::Running));
-                self.shutting_down = false;
+                self.brings_down = false;
                 let text = "the cluster is being brought up".to_owned();
                 self.work(changes, Some((link, op)), text, out);
             }
@@ -183,17 +204,28 @@ impl Coordinator {
         host: Option<String>,
         out: &mut Vec<Out>,
     ) {
+        let up = self.catalog.read(|state| state.up.clone());
+        if up == Up::Founding {
+            let text = "there is no cluster yet: `outrigger init` makes one".to_owned();
+            return self.deny(link, op, text, out);
+        }
         let Some(host) = host else {
+            self.brings_down = true;
+            self.orders_of = None;
             let changes = vec![Change::SetUp(Up::Stopped)];
             let text = "the cluster is being brought down".to_owned();
             return self.work(changes, Some((link, op)), text, out);
         };
+        if !up.is_running() {
+            let text = "the cluster is not up: its hosts can be stopped".to_owned();
+            return self.deny(link, op, text, out);
+        }
+        if let Some(busy) = self.balancing.busy() {
+            return self.deny(link, op, busy, out);
+        }
         match self.catalog.read(|state| self.can_stop(state, &host)) {
             Ok(primaries) => {
-                for content in &primaries {
-                    self.balancing.want(*content);
-                }
-                self.balancing.empty_host(host, (link, op));
+                self.balancing.empty_host(host, (link, op), primaries);
                 self.settle_balancing(out);
             }
             Err(text) => self.deny(link, op, text, out),
@@ -201,7 +233,7 @@ impl Coordinator {
     }
 
     /// The contents whose primary is on a host that can be stopped without anything being lost from sight.
-    fn can_stop(&self, state: &State, host: &str) -> Result<Vec<ContentId>, String> {
+    pub(super) fn can_stop(&self, state: &State, host: &str) -> Result<Vec<ContentId>, String> {
         if !state.hosts.contains_key(host) {
             return Err(format!("there is no host {host:?}"));
         }
@@ -216,7 +248,8 @@ impl Coordinator {
             let Some(config) = self.config_in(state, row.content) else { continue };
             let elsewhere = config.copies.iter().any(|copy| {
                 let other = state.row_of(copy.instance);
-                copy.in_sync && other.is_some_and(|(_, other)| other.host != host)
+                copy.in_sync
+                    && other.is_some_and(|(_, other)| other.host != host && other.wanted.runs())
             });
             if !elsewhere {
                 return Err(format!(
@@ -238,9 +271,51 @@ pub(super) fn again(dbid: Dbid, row: &Instance, wanted: Wanted) -> Change {
     Change::PutInstance { dbid, row }
 }
 
-fn dbids_on(state: &State, host: &str) -> Vec<Dbid> {
+/// Whether a start starts it: what should run, and whatever has every commit.
+fn starts(state: &State, row: &Instance) -> bool {
+    let content = state.contents.get(&row.content);
+    let config = content.and_then(|content| content.register.config());
+    let whole = config.is_some_and(|config| config.in_sync(row.instance));
+    row.content.0 >= 0 && (row.wanted.runs() || (whole && row.wanted != Wanted::Gone))
+}
+
+/// The instances of a host whose agent does not answer.
+fn out_of_reach(state: &State, host: &str) -> Vec<(Dbid, String)> {
     let rows = state.instances.iter().filter(|(_, row)| row.host == host && row.content.0 >= 0);
-    rows.map(|(dbid, _)| *dbid).collect()
+    let why = format!("the agent of host {host} is not connected");
+    rows.map(|(dbid, _)| (*dbid, why.clone())).collect()
+}
+
+/// What the rows of a new cluster, or of a new part of one, must keep to.
+fn check_rows(state: &State, hosts: &[Host], rows: &[(Dbid, Instance)]) -> Result<(), String> {
+    for (at, (dbid, row)) in rows.iter().enumerate() {
+        let behind = rows.get(at.saturating_add(1)..).unwrap_or_default();
+        if !state.hosts.contains_key(&row.host) && !hosts.iter().any(|host| host.name == row.host) {
+            return Err(format!("instance {dbid} is on host {:?}, which is not listed", row.host));
+        }
+        for (other_dbid, other) in behind {
+            let both = format!("instances {dbid} and {other_dbid}");
+            let same_host = other.host == row.host;
+            if other_dbid == dbid || other.instance == row.instance {
+                return Err(format!("{both} have one number or one identity"));
+            }
+            if same_host && other.content == row.content {
+                let content = row.content;
+                return Err(format!("{both} are copies of content {content} on one host"));
+            }
+            if same_host && (other.data_dir == row.data_dir || other.addresses == row.addresses) {
+                return Err(format!("{both} have one data directory or one address"));
+            }
+            let primary = Preferred::Primary;
+            if other.content == row.content
+                && other.preferred == primary
+                && row.preferred == primary
+            {
+                return Err(format!("{both} are both primary of content {}", row.content));
+            }
+        }
+    }
+    Ok(())
 }
 
 /// Which contents have no copy that could serve, and why.
@@ -250,7 +325,9 @@ fn missing(state: &State, bad: &BTreeMap<Dbid, String>) -> Option<String> {
         let Some(config) = content.register.config() else { continue };
         let rows: Vec<_> =
             config.in_sync_set().filter_map(|instance| state.row_of(instance)).collect();
-        if rows.is_empty() || rows.iter().any(|(dbid, _)| !bad.contains_key(dbid)) {
+        let startable =
+            |row: &(Dbid, &Instance)| row.1.wanted != Wanted::Gone && !bad.contains_key(&row.0);
+        if rows.is_empty() || rows.iter().any(startable) {
             continue;
         }
         let whys: Vec<_> = rows

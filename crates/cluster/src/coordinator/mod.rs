@@ -16,6 +16,7 @@
 //! - `hosts`: agents: what is wanted of their instances, what they see
 //! - `failing`: instances that fail, and failovers
 //! - `recovering`: copies that come back, are added, are removed
+//! - `standby`: the catalog's own copies
 //! - `balancing`: planned changes of primaries
 //! - `expanding`: more hosts, and rows that move to them
 //! - `lifecycle`: a cluster is made, brought up, brought down
@@ -33,6 +34,7 @@ mod instances;
 mod lifecycle;
 mod promoting;
 mod recovering;
+mod standby;
 mod view;
 mod work;
 
@@ -47,7 +49,7 @@ use xxhash_rust::xxh3::xxh3_128;
 
 use crate::catalog::{Catalog, Change, Record, Ticket};
 use crate::detect::{self, Detector};
-use crate::failover::{Decision, UnderWay};
+use crate::failover::Decision;
 use crate::operator::Registration;
 use crate::register::Report;
 use crate::settings;
@@ -119,6 +121,9 @@ enum Pending {
     Work { id: u64 },
     Moves,
     FailOver { content: ContentId },
+    ShutDown,
+    Unproved { epoch: u64 },
+    Proved,
     Swap { link: LinkId, op: u64, content: ContentId, new: Config },
     Promote { link: LinkId, op: u64, content: ContentId, to: InstanceId },
     Register { link: LinkId, op: u64, registration: Registration, tries: u32 },
@@ -152,6 +157,8 @@ pub struct Counters {
     pub refusals: u64,
     /// Reports that were not counted.
     pub stale_reports: u64,
+    /// How often a content was judged.
+    pub judged: u64,
 }
 
 /// Serves a cluster from its catalog. See the module's documentation.
@@ -181,17 +188,30 @@ pub struct Coordinator {
     reached: Vec<(String, Vec<String>)>,
     detector: Detector,
     watched: BTreeMap<InstanceId, ContentId>,
-    under_way: BTreeMap<ContentId, UnderWay>,
+    failing: failing::Failing,
     decisions: BTreeMap<ContentId, Decision>,
+    /// The reign that was begun by force, until the catalog remembers it (S8).
+    forced: Option<u64>,
+    /// The same, for good.
+    forced_in: Option<u64>,
     unproved: bool,
-    shutting_down: bool,
+    /// It is this reign that brings everything down: the coordinator goes last.
+    brings_down: bool,
+    /// What the orders that were worked out last follow from.
+    orders_of: Option<(Lsn, Option<Version>)>,
+    /// Counts what agents were told.
+    wants: u64,
     works: BTreeMap<u64, work::Work>,
     last_work: u64,
+    /// The work that makes the cluster.
+    founding: Option<u64>,
     starting: Option<lifecycle::Starting>,
     recovering: recovering::Recovering,
     balancing: balancing::Balancing,
     expanding: expanding::Expanding,
-    gone_at: Micros,
+    standby: standby::Standby,
+    losing: promoting::Losing,
+    gone_at: Option<Micros>,
 }
 
 impl Coordinator {
@@ -226,17 +246,24 @@ impl Coordinator {
             reached: Vec::new(),
             detector: Detector::new(identity.cluster, detect::DetectOptions::default(), now),
             watched: BTreeMap::new(),
-            under_way: BTreeMap::new(),
+            failing: failing::Failing::default(),
             decisions: BTreeMap::new(),
+            forced: None,
+            forced_in: None,
             unproved: false,
-            shutting_down: false,
+            brings_down: false,
+            orders_of: None,
+            wants: 0,
             works: BTreeMap::new(),
             last_work: 0,
+            founding: None,
             starting: None,
             recovering: recovering::Recovering::default(),
             balancing: balancing::Balancing::default(),
             expanding: expanding::Expanding::new(0, 0),
-            gone_at: Micros(0),
+            standby: standby::Standby::default(),
+            losing: promoting::Losing::default(),
+            gone_at: None,
         }
     }
 
@@ -255,7 +282,7 @@ impl Coordinator {
             In::Closed(link) => self.forget(link, out),
             In::Applied | In::Tick => {}
             In::NotAppended { ticket, text } => self.not_appended(ticket, &text, out),
-            In::Own { config, forced } => self.owned(config, forced, out),
+            In::Own { config, forced } => self.owned(config, forced),
             In::Figures { instance, here, durable, commit, applied } => {
                 let epoch = self.serving().unwrap_or_default().number;
                 let figures = Figures { epoch, durable, commit, applied };
@@ -269,15 +296,23 @@ impl Coordinator {
             In::Carried { id, reply } => self.carried(id, reply, out),
             In::Agent { host, here } => self.agent_is(&host, here, out),
             In::AgentSaid { host, say } => self.agent_said(&host, say, out),
-            In::Beat { from, beat } => self.detect(detect::In::Beat { from, beat }, out),
-            In::Refused { instance } => self.detect(detect::In::Refused { instance }, out),
+            In::Beat { from, beat } => {
+                self.hear(from);
+                self.detect(detect::In::Beat { from, beat }, out);
+            }
+            In::Refused { instance } => {
+                self.hear(instance);
+                self.detect(detect::In::Refused { instance }, out);
+            }
         }
         self.take_outcomes(out);
         self.settle_failing(out);
+        self.settle_losing(out);
         self.settle_balancing(out);
         self.settle_recovering(out);
         self.settle_gone(out);
         self.settle_expanding(out);
+        self.settle_standby(out);
         self.settle_hosts(out);
         self.take_outcomes(out);
         self.push_configs(out);
@@ -292,8 +327,16 @@ impl Coordinator {
             let silent = link.heard.plus(self.silence_micros());
             silent.min(link.said.plus(self.options.quiet_millis.saturating_mul(1000)))
         });
-        let others =
-            [self.detector.deadline(), self.hosts_deadline(), self.expanding_deadline()];
+        let others = [
+            self.detector.deadline(),
+            self.hosts_deadline(),
+            self.failing_deadline(),
+            self.losing_deadline(),
+            self.balancing_deadline(),
+            self.recovering_deadline(),
+            self.standby_deadline(),
+            self.expanding_deadline(),
+        ];
         due.chain(others.into_iter().flatten()).min()
     }
 
@@ -333,20 +376,29 @@ impl Coordinator {
         self.reports.clear();
         self.figures.clear();
         self.hosts.clear();
-        self.reached.clear();
+        if !self.reached.is_empty() {
+            // Whoever does not serve commands nobody; connections are made anew in the next reign.
+            self.reached.clear();
+            out.push(Out::Reach { agents: Vec::new() });
+        }
+        self.orders_of = None;
+        self.brings_down = false;
         self.watched.clear();
-        self.under_way.clear();
+        self.failing = failing::Failing::default();
         self.decisions.clear();
         self.works.clear();
+        self.founding = None;
         self.starting = None;
         self.recovering = recovering::Recovering::default();
         self.balancing = balancing::Balancing::default();
         let rate = self.catalog.read(settings::expand_rate_bytes);
         let reign = epoch.map_or(0, |epoch| epoch.number);
         self.expanding = self.expanding.anew(reign, rate);
+        self.standby = standby::Standby::default();
+        self.losing = promoting::Losing::default();
+        self.gone_at = None;
         let options = self.catalog.read(settings::detect_options);
         self.detector = Detector::new(self.identity.cluster, options, self.now);
-        self.shutting_down = self.catalog.read(|state| !state.up.is_running());
         let since = self.now;
         self.serving = epoch.map(|epoch| Serving { epoch, since });
         self.catalog.listen(epoch.map(|epoch| epoch.number));
@@ -376,7 +428,12 @@ impl Coordinator {
     /// Asks for a record; `false` when it cannot be written or too many wait.
     fn append(&mut self, change: Change, pending: Pending, out: &mut Vec<Out>) -> bool {
         let Some(serving) = self.serving else { return false };
-        if self.pending.len() >= self.options.max_pending {
+        // However much is asked for, there is room for a failover.
+        let room = match pending {
+            Pending::Work { .. } => self.options.max_pending.saturating_mul(3) / 4,
+            _ => self.options.max_pending,
+        };
+        if self.pending.len() >= room.max(1) {
             return false;
         }
         self.next_ticket = self.next_ticket.saturating_add(1);
@@ -402,7 +459,9 @@ impl Coordinator {
             }
             // A swap is asked for again by whoever needs it.
             Some(Pending::Swap { .. }) | None => {}
-            Some(Pending::FailOver { content }) => self.failed_over(content),
+            Some(Pending::FailOver { content }) => self.not_failed_over(content),
+            Some(Pending::ShutDown) => self.not_shut_down(),
+            Some(Pending::Unproved { .. } | Pending::Proved) => self.proof_is_noted(false),
             Some(Pending::Work { id }) => self.not_worked(id, text, out),
             Some(Pending::Moves) => self.moves_decided(Err(text.to_owned()), out),
             Some(Pending::Found) => {
@@ -425,7 +484,13 @@ impl Coordinator {
                 Pending::Found => {}
                 Pending::Work { id } => self.worked(id, outcome.result, out),
                 Pending::Moves => self.moves_refused(outcome.result, out),
-                Pending::FailOver { content } => self.failed_over(content),
+                Pending::FailOver { content } => self.failed_over(content, &outcome.result),
+                Pending::ShutDown => {}
+                Pending::Unproved { epoch } => {
+                    self.forced = self.forced.filter(|forced| *forced != epoch);
+                    self.proof_is_noted(true);
+                }
+                Pending::Proved => self.proof_is_noted(true),
                 Pending::Swap { link, op, content, .. } => {
                     self.swapped(link, op, content, outcome.result.is_ok(), out);
                 }
@@ -452,13 +517,16 @@ impl Coordinator {
     }
 
     /// The voters have recorded the catalog's own configuration.
-    fn owned(&mut self, config: Config, forced: bool, out: &mut Vec<Out>) {
+    fn owned(&mut self, config: Config, forced: bool) {
+        // It is told again and again: a reign is begun by force once.
+        let reign = config.epoch.number;
+        if forced && self.forced_in != Some(reign) {
+            self.forced_in = Some(reign);
+            self.forced = Some(reign);
+        }
         if self.own.as_ref().is_none_or(|own| own.version < config.version) {
             self.own = Some(config);
-        }
-        if forced && self.serving.is_some() {
-            let key = failing::UNPROVED.to_owned();
-            self.work(vec![Change::Set { key, value: 1 }], None, String::new(), out);
+            self.own_changed();
         }
     }
 
@@ -567,6 +635,7 @@ impl Coordinator {
             let (content, instance) = (gone.content, gone.instance);
             out.push(Out::Event(Event::Gone { content, instance }));
             if !self.is_connected(content, instance) {
+                self.hear(instance);
                 self.detect(detect::In::LineClosed { instance }, out);
             }
         }

@@ -4,8 +4,11 @@
 //! answered that it gave its reign up, or an administrator vouches for it; what is lost at most is said and
 //! written into the history. Not here: promotions without a loss ([`super::failing`], [`super::commands`]).
 
+use std::collections::BTreeMap;
+
 use outrigger_replica::member::LinkId;
-use outrigger_wal::{ContentId, InstanceId};
+use outrigger_wal::recover::Promise;
+use outrigger_wal::{ContentId, InstanceId, Micros};
 
 use super::event::Out;
 use super::{Coordinator, Pending};
@@ -13,6 +16,18 @@ use crate::catalog::Change;
 use crate::failover::{HandOverAnswer, UnderWay};
 use crate::operator::Loss;
 use crate::register::Proposer;
+use crate::settings;
+
+/// Promotions that wait for the old primary to give its reign up.
+#[derive(Debug, Default)]
+pub(super) struct Losing(BTreeMap<ContentId, Asked>);
+
+#[derive(Debug)]
+struct Asked {
+    asker: (LinkId, u64),
+    primary: InstanceId,
+    until: Micros,
+}
 
 impl Coordinator {
     pub(super) fn promote_with_loss(
@@ -25,33 +40,32 @@ impl Coordinator {
         let register =
             self.register(content).ok_or_else(|| super::commands::no_content(content))?;
         let config = register.config().ok_or_else(|| super::commands::no_content(content))?;
-        let up = |at: InstanceId| {
-            self.in_touch(content, at)
-                && self.detector.known(at).is_none_or(|known| known.standing.is_up())
-        };
-        if let Some(whole) = config.in_sync_set().find(|at| up(*at)) {
+        let primary = config.primary;
+        let copies: Vec<_> = config.copies.iter().map(|copy| copy.instance).collect();
+        let whole: Vec<_> = config.in_sync_set().collect();
+        if let Some(whole) =
+            whole.into_iter().find(|at| self.may_serve(content, *at, register.heard(*at)))
+        {
             return Err(format!(
                 "{whole} is in sync and up: nothing need be lost; promote without accepting a loss, or wait"
             ));
         }
-        let gave_up = matches!(
-            self.under_way.get(&content),
-            Some(UnderWay::HandOver { answer: HandOverAnswer::GaveUp, .. })
-        );
-        if loss == Loss::Accepted && !gave_up {
-            return Err(format!(
-                "the old primary {} has not answered that it gave its reign up: commits that it makes \
-                 from now on would be lost too; stop it, and say --old-primary-is-fenced",
-                config.primary
-            ));
-        }
-        let others = config.copies.iter().map(|copy| copy.instance);
-        let best = others
-            .filter(|at| *at != config.primary && up(*at))
-            .max_by_key(|at| (register.heard(*at), std::cmp::Reverse(*at)));
+        let answers = |at: InstanceId| {
+            let known = self.detector.known(at);
+            self.in_touch(content, at) && known.is_none_or(|known| !known.standing.is_dead())
+        };
+        let others = copies.iter().copied().filter(|at| *at != primary && answers(*at));
+        let best = others.max_by_key(|at| (register.heard(*at), std::cmp::Reverse(*at)));
         let Some(to) = best else {
             return Err(format!("no other copy of content {content} is up: start one"));
         };
+        let gave_up = matches!(
+            self.under_way(content, config.epoch),
+            Some(UnderWay::HandOver { answer: HandOverAnswer::GaveUp, .. })
+        );
+        if loss == Loss::Accepted && !gave_up {
+            return self.ask_to_give_up((link, op), (content, primary, to), out);
+        }
         let figures = self.figures.get(&(content, to)).copied();
         let end = figures.map_or_else(|| register.heard(to).lsn, |figures| figures.durable);
         let most = config.copies.iter().map(|copy| register.heard(copy.instance).lsn).max();
@@ -76,4 +90,70 @@ impl Coordinator {
             Err("too many changes wait already; ask again".to_owned())
         }
     }
+
+    /// Whether an instance may serve, now or soon, without a loss: it shows a sign of life, and its log is whole.
+    fn may_serve(&mut self, content: ContentId, at: InstanceId, floor: Promise) -> bool {
+        let lives = match self.detector.known(at) {
+            Some(known) => !known.standing.is_dead(),
+            None => self.in_touch(content, at),
+        };
+        lives && !self.is_below((content, at), floor)
+    }
+
+    /// The old primary is asked first, when it can be reached: once it has given its reign up it commits nothing
+    /// that would be lost.
+    fn ask_to_give_up(
+        &mut self,
+        asker: (LinkId, u64),
+        (content, primary, to): (ContentId, InstanceId, InstanceId),
+        out: &mut Vec<Out>,
+    ) -> Result<(), String> {
+        if self.losing.0.contains_key(&content) {
+            return Err(format!("content {content} is about to be promoted already"));
+        }
+        if !self.in_touch(content, primary) || !self.ask_to_hand_over(content, to, primary, out) {
+            return Err(not_given_up(primary));
+        }
+        let limit = self.catalog.read(|state| settings::value(state, "hand_over_ms"));
+        let until = self.now.plus(limit.saturating_mul(2000));
+        self.losing.0.insert(content, Asked { asker, primary, until });
+        Ok(())
+    }
+
+    /// Goes on with those whose old primary has answered, and ends those whose has not in its time.
+    pub(super) fn settle_losing(&mut self, out: &mut Vec<Out>) {
+        if self.serving.is_none() || self.losing.0.is_empty() {
+            return;
+        }
+        for (content, asked) in std::mem::take(&mut self.losing.0) {
+            let (link, op) = asked.asker;
+            let epoch = self.config(content).map(|config| config.epoch).unwrap_or_default();
+            let begun = self.under_way(content, epoch);
+            let result = match begun {
+                Some(UnderWay::HandOver { answer: HandOverAnswer::GaveUp, .. }) => {
+                    self.promote_with_loss(link, op, (content, Loss::Accepted), out)
+                }
+                Some(UnderWay::HandOver { .. }) if self.now < asked.until => {
+                    self.losing.0.insert(content, asked);
+                    Ok(())
+                }
+                _ => Err(not_given_up(asked.primary)),
+            };
+            if let Err(text) = result {
+                self.deny(link, op, text, out);
+            }
+        }
+    }
+
+    /// When a primary has had its time to give up.
+    pub(super) fn losing_deadline(&self) -> Option<Micros> {
+        self.losing.0.values().map(|asked| asked.until).min()
+    }
+}
+
+fn not_given_up(primary: InstanceId) -> String {
+    format!(
+        "the old primary {primary} has not answered that it gave its reign up: commits that it makes from now on \
+         would be lost too; stop it, and say --old-primary-is-fenced"
+    )
 }

@@ -10,7 +10,7 @@ use crate::catalog::State;
 use crate::catalog::state::Standing as Row;
 use crate::catalog::tables::{Dbid, Instance};
 use crate::detect::Standing;
-use crate::failover::Decision;
+use crate::failover::{Decision, UnderWay};
 use crate::operator::{
     Answer, ClusterState, ContentState, CopyRole, CopyState, HostState, InstanceState,
 };
@@ -83,8 +83,17 @@ impl Coordinator {
         let name = |instance: InstanceId| {
             state.row_of(instance).map_or(instance.to_string(), |(dbid, _)| format!("dbid {dbid}"))
         };
+        let mut words = Vec::new();
         match self.decisions.get(&content) {
-            None | Some(Decision::Nothing) => {}
+            None | Some(Decision::Nothing) => {
+                if let Some(UnderWay::HandOver { to, .. }) = self.under_way(content, config.epoch) {
+                    return format!("handing over to {}", name(to));
+                }
+            }
+            Some(Decision::MirrorDown { mirrors }) => {
+                let waited_for = mirrors.iter().filter(|mirror| config.in_sync(**mirror));
+                words.extend(waited_for.map(|mirror| format!("{} down", name(*mirror))));
+            }
             Some(Decision::Promote { to }) => return format!("promoting {}", name(*to)),
             Some(Decision::HandOverThrough { mirror }) => {
                 return format!("handing over through {}", name(*mirror));
@@ -94,8 +103,9 @@ impl Coordinator {
                 let said: Vec<_> = copies
                     .iter()
                     .map(|copy| {
-                        let durable =
-                            copy.durable.map_or("unknown".to_owned(), |lsn| lsn.to_string());
+                        let row = state.contents.get(&content);
+                        let heard = row.map(|row| row.register.heard(copy.instance).lsn);
+                        let durable = copy.durable.max(heard).unwrap_or_default();
                         let sync = if copy.in_sync { "in sync" } else { "not in sync" };
                         format!("{} {sync}, durable to {durable}", name(copy.instance))
                     })
@@ -105,12 +115,17 @@ impl Coordinator {
             Some(other) => return other.as_str().to_owned(),
         }
         let waiting = config.copies.iter().filter(|copy| !copy.in_sync);
-        let words: Vec<_> = waiting
-            .map(|copy| {
-                let how = if copy.held { "out" } else { "catching up" };
-                format!("{} {how}", name(copy.instance))
-            })
-            .collect();
+        words.extend(waiting.map(|copy| {
+            let how = if copy.held { "out" } else { "catching up" };
+            format!("{} {how}", name(copy.instance))
+        }));
+        // S10: shown until all copies have what was kept.
+        if let Some(loss) = config.loss.filter(|_| !words.is_empty()) {
+            words.push(format!(
+                "a loss behind LSN {} was accepted in epoch {}",
+                loss.end, loss.epoch
+            ));
+        }
         if words.is_empty() { "ok".to_owned() } else { words.join(", ") }
     }
 

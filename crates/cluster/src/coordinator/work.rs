@@ -1,6 +1,7 @@
 //! Changes of the catalog that belong together, and who is told when they are made.
 //!
-//! Guarantees: they are appended in order, as many at once as may wait; the asker is told once, when all are decided,
+//! Guarantees: they are appended in order, as many at once as may wait, or one by one where a later one must not be
+//! made without an earlier; that the cluster is up comes behind all others; the asker is told once, when all are decided,
 //! or that one was refused, and which; those behind a refused one are not appended any more.
 //! Not here: what is changed.
 
@@ -22,6 +23,24 @@ pub(super) struct Work {
     /// What the asker is told at the end.
     text: String,
     failed: Option<String>,
+    pace: Pace,
+}
+
+/// How many changes wait to be decided at once.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Pace {
+    /// As many as may: each stands for itself.
+    AtOnce,
+    /// One: what follows must not be made where one is refused.
+    OneByOne,
+}
+
+impl Work {
+    /// Whether those that were appended must be decided first.
+    fn waits(&self) -> bool {
+        let alone = matches!(self.left.front(), Some(Change::SetUp(_)));
+        self.open > 0 && (alone || self.pace == Pace::OneByOne)
+    }
 }
 
 impl Coordinator {
@@ -33,8 +52,20 @@ impl Coordinator {
         text: String,
         out: &mut Vec<Out>,
     ) {
+        self.work_at(Pace::AtOnce, changes, asker, text, out);
+    }
+
+    /// The same, at this pace.
+    pub(super) fn work_at(
+        &mut self,
+        pace: Pace,
+        changes: Vec<Change>,
+        asker: Option<(LinkId, u64)>,
+        text: String,
+        out: &mut Vec<Out>,
+    ) {
         self.last_work = self.last_work.wrapping_add(1);
-        let work = Work { left: changes.into(), open: 0, asker, text, failed: None };
+        let work = Work { left: changes.into(), open: 0, asker, text, failed: None, pace };
         self.works.insert(self.last_work, work);
         self.go_on(self.last_work, out);
     }
@@ -62,6 +93,7 @@ impl Coordinator {
     fn go_on(&mut self, id: u64, out: &mut Vec<Out>) {
         while let Some(work) = self.works.get_mut(&id)
             && work.failed.is_none()
+            && !work.waits()
             && let Some(change) = work.left.pop_front()
         {
             if self.append(change.clone(), Pending::Work { id }, out) {

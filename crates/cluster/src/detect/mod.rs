@@ -160,6 +160,11 @@ impl Detector {
         &self.options
     }
 
+    /// Watches by these settings from now on.
+    pub const fn set_options(&mut self, options: DetectOptions) {
+        self.options = options;
+    }
+
     /// The coordinator's waking time.
     const fn awake(&self) -> Micros {
         Micros(self.now.0.saturating_sub(self.slept))

@@ -119,9 +119,9 @@ pub enum Request {
     },
     /// Add contents on new hosts, and move rows to them.
     Expand(Founding),
-    /// Make the process that is asked the coordinator (S8).
+    /// Asked of a standby: become the coordinator (S8).
     Activate {
-        /// With fewer voters than a majority, and without proof that it was in sync.
+        /// Although it cannot be shown that the standby was in sync.
         force: bool,
     },
 }

@@ -2,6 +2,8 @@
 #![allow(dead_code, reason = "each test takes what it needs")]
 #![expect(clippy::unwrap_used, clippy::expect_used, reason = "a test's helpers fail the test")]
 
+pub(crate) mod fleet;
+
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -131,6 +133,20 @@ impl World {
         Self { catalog, coordinator, log, now, waiting: Vec::new(), out: Vec::new(), op: 0 }
     }
 
+    /// Another process over the same catalog, which does not serve yet.
+    pub(crate) fn restart(&mut self, seed: u128) {
+        let identity = Identity {
+            cluster: CLUSTER,
+            instance: COORDINATOR,
+            log: LogId(0xCA7),
+            segment_bytes: 1 << 20,
+        };
+        let options = CoordinatorOptions::default();
+        let catalog = Arc::clone(&self.catalog);
+        self.coordinator = Coordinator::new(identity, catalog, seed, options, self.now);
+        self.out.clear();
+    }
+
     /// One that has served for longer than any silence.
     pub(crate) fn new(changes: Vec<Change>) -> Self {
         let mut world = Self::asleep(changes);
@@ -216,6 +232,27 @@ impl World {
         let (durable, cut) = (Lsn(durable), cut.map(Lsn));
         let (commit, applied) = (durable, durable);
         self.frame(link, envelope, Message::Report { durable, commit, applied, cut });
+    }
+
+    /// A report on this link, under this configuration.
+    pub(crate) fn report_on(
+        &mut self,
+        link: LinkId,
+        content: ContentId,
+        config: &Config,
+        durable: u64,
+    ) {
+        let envelope = Envelope {
+            cluster: CLUSTER,
+            content,
+            epoch: config.epoch,
+            version: config.version,
+            session: Session(link.0),
+            ..Envelope::default()
+        };
+        let durable = Lsn(durable);
+        let (commit, applied) = (durable, durable);
+        self.frame(link, envelope, Message::Report { durable, commit, applied, cut: None });
     }
 
     pub(crate) fn ask(&mut self, request: &Request) -> Answer {

@@ -473,7 +473,7 @@ pub fn check_is_a_copy(primary: &mut Primary, folder: &mut Folder) -> Lsn {
     let (_, mut control) = Control::open(&mut disk.blocking()).unwrap();
     assert!(!control.in_sync && control.truncating.is_none());
     assert_eq!(control.identity, identity(COPY));
-    let found = read_back(&mut disk, &mut control, at).unwrap().unwrap();
+    let found = read_back(&mut disk, &mut control, at, None).unwrap().unwrap();
     assert!(found.start <= at && at <= found.end && found.end <= primary.log.durable());
     assert_eq!((found.floor, control.commit.lsn), (found.end, found.end));
     let end = found.end;

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use clap::{Args, Subcommand};
 
-use super::seconds;
+use super::asking::seconds;
 use crate::bench;
 use crate::error::{Error, Verdict};
 

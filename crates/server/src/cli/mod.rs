@@ -4,21 +4,32 @@
 //! a shell); commands that own processes or files end in order, and those that write say what is left
 //! open. Not here: what a verb does.
 
+mod asking;
 mod bench;
-mod cluster;
+mod catalog;
 mod demo;
+mod expand;
+mod hosts;
 mod init;
 mod kv;
+mod layout;
+mod lifecycle;
+mod mirrors;
+mod page;
 mod process;
+mod promote;
 mod rebuild;
+mod recover;
+mod settings;
+mod standby;
+mod state;
 mod store;
+mod time;
 mod wal;
 
-use std::time::Duration;
+use clap::{Parser, Subcommand};
 
-use clap::{Args, Parser, Subcommand};
-use outrigger_wal::ContentId;
-
+use self::asking::{Patience, Where};
 use crate::config::{
     AgentConfig, ClusterConfig, CoordinatorConfig, InstanceConfig, Keyed, key_help,
 };
@@ -45,6 +56,12 @@ enum Verb {
     /// Plan a cluster from its file
     #[command(after_long_help = key_help(ClusterConfig::KEYS))]
     Init(init::Init),
+    /// Bring a cluster up
+    Start(lifecycle::Start),
+    /// Bring a cluster down in order, or one host
+    Stop(lifecycle::Stop),
+    /// Bring a cluster down and up again
+    Restart(lifecycle::Restart),
     /// Run the coordinator of a cluster
     #[command(after_long_help = key_help(CoordinatorConfig::KEYS))]
     Coordinator(process::Process),
@@ -55,11 +72,29 @@ enum Verb {
     #[command(hide = true)]
     Rebuild(rebuild::Rebuild),
     /// Make the mirror of a content its primary
-    Promote(cluster::Promote),
-    /// Wait until all copies of a content are in sync, and say what they wait for
-    Recover(cluster::Recover),
+    Promote(promote::Promote),
+    /// Let copies that are out come back, and follow them until each is in sync
+    ///
+    /// In a cluster without agents it waits until all copies of a content are in sync, and says what they wait for.
+    Recover(recover::Recover),
+    /// Give every content of a cluster without mirrors one, while it runs
+    AddMirrors(mirrors::AddMirrors),
+    /// Move mirrors: each is built in its new place before the old one is dropped
+    MoveMirrors(mirrors::MoveMirrors),
+    /// Add hosts with their primaries and mirrors
+    Expand(expand::Expand),
+    /// Make a standby coordinator on another host
+    InitStandby(standby::InitStandby),
+    /// Remove the standby coordinator and its data
+    RemoveStandby(standby::RemoveStandby),
+    /// Make the standby the coordinator
+    ActivateStandby(standby::ActivateStandby),
     /// Print how the cluster stands
-    State(cluster::State),
+    State(state::State),
+    /// Print a table of the catalog, with WarehousePG's columns
+    Catalog(catalog::Catalog),
+    /// Print the cluster's settings, and change them
+    Config(settings::Settings),
     /// Read and write rows
     Kv(kv::Kv),
     /// Watch a primary die and nothing be lost
@@ -75,53 +110,6 @@ enum Verb {
     Bench(bench::Bench),
 }
 
-/// Where a cluster is.
-#[derive(Debug, Args)]
-struct Where {
-    /// The coordinator's address; with the standby's behind a comma, the one that serves is asked
-    #[arg(
-        long,
-        value_name = "HOST:PORT",
-        global = true,
-        required = false,
-        default_value = "127.0.0.1:7000"
-    )]
-    coordinator: String,
-}
-
-/// Which content.
-#[derive(Debug, Args)]
-struct Which {
-    /// The content
-    #[arg(long, value_name = "N", default_value_t = 0, global = true, value_parser = clap::value_parser!(i32).range(0..))]
-    content: i32,
-}
-
-impl Which {
-    const fn id(&self) -> ContentId {
-        ContentId(self.content)
-    }
-}
-
-/// How long to wait.
-#[derive(Debug, Args)]
-struct Patience {
-    /// How long to wait, in seconds
-    #[arg(long, value_name = "SECONDS", default_value_t = 10.0, global = true, value_parser = seconds)]
-    timeout: f64,
-}
-
-impl Patience {
-    fn time(&self) -> Duration {
-        Duration::from_secs_f64(self.timeout)
-    }
-}
-
-fn seconds(text: &str) -> Result<f64, String> {
-    let found: Option<f64> = text.parse().ok();
-    found.filter(|found| (0.1..=3600.0).contains(found)).ok_or_else(|| "0.1 to 3600".to_owned())
-}
-
 /// Carries a command out.
 ///
 /// # Errors
@@ -135,11 +123,65 @@ pub(crate) fn run(arguments: Arguments) -> Result<Verdict, Error> {
         Verb::Rebuild(rebuild) => rebuild.run(),
         Verb::Promote(promote) => promote.run(),
         Verb::Recover(recover) => recover.run(),
+        Verb::Start(start) => start.run(),
+        Verb::Stop(stop) => stop.run(),
+        Verb::Restart(restart) => restart.run(),
+        Verb::AddMirrors(add) => add.run(),
+        Verb::MoveMirrors(moves) => moves.run(),
+        Verb::Expand(expand) => expand.run(),
+        Verb::InitStandby(init) => init.run(),
+        Verb::RemoveStandby(remove) => remove.run(),
+        Verb::ActivateStandby(activate) => activate.run(),
         Verb::State(state) => state.run(),
+        Verb::Catalog(catalog) => catalog.run(),
+        Verb::Config(settings) => settings.run(),
         Verb::Kv(kv) => kv.run(),
         Verb::Demo(demo) => demo.run(),
         Verb::Wal(wal) => wal.run(),
         Verb::Store(store) => store.run(),
         Verb::Bench(bench) => bench.run(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn options_of_every_verb_fit_together() {
+        Arguments::command().debug_assert();
+    }
+
+    #[test]
+    fn options_that_contradict_each_other_are_refused() {
+        let parse = |line: &str| Arguments::try_parse_from(line.split(' ')).map(|_| ());
+        for line in [
+            "outrigger state -e -m",
+            "outrigger recover -F --differential",
+            "outrigger recover -r -F",
+            "outrigger recover -p sdw3 -i file",
+            "outrigger recover -p sdw3 -F",
+            "outrigger recover -s --no-progress",
+            "outrigger recover --max-rate 1k",
+            "outrigger promote --old-primary-is-fenced",
+            "outrigger start --agent a:1 --cluster c.toml",
+            "outrigger catalog pg_class",
+            "outrigger config --set fts_probe_interval_ms",
+            "outrigger activate-standby",
+        ] {
+            assert!(parse(line).is_err(), "{line}");
+        }
+        for line in [
+            "outrigger state -e --json",
+            "outrigger recover -a -p sdw3,sdw4 --cluster c.toml --max-rate 64k -s",
+            "outrigger recover -o file --content 3",
+            "outrigger stop --host sdw2 -a --coordinator a:1,b:1",
+            "outrigger promote --content 1 --accept-data-loss --old-primary-is-fenced -a",
+            "outrigger activate-standby --standby b:1 --force -a",
+        ] {
+            assert_eq!(parse(line).map_err(|error| error.to_string()), Ok(()), "{line}");
+        }
     }
 }

@@ -213,7 +213,6 @@ const fn segments() -> bool {
 }
 
 impl ClusterConfig {
-    /// What the planner is asked for.
     /// What the catalog remembers of it, by name.
     pub(crate) fn settings(&self) -> Vec<(String, u64)> {
         let millis = |time: Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
@@ -223,6 +222,9 @@ impl ClusterConfig {
             AutoRejoin::After(time) => millis(time),
         };
         let grace = self.fts_mark_mirror_down_grace_period_ms;
+        let mirroring = self.shape().mirroring;
+        let block = matches!(mirroring, Mirroring::Block { .. });
+        let block = block.then_some(("block_hosts", self.block_hosts as u64));
         [
             ("auto_rejoin_ms", auto_rejoin),
             ("copy_grace_ms", grace),
@@ -232,12 +234,17 @@ impl ClusterConfig {
             ("fts_probe_retries", u64::from(self.fts_probe_retries)),
             ("fts_probe_timeout_ms", self.fts_probe_timeout_ms),
             ("fts_replication_attempt_count", u64::from(self.fts_replication_attempt_count)),
+            ("mirror_port_base", u64::from(self.mirror_port_base)),
+            ("mirroring", outrigger_cluster::settings::of_mirroring(mirroring)),
+            ("port_base", u64::from(self.port_base)),
         ]
         .into_iter()
+        .chain(block)
         .map(|(name, value)| (name.to_owned(), value))
         .collect()
     }
 
+    /// What the planner is asked for.
     pub(crate) fn shape(&self) -> Shape {
         let host = |host: &HostConfig| Host {
             name: host.name.clone(),

@@ -110,17 +110,18 @@ pub(super) fn check(found: &[Found], known: &[Key]) -> Result<(), (usize, String
         .map(|rest| rest.split_once('.').map_or(rest, |(first, _)| first))
         .collect();
     names.dedup();
-    let closest = names
-        .iter()
-        .map(|known| (strsim::jaro_winkler(name, known), known))
-        .max_by(|(one, _), (other, _)| one.total_cmp(other));
-    let hint = match closest {
-        Some((similarity, closest)) if similarity >= SIMILAR => {
-            format!("did you mean {table}{closest}?")
-        }
-        _ => format!("the keys are {}", names.join(", ")),
+    let hint = match closest(name, names.iter().copied()) {
+        Some(closest) => format!("did you mean {table}{closest}?"),
+        None => format!("the keys are {}", names.join(", ")),
     };
     Err((unknown.line, format!("unknown key {}; {hint}", unknown.name)))
+}
+
+/// The name that somebody may have meant.
+pub(crate) fn closest<'a>(name: &str, names: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
+    let scored = names.into_iter().map(|known| (strsim::jaro_winkler(name, known), known));
+    let best = scored.max_by(|(one, _), (other, _)| one.total_cmp(other));
+    best.filter(|(similarity, _)| *similarity >= SIMILAR).map(|(_, known)| known)
 }
 
 /// A name's tables, with the dot behind them, and its last part.

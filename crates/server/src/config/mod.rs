@@ -27,7 +27,7 @@ pub(crate) use cluster::ClusterConfig;
 pub(crate) use coordinator::CoordinatorConfig;
 pub(crate) use identity::IdentityConfig;
 pub(crate) use instance::InstanceConfig;
-pub(crate) use keys::{Key, key_help};
+pub(crate) use keys::{Key, closest, key_help};
 
 /// A configuration that can be read from a file.
 pub(crate) trait Keyed: DeserializeOwned {

@@ -4,8 +4,6 @@
 //! with the same file, because every name in it follows from the cluster's own, which the agents keep.
 //! Not here: the plan (`placement`), what is made of it (the coordinator, the agents).
 
-mod agents;
-
 use std::collections::BTreeSet;
 use std::time::Duration;
 
@@ -21,9 +19,9 @@ use outrigger_wal::{ClusterId, Epoch, InstanceId, LogId};
 use tokio::time::{Instant, sleep};
 use xxhash_rust::xxh3::xxh3_128;
 
-use self::agents::ask_agent;
 use crate::config::ClusterConfig;
 use crate::error::Error;
+use crate::kv::agents::ask_agent;
 use crate::kv::operator;
 use crate::output::say;
 
@@ -223,7 +221,7 @@ impl Making<'_> {
         let host = self.config.hosts.iter().find(|host| host.name() == placed.place.host);
         let agent = host.map(|host| host.agent.clone()).unwrap_or_default();
         let orders = vec![(placed.dbid, order)];
-        let ask = Ask::Want { cluster: self.cluster, coordinator_epoch: 0, orders };
+        let ask = Ask::Want { cluster: self.cluster, coordinator_epoch: 0, number: 0, orders };
         match ask_agent(&agent, &ask, ASK_TIME).await? {
             // A coordinator has commanded it since: an earlier try came that far.
             Say::Denied { text } if text.contains("epoch") => {}
@@ -282,7 +280,7 @@ impl Making<'_> {
 
 fn taken(agent: &str, say: Say) -> Result<(), Error> {
     match say {
-        Say::Taken => Ok(()),
+        Say::Taken { .. } => Ok(()),
         Say::Denied { text } => Err(Error::Peer {
             address: agent.to_owned(),
             what: "the agent refuses",

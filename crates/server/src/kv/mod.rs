@@ -11,7 +11,9 @@
 //! - [`client`]: writes that take effect once, whoever is the primary
 //! - [`finding`]: how a client comes to its connection
 //! - [`operator`]: what is asked of the coordinator
+//! - [`agents`]: what is asked of the agents
 
+pub(crate) mod agents;
 pub(crate) mod client;
 pub(crate) mod finding;
 pub(crate) mod line;

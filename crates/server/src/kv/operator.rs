@@ -42,7 +42,9 @@ pub(crate) async fn ask_once(
     Answer::decode(&answer).map_err(|error| Broken(error.to_string()))
 }
 
-/// Asks the coordinator: the first of these addresses, with commas between them, that answers.
+/// Asks the coordinator: the first of these addresses, with commas between them, that serves.
+///
+/// A standby answers that it does not: then the next one is asked, and the first refusal stands when none of them does.
 ///
 /// # Errors
 /// [`Error::Peer`]: it cannot be reached, or did not answer.
@@ -52,11 +54,18 @@ pub(crate) async fn ask(
     patience: Duration,
 ) -> Result<Answer, Error> {
     let mut why = Broken("no address is given".to_owned());
-    for one in address.split(',') {
+    let mut refused = None;
+    for one in address.split(',').map(str::trim).filter(|one| !one.is_empty()) {
         match ask_once(one, request, patience).await {
+            Ok(answer @ Answer::Denied { .. }) => {
+                refused.get_or_insert(answer);
+            }
             Ok(answer) => return Ok(answer),
             Err(cause) => why = cause,
         }
+    }
+    if let Some(answer) = refused {
+        return Ok(answer);
     }
     let Broken(cause) = why;
     Err(Error::Peer {

@@ -3,7 +3,7 @@
 use outrigger_net::config::Config;
 use outrigger_replica::member::{Event as Said, In, Out};
 
-pub(super) fn brief_in(event: &In) -> String {
+pub(crate) fn brief_in(event: &In) -> String {
     match event {
         In::Frame { link, envelope, message, .. } => format!(
             "{link:?} e{:?} v{} s{:04x} {message:?}",
@@ -21,7 +21,7 @@ pub(super) fn brief_in(event: &In) -> String {
     }
 }
 
-pub(super) fn brief_out(out: &Out) -> String {
+pub(crate) fn brief_out(out: &Out) -> String {
     match out {
         Out::Io(op, io) => {
             let name = format!("{io:?}");
@@ -37,7 +37,7 @@ pub(super) fn brief_out(out: &Out) -> String {
     }
 }
 
-pub(super) fn brief_config(config: &Config) -> String {
+pub(crate) fn brief_config(config: &Config) -> String {
     let copies: Vec<String> = config
         .copies
         .iter()

@@ -16,25 +16,25 @@ const ROWS: u64 = 40;
 
 /// One record of a client.
 #[derive(Clone, Debug)]
-pub(super) struct Named {
-    pub(super) name: Name,
-    pub(super) body: Bytes,
+pub(crate) struct Named {
+    pub(crate) name: Name,
+    pub(crate) body: Bytes,
 }
 
 /// What a client asks to be appended as one batch.
 #[derive(Clone, Debug)]
-pub(super) struct Request {
+pub(crate) struct Request {
     /// What it wants to take effect.
-    pub(super) records: Vec<Named>,
+    pub(crate) records: Vec<Named>,
     /// It was sent before: it may be in the log already, or lie before what is remembered.
-    pub(super) again: bool,
+    pub(crate) again: bool,
     /// It gives up: the names are settled, and take no effect from then on if they had none before.
-    pub(super) settles: bool,
+    pub(crate) settles: bool,
 }
 
 impl Request {
     /// The bytes to append.
-    pub(super) fn bodies(&self) -> Vec<Bytes> {
+    pub(crate) fn bodies(&self) -> Vec<Bytes> {
         let settle = |record: &Named| {
             let (client, sequence) = record.name;
             let client = ClientId(u128::from(client));
@@ -47,43 +47,43 @@ impl Request {
 
 /// A request that was appended and is not answered yet.
 #[derive(Clone, Debug)]
-pub(super) struct Write {
-    pub(super) client: usize,
-    pub(super) start: Lsn,
-    pub(super) end: Lsn,
-    pub(super) epoch: Epoch,
+pub(crate) struct Write {
+    pub(crate) client: usize,
+    pub(crate) start: Lsn,
+    pub(crate) end: Lsn,
+    pub(crate) epoch: Epoch,
     /// A digest of its first record.
-    pub(super) digest: u64,
-    pub(super) request: Request,
+    pub(crate) digest: u64,
+    pub(crate) request: Request,
 }
 
 /// One client.
 #[derive(Debug)]
-pub(super) struct Client {
+pub(crate) struct Client {
     number: u64,
     sequence: u64,
-    pub(super) in_flight: usize,
+    pub(crate) in_flight: usize,
     /// Where it thinks the primary is.
-    pub(super) target: usize,
-    pub(super) rng: Rng,
+    pub(crate) target: usize,
+    pub(crate) rng: Rng,
     /// What it does not know the fate of.
-    pub(super) doubts: VecDeque<Request>,
+    pub(crate) doubts: VecDeque<Request>,
 }
 
 impl Client {
-    pub(super) const fn new(number: u64, rng: Rng) -> Self {
+    pub(crate) const fn new(number: u64, rng: Rng) -> Self {
         Self { number, sequence: 0, in_flight: 0, target: 0, rng, doubts: VecDeque::new() }
     }
 
     /// Its next write: one record, or a batch.
-    pub(super) fn request(&mut self) -> Request {
+    pub(crate) fn request(&mut self) -> Request {
         let many = if self.rng.chance(100) { self.rng.range(2..6) } else { 1 };
         let records = (0..many).map(|_| self.record()).collect();
         Request { records, again: false, settles: false }
     }
 
     /// A write of one record with a value of so many bytes.
-    pub(super) fn sized(&mut self, bytes: usize) -> Request {
+    pub(crate) fn sized(&mut self, bytes: usize) -> Request {
         Request { records: vec![self.put(bytes)], again: false, settles: false }
     }
 

@@ -10,11 +10,11 @@ use outrigger_net::message::Message;
 use outrigger_wal::Micros;
 
 use super::network::{End, Network, Parcel};
-use super::queue::{Event, Queue};
+use super::queue::{Queue, Wire};
 
 /// One direction of a connection that is over: what was not read of it.
 #[derive(Debug, Default)]
-pub(super) struct Rest {
+pub(crate) struct Rest {
     parcels: VecDeque<Parcel>,
     fate: Fate,
     /// Read from the newest connection, not from its own.
@@ -39,13 +39,13 @@ enum Fate {
 
 impl Network {
     /// A frame does not arrive on its connection any more.
-    pub(super) fn keep(
+    pub(crate) fn keep(
         &mut self,
         now: Micros,
         conn: usize,
         side: usize,
         parcel: Parcel,
-        queue: &mut Queue,
+        queue: &mut Queue<impl From<Wire>>,
     ) {
         let mut rest = std::mem::take(&mut self.conns[conn].rests[side]);
         if rest.fate == Fate::Open {
@@ -56,7 +56,7 @@ impl Network {
                 self.waiting.push((conn, side));
                 Fate::Waits(1 + u64::from(self.rng.chance(300)))
             } else {
-                queue.push(now.plus(self.rng.range(1_000..2_500_000)), Event::Late { conn, side });
+                queue.push(now.plus(self.rng.range(1_000..2_500_000)), Wire::Late { conn, side });
                 Fate::Reads
             };
         }
@@ -65,14 +65,19 @@ impl Network {
             rest.parcels.push_back(parcel);
             if rest.fate == Fate::Dry {
                 rest.fate = Fate::Reads;
-                queue.push(now.plus(self.delay()), Event::Late { conn, side });
+                queue.push(now.plus(self.delay()), Wire::Late { conn, side });
             }
         }
         self.conns[conn].rests[side] = rest;
     }
 
     /// Two nodes have connected: what waited for that is read soon.
-    pub(super) fn wake(&mut self, now: Micros, ends: &[End; 2], queue: &mut Queue) {
+    pub(crate) fn wake(
+        &mut self,
+        now: Micros,
+        ends: &[End; 2],
+        queue: &mut Queue<impl From<Wire>>,
+    ) {
         let nodes = |ends: &[End; 2]| {
             let [a, b] = [ends[0].node, ends[1].node];
             (a.min(b), a.max(b))
@@ -84,7 +89,7 @@ impl Network {
                 Fate::Waits(1) if same => {
                     // Into the greeting, into the stream, or behind the return to the in-sync set.
                     let most = 1 << self.rng.range(7..20);
-                    queue.push(now.plus(self.rng.below(most)), Event::Late { conn, side });
+                    queue.push(now.plus(self.rng.below(most)), Wire::Late { conn, side });
                     Fate::Reads
                 }
                 Fate::Waits(times) => {
@@ -97,19 +102,19 @@ impl Network {
     }
 
     /// The next late frame of a direction, and where it is read: nowhere when nothing connects the nodes.
-    pub(super) fn late(
+    pub(crate) fn late(
         &mut self,
         now: Micros,
         conn: usize,
         side: usize,
-        queue: &mut Queue,
+        queue: &mut Queue<impl From<Wire>>,
     ) -> Option<(End, Parcel)> {
         let rest = &mut self.conns[conn].rests[side];
         let (parcel, mixed) = (rest.parcels.pop_front(), rest.mixed);
         rest.fate = if rest.parcels.is_empty() { Fate::Dry } else { Fate::Reads };
         if rest.fate == Fate::Reads {
             let delay = self.delay();
-            queue.push(now.plus(delay), Event::Late { conn, side });
+            queue.push(now.plus(delay), Wire::Late { conn, side });
         }
         let [from, to] = [self.conns[conn].ends[side], self.conns[conn].ends[1 - side]];
         let end = if mixed { self.newest(from.node, to.node) } else { Some(to) };

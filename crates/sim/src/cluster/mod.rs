@@ -17,22 +17,22 @@
 //! - `stats`, `brief`: what is counted and what is told of it
 
 mod authority;
-mod brief;
+pub(crate) mod brief;
 mod carry;
-mod clients;
+pub(crate) mod clients;
 mod coordinator;
 mod faults;
 mod late;
-mod network;
-mod node;
+pub(crate) mod network;
+pub(crate) mod node;
 mod operator;
 mod plan;
-mod queue;
+pub(crate) mod queue;
 mod rot;
 mod run;
 mod start;
 mod stats;
-mod store;
+pub(crate) mod store;
 mod writes;
 
 use std::fmt::Write as _;
@@ -49,7 +49,7 @@ use brief::{brief_config, brief_in, brief_out};
 use clients::Client;
 use network::Network;
 use node::{Node, instance};
-use queue::{Event, Life, Queue};
+use queue::{Event, Life, Queue, Wire};
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 
 pub use node::State;
@@ -159,7 +159,7 @@ impl Cluster {
         };
         cluster.verdict(created);
         for node in 0..cluster.nodes.len() {
-            if let Err(text) = cluster.nodes[node].initialise() {
+            if let Err(text) = cluster.nodes[node].initialise(true) {
                 cluster.violate(text);
             }
         }
@@ -340,35 +340,7 @@ impl Cluster {
                 }
             }
             Event::Dialled { from, life, link, to } => self.dialled(from, life, link, to),
-            Event::Arrive { conn, side } => {
-                let arrived = self.net.arrive(self.now, conn, side, &mut self.queue);
-                if let Some((end, parcel)) = arrived {
-                    if self.is_alive(end.node, end.life) {
-                        self.give_frame(end.node, end.link, parcel);
-                    } else {
-                        self.net.keep(self.now, conn, side, parcel, &mut self.queue);
-                    }
-                }
-            }
-            Event::Late { conn, side } => {
-                let late = self.net.late(self.now, conn, side, &mut self.queue);
-                if let Some((end, parcel)) = late
-                    && self.is_alive(end.node, end.life)
-                {
-                    self.stats.late += 1;
-                    self.note(|| format!("n{} gets a late {:?}", end.node, parcel.message));
-                    self.give_frame(end.node, end.link, parcel);
-                }
-            }
-            Event::Closed { conn, side } => {
-                let end = &mut self.net.conns[conn].ends[side];
-                if !std::mem::replace(&mut end.closed, true) {
-                    let end = *end;
-                    if self.is_alive(end.node, end.life) {
-                        self.give(end.node, In::Closed(end.link));
-                    }
-                }
-            }
+            Event::Wire(wire) => self.wire(wire),
             Event::Asked { from, ask } => self.asked(from, *ask),
             Event::Told { node, told } => self.told(node, *told),
             Event::ToldAlone { node, told } => self.told_alone(node, *told),
@@ -384,6 +356,40 @@ impl Cluster {
             Event::HandOver { node, asked } => self.ask_hand_over(node, *asked),
             Event::Mend { from, to } => {
                 self.net.blocked.remove(&(from, to));
+            }
+        }
+    }
+
+    fn wire(&mut self, wire: Wire) {
+        match wire {
+            Wire::Arrive { conn, side } => {
+                let arrived = self.net.arrive(self.now, conn, side, &mut self.queue);
+                if let Some((end, parcel)) = arrived {
+                    if self.is_alive(end.node, end.life) {
+                        self.give_frame(end.node, end.link, parcel);
+                    } else {
+                        self.net.keep(self.now, conn, side, parcel, &mut self.queue);
+                    }
+                }
+            }
+            Wire::Late { conn, side } => {
+                let late = self.net.late(self.now, conn, side, &mut self.queue);
+                if let Some((end, parcel)) = late
+                    && self.is_alive(end.node, end.life)
+                {
+                    self.stats.late += 1;
+                    self.note(|| format!("n{} gets a late {:?}", end.node, parcel.message));
+                    self.give_frame(end.node, end.link, parcel);
+                }
+            }
+            Wire::Closed { conn, side } => {
+                let end = &mut self.net.conns[conn].ends[side];
+                if !std::mem::replace(&mut end.closed, true) {
+                    let end = *end;
+                    if self.is_alive(end.node, end.life) {
+                        self.give(end.node, In::Closed(end.link));
+                    }
+                }
             }
         }
     }

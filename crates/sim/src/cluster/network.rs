@@ -14,20 +14,20 @@ use outrigger_wal::Micros;
 use tokio_util::codec::Decoder as _;
 
 use super::late::Rest;
-use super::queue::{Event, Life, Queue};
+use super::queue::{Life, Queue, Wire};
 use crate::rng::Rng;
 
 /// A message on its way.
 #[derive(Clone, Debug)]
-pub(super) struct Parcel {
-    pub(super) envelope: Envelope,
-    pub(super) message: Message,
-    pub(super) body: Bytes,
+pub(crate) struct Parcel {
+    pub(crate) envelope: Envelope,
+    pub(crate) message: Message,
+    pub(crate) body: Bytes,
 }
 
 impl Parcel {
     /// What a member sends; now and then it really becomes bytes and is read back from pieces.
-    pub(super) fn pack(
+    pub(crate) fn pack(
         envelope: Envelope,
         message: Message,
         body: &[Bytes],
@@ -92,18 +92,18 @@ fn cut_short(parcel: &Parcel, rng: &mut Rng) -> Result<(), String> {
 
 /// One end of a connection.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct End {
-    pub(super) node: usize,
-    pub(super) life: Life,
-    pub(super) link: LinkId,
+pub(crate) struct End {
+    pub(crate) node: usize,
+    pub(crate) life: Life,
+    pub(crate) link: LinkId,
     /// Nothing more is brought here.
-    pub(super) closed: bool,
+    pub(crate) closed: bool,
 }
 
 /// A connection; side 0 dialled.
 #[derive(Debug)]
-pub(super) struct Conn {
-    pub(super) ends: [End; 2],
+pub(crate) struct Conn {
+    pub(crate) ends: [End; 2],
     /// What is on its way from each side.
     ways: [VecDeque<Parcel>; 2],
     /// When the last frame from each side arrives.
@@ -112,7 +112,7 @@ pub(super) struct Conn {
     stalled: [Micros; 2],
     cut: bool,
     /// What was not read of each side when it was over.
-    pub(super) rests: [Rest; 2],
+    pub(crate) rests: [Rest; 2],
 }
 
 /// How the network behaves.
@@ -132,22 +132,22 @@ pub(crate) struct Weather {
 
 /// All connections.
 #[derive(Debug)]
-pub(super) struct Network {
-    pub(super) conns: Vec<Conn>,
+pub(crate) struct Network {
+    pub(crate) conns: Vec<Conn>,
     /// Directions in which nothing passes; the authority is the node behind the last.
-    pub(super) blocked: BTreeSet<(usize, usize)>,
-    pub(super) weather: Weather,
-    pub(super) rng: Rng,
+    pub(crate) blocked: BTreeSet<(usize, usize)>,
+    pub(crate) weather: Weather,
+    pub(crate) rng: Rng,
     /// Directions that are over and come late, once their nodes have connected again.
-    pub(super) waiting: Vec<(usize, usize)>,
+    pub(crate) waiting: Vec<(usize, usize)>,
 }
 
 impl Network {
-    pub(super) const fn new(weather: Weather, rng: Rng) -> Self {
+    pub(crate) const fn new(weather: Weather, rng: Rng) -> Self {
         Self { conns: Vec::new(), blocked: BTreeSet::new(), weather, rng, waiting: Vec::new() }
     }
 
-    pub(super) fn delay(&mut self) -> u64 {
+    pub(crate) fn delay(&mut self) -> u64 {
         let micros = self.rng.range(self.weather.delay_micros.clone());
         if self.rng.chance(self.weather.slow_per_mille) {
             return micros + self.rng.range(self.weather.slow_micros.clone());
@@ -155,11 +155,11 @@ impl Network {
         micros
     }
 
-    pub(super) fn is_blocked(&self, from: usize, to: usize) -> bool {
+    pub(crate) fn is_blocked(&self, from: usize, to: usize) -> bool {
         self.blocked.contains(&(from, to))
     }
 
-    pub(super) fn join(&mut self, now: Micros, ends: [End; 2], queue: &mut Queue) {
+    pub(crate) fn join(&mut self, now: Micros, ends: [End; 2], queue: &mut Queue<impl From<Wire>>) {
         self.wake(now, &ends, queue);
         self.conns.push(Conn {
             ends,
@@ -172,7 +172,7 @@ impl Network {
     }
 
     /// Which connection and side a process means by `link`.
-    pub(super) fn find(&self, node: usize, life: Life, link: LinkId) -> Option<(usize, usize)> {
+    pub(crate) fn find(&self, node: usize, life: Life, link: LinkId) -> Option<(usize, usize)> {
         let is = |end: &End| (end.node, end.life, end.link) == (node, life, link);
         let found = self
             .conns
@@ -183,13 +183,13 @@ impl Network {
         found.filter(|(conn, side)| !self.conns[*conn].ends[*side].closed)
     }
 
-    pub(super) fn send(
+    pub(crate) fn send(
         &mut self,
         now: Micros,
         conn: usize,
         side: usize,
         parcel: Parcel,
-        queue: &mut Queue,
+        queue: &mut Queue<impl From<Wire>>,
     ) {
         let delay = self.delay();
         let conn_ref = &mut self.conns[conn];
@@ -200,16 +200,16 @@ impl Network {
         let at = conn_ref.last[side].max(now.plus(delay));
         conn_ref.last[side] = at;
         conn_ref.ways[side].push_back(parcel);
-        queue.push(at, Event::Arrive { conn, side });
+        queue.push(at, Wire::Arrive { conn, side });
     }
 
     /// The next frame from `side`, to be brought to the other end.
-    pub(super) fn arrive(
+    pub(crate) fn arrive(
         &mut self,
         now: Micros,
         conn: usize,
         side: usize,
-        queue: &mut Queue,
+        queue: &mut Queue<impl From<Wire>>,
     ) -> Option<(End, Parcel)> {
         let [a, b] = self.conns[conn].ends;
         let (from, to) = if side == 0 { (a, b) } else { (b, a) };
@@ -217,13 +217,13 @@ impl Network {
             // It waits, as in TCP, until the path is mended or the connection given up.
             let again = now.plus(self.rng.range(5_000..30_000));
             self.conns[conn].last[side] = self.conns[conn].last[side].max(again);
-            queue.push(again, Event::Arrive { conn, side });
+            queue.push(again, Wire::Arrive { conn, side });
             return None;
         }
         let until = self.conns[conn].stalled[side];
         if now < until && !self.conns[conn].cut {
             self.conns[conn].last[side] = self.conns[conn].last[side].max(until);
-            queue.push(until, Event::Arrive { conn, side });
+            queue.push(until, Wire::Arrive { conn, side });
             return None;
         }
         let parcel = self.conns[conn].ways[side].pop_front()?;
@@ -235,18 +235,18 @@ impl Network {
     }
 
     /// Whether something that a node says or is told is not read.
-    pub(super) fn is_stalled(&self, node: usize, now: Micros) -> bool {
+    pub(crate) fn is_stalled(&self, node: usize, now: Micros) -> bool {
         let stalls = |conn: &usize| self.conns[*conn].stalled.iter().any(|until| now < *until);
         self.of(node).iter().any(stalls)
     }
 
     /// Nothing of one side is read until then.
-    pub(super) fn stall(&mut self, conn: usize, side: usize, until: Micros) {
+    pub(crate) fn stall(&mut self, conn: usize, side: usize, until: Micros) {
         self.conns[conn].stalled[side] = until;
     }
 
     /// Where a late frame surfaces: the newest open connection between the two nodes.
-    pub(super) fn newest(&self, from: usize, to: usize) -> Option<End> {
+    pub(crate) fn newest(&self, from: usize, to: usize) -> Option<End> {
         self.conns.iter().rev().filter(|conn| !conn.cut).find_map(|conn| {
             let [a, b] = conn.ends;
             let found = [(a, b), (b, a)].into_iter().find(|(x, y)| (x.node, y.node) == (from, to));
@@ -257,12 +257,12 @@ impl Network {
     /// Breaks a connection: behind a point in each direction nothing arrives; both ends learn of it
     /// later, each at its time.
     /// Of the first frame behind that point the beginning comes, up to any byte.
-    pub(super) fn cut(
+    pub(crate) fn cut(
         &mut self,
         now: Micros,
         conn: usize,
         notice: Range<u64>,
-        queue: &mut Queue,
+        queue: &mut Queue<impl From<Wire>>,
     ) -> Result<(), String> {
         if std::mem::replace(&mut self.conns[conn].cut, true) {
             return Ok(());
@@ -284,31 +284,37 @@ impl Network {
             }
             let seen = if stalled { now } else { self.conns[conn].last[side].max(now) };
             let at = seen.plus(self.rng.range(notice.clone()));
-            queue.push(at, Event::Closed { conn, side: 1 - side });
+            queue.push(at, Wire::Closed { conn, side: 1 - side });
         }
         read
     }
 
     /// One end hangs up: what it said still arrives, then the other end learns of it.
-    pub(super) fn hang_up(&mut self, now: Micros, conn: usize, side: usize, queue: &mut Queue) {
+    pub(crate) fn hang_up(
+        &mut self,
+        now: Micros,
+        conn: usize,
+        side: usize,
+        queue: &mut Queue<impl From<Wire>>,
+    ) {
         self.conns[conn].ends[side].closed = true;
         for parcel in std::mem::take(&mut self.conns[conn].ways[1 - side]) {
             self.keep(now, conn, 1 - side, parcel, queue);
         }
         if !std::mem::replace(&mut self.conns[conn].cut, true) {
             let at = self.conns[conn].last[side].max(now).plus(self.delay());
-            queue.push(at, Event::Closed { conn, side: 1 - side });
+            queue.push(at, Wire::Closed { conn, side: 1 - side });
         }
     }
 
     /// The open connections of a node.
-    pub(super) fn of(&self, node: usize) -> Vec<usize> {
+    pub(crate) fn of(&self, node: usize) -> Vec<usize> {
         let touches = |conn: &Conn| !conn.cut && conn.ends.iter().any(|end| end.node == node);
         let all = self.conns.iter().enumerate();
         all.filter(|(_, conn)| touches(conn)).map(|(at, _)| at).collect()
     }
 
-    pub(super) fn open(&self) -> Vec<usize> {
+    pub(crate) fn open(&self) -> Vec<usize> {
         (0..self.conns.len()).filter(|at| !self.conns[*at].cut).collect()
     }
 }

@@ -22,10 +22,10 @@ use crate::checker::{Shadow, Verdict};
 use crate::clock::NodeClock;
 use crate::disk::SimDisk;
 
-pub(super) const CLUSTER: ClusterId = ClusterId(0xC1);
-pub(super) const CONTENT: ContentId = ContentId(0);
-pub(super) const LOG: LogId = LogId(0x106);
-pub(super) const SEGMENT_BYTES: u64 = 1 << 20;
+pub(crate) const CLUSTER: ClusterId = ClusterId(0xC1);
+pub(crate) const CONTENT: ContentId = ContentId(0);
+pub(crate) const LOG: LogId = LogId(0x106);
+pub(crate) const SEGMENT_BYTES: u64 = 1 << 20;
 
 /// An operation of the disk that ended.
 type Completion = (OpId, Result<IoDone, IoFault>);
@@ -46,45 +46,59 @@ pub enum State {
 
 /// A running process.
 #[derive(Debug)]
-pub(super) struct Process {
-    pub(super) member: Member,
-    pub(super) kick_at: Option<Micros>,
-    pub(super) disk_at: Option<Micros>,
-    pub(super) checkpointing: bool,
+pub(crate) struct Process {
+    pub(crate) member: Member,
+    pub(crate) kick_at: Option<Micros>,
+    pub(crate) disk_at: Option<Micros>,
+    pub(crate) checkpointing: bool,
     next_incoming: u64,
     /// Writes that wait to be committed.
-    pub(super) writes: VecDeque<Write>,
+    pub(crate) writes: VecDeque<Write>,
     /// Writes that are committed and wait to be applied.
-    pub(super) committed: VecDeque<Write>,
+    pub(crate) committed: VecDeque<Write>,
     /// What came while the node stood still.
-    pub(super) inbox: VecDeque<In>,
+    pub(crate) inbox: VecDeque<In>,
 }
 
 impl Process {
-    pub(super) fn incoming_link(&mut self) -> LinkId {
+    pub(crate) fn incoming_link(&mut self) -> LinkId {
         self.next_incoming += 2;
         LinkId(self.next_incoming)
     }
 }
 
+/// What a copy's log is applied to.
+pub(crate) trait Held {
+    /// Up to where it is durable.
+    fn checkpoint(&self) -> Lsn;
+}
+
+impl Held for Store {
+    fn checkpoint(&self) -> Lsn {
+        Self::checkpoint(self)
+    }
+}
+
 /// One instance.
-pub(super) struct Node {
-    pub(super) instance: InstanceId,
-    pub(super) disk: SimDisk,
-    pub(super) clock: NodeClock,
-    pub(super) store: Store,
-    pub(super) shadow: Shadow,
-    pub(super) life: Life,
-    pub(super) state: State,
-    pub(super) process: Option<Process>,
+pub(crate) struct Node<S = Store> {
+    pub(crate) instance: InstanceId,
+    pub(crate) identity: Identity,
+    options: MemberOptions,
+    pub(crate) disk: SimDisk,
+    pub(crate) clock: NodeClock,
+    pub(crate) store: S,
+    pub(crate) shadow: Shadow,
+    pub(crate) life: Life,
+    pub(crate) state: State,
+    pub(crate) process: Option<Process>,
     /// A start is scheduled.
-    pub(super) starting: bool,
+    pub(crate) starting: bool,
     /// The disk and the store as they once were, with what was durable then.
-    pub(super) snapshot: Option<(SimDisk, Store, Shadow)>,
+    pub(crate) snapshot: Option<(SimDisk, S, Shadow)>,
 }
 
 /// What the start of a process came to.
-pub(super) enum Opened {
+pub(crate) enum Opened {
     /// It runs; whether a torn tail was sent away.
     Member(Box<Member>, bool),
     /// The disk failed, or crashed: again later.
@@ -95,11 +109,11 @@ pub(super) enum Opened {
     Violation(String),
 }
 
-pub(super) fn instance(node: usize) -> InstanceId {
+pub(crate) fn instance(node: usize) -> InstanceId {
     InstanceId(node as u128 + 1)
 }
 
-pub(super) fn member_options() -> MemberOptions {
+pub(crate) fn member_options() -> MemberOptions {
     let mut options = MemberOptions::default();
     // What nobody needs goes at once, so that recycling is seen.
     options.retain_bytes = 0;
@@ -115,12 +129,28 @@ pub(super) fn member_options() -> MemberOptions {
 }
 
 impl Node {
-    pub(super) fn new(node: usize, disk: SimDisk) -> Self {
-        Self {
+    pub(crate) fn new(node: usize, disk: SimDisk) -> Self {
+        let identity = Identity {
+            cluster: CLUSTER,
+            content: CONTENT,
             instance: instance(node),
+            log: LOG,
+            segment_bytes: SEGMENT_BYTES,
+        };
+        Self::of(identity, member_options(), disk, Store::new())
+    }
+}
+
+impl<S: Held> Node<S> {
+    /// An instance of this identity over this store.
+    pub(crate) fn of(identity: Identity, options: MemberOptions, disk: SimDisk, store: S) -> Self {
+        Self {
+            instance: identity.instance,
+            identity,
+            options,
             disk,
             clock: NodeClock::default(),
-            store: Store::new(),
+            store,
             shadow: Shadow::default(),
             life: 0,
             state: State::Down,
@@ -131,26 +161,20 @@ impl Node {
     }
 
     /// Makes its log and control file.
-    pub(super) fn initialise(&mut self) -> Result<(), String> {
+    pub(crate) fn initialise(&mut self, in_sync: bool) -> Result<(), String> {
         let disk = &mut self.disk;
         disk.set_immediate(true);
-        let options = CreateOptions { log: LOG, content: CONTENT, segment_bytes: SEGMENT_BYTES };
-        create(disk, &options).map_err(|error| error.to_string())?;
-        let identity = Identity {
-            cluster: CLUSTER,
-            content: CONTENT,
-            instance: self.instance,
-            log: LOG,
-            segment_bytes: SEGMENT_BYTES,
-        };
-        let control = Control { identity, in_sync: true, ..Control::default() };
+        let Identity { content, log, segment_bytes, .. } = self.identity;
+        create(disk, &CreateOptions { log, content, segment_bytes })
+            .map_err(|error| error.to_string())?;
+        let control = Control { identity: self.identity, in_sync, ..Control::default() };
         control.create(&mut disk.blocking()).map_err(|error| error.to_string())?;
         self.disk.set_immediate(false);
         Ok(())
     }
 
     /// Starts its process.
-    pub(super) fn open(&mut self, now: Micros, seed: u64, rules: Rules) -> Opened {
+    pub(crate) fn open(&mut self, now: Micros, seed: u64, rules: Rules) -> Opened {
         self.disk = self.disk.reopen();
         self.disk.set_immediate(true);
         let opened = self.read_and_recover();
@@ -166,7 +190,8 @@ impl Node {
         let persisted = control.1.commit.lsn;
         let now = self.clock.node_now(now);
         let torn = recovered.torn.is_some();
-        let member = Member::new(recovered, control, applied, seed, rules, member_options(), now);
+        let options = self.options.clone();
+        let member = Member::new(recovered, control, applied, seed, rules, options, now);
         if member.commit() < persisted.min(member.log().end()) {
             return Opened::Violation(format!(
                 "commit was {persisted}, and is {} after a restart",
@@ -216,7 +241,7 @@ impl Node {
         shadow.recovered(recovered, control.truncating.map(|cut| cut.to), promised)
     }
 
-    pub(super) fn start(&mut self, member: Member) {
+    pub(crate) fn start(&mut self, member: Member) {
         self.shadow.commit = member.commit();
         self.process = Some(Process {
             member,
@@ -233,7 +258,7 @@ impl Node {
 
     /// Opens the log again with everything from `cut` on cut off. Completions of other operations
     /// (of the control file) are kept for the member.
-    pub(super) fn reopen(
+    pub(crate) fn reopen(
         &mut self,
         cut: Lsn,
         hash: Option<RunningHash>,
@@ -260,7 +285,7 @@ impl Node {
         (result, kept, verdict)
     }
 
-    pub(super) fn is_serving(&self) -> bool {
+    pub(crate) fn is_serving(&self) -> bool {
         let member = self.process.as_ref().map(|process| &process.member);
         !self.clock.is_paused() && member.is_some_and(|member| member.serving().is_some())
     }
@@ -270,7 +295,7 @@ impl Node {
         self.process.as_ref().map_or(Promise::default(), |p| p.member.control().durable)
     }
 
-    pub(super) fn config(&self) -> Option<&Config> {
+    pub(crate) fn config(&self) -> Option<&Config> {
         self.process.as_ref().and_then(|process| process.member.config())
     }
 }

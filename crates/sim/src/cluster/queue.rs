@@ -10,11 +10,28 @@ use outrigger_wal::{Error, Lsn, Micros};
 use super::authority::{Ask, Told};
 
 /// Which process of a node: counts its starts. What was meant for an earlier one is dropped.
-pub(super) type Life = u64;
+pub(crate) type Life = u64;
+
+/// What happens on a connection.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Wire {
+    /// The next frame of one direction.
+    Arrive { conn: usize, side: usize },
+    /// One end learns that it is over.
+    Closed { conn: usize, side: usize },
+    /// The next frame of one direction of a connection that is over.
+    Late { conn: usize, side: usize },
+}
+
+impl From<Wire> for Event {
+    fn from(wire: Wire) -> Self {
+        Self::Wire(wire)
+    }
+}
 
 /// Something that will happen.
 #[derive(Debug)]
-pub(super) enum Event {
+pub(crate) enum Event {
     /// A member's deadline.
     Kick { node: usize, life: Life },
     /// Operations on a node's disk are due.
@@ -33,12 +50,8 @@ pub(super) enum Event {
     Reopened { node: usize, life: Life, result: Box<Result<Recovered, Error>> },
     /// A dialled connection is there, or is not.
     Dialled { from: usize, life: Life, link: LinkId, to: usize },
-    /// The next frame of one direction of a connection.
-    Arrive { conn: usize, side: usize },
-    /// One end of a connection learns that it is over.
-    Closed { conn: usize, side: usize },
-    /// The next frame of one direction of a connection that is over.
-    Late { conn: usize, side: usize },
+    /// Something on a connection.
+    Wire(Wire),
     /// A message reaches the authority.
     Asked { from: usize, ask: Box<Ask> },
     /// A message of the authority reaches a node.
@@ -64,51 +77,57 @@ pub(super) enum Event {
 }
 
 #[derive(Debug)]
-struct Entry {
+struct Entry<E> {
     at: Micros,
     order: u64,
-    event: Event,
+    event: E,
 }
 
-impl PartialEq for Entry {
+impl<E> PartialEq for Entry<E> {
     fn eq(&self, other: &Self) -> bool {
         self.cmp(other) == Ordering::Equal
     }
 }
 
-impl Eq for Entry {}
+impl<E> Eq for Entry<E> {}
 
-impl PartialOrd for Entry {
+impl<E> PartialOrd for Entry<E> {
     fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
         Some(self.cmp(other))
     }
 }
 
-impl Ord for Entry {
+impl<E> Ord for Entry<E> {
     fn cmp(&self, other: &Self) -> Ordering {
         (self.at, self.order).cmp(&(other.at, other.order))
     }
 }
 
 /// Events to come.
-#[derive(Debug, Default)]
-pub(super) struct Queue {
-    heap: BinaryHeap<Reverse<Entry>>,
+#[derive(Debug)]
+pub(crate) struct Queue<E = Event> {
+    heap: BinaryHeap<Reverse<Entry<E>>>,
     order: u64,
 }
 
-impl Queue {
-    pub(super) fn push(&mut self, at: Micros, event: Event) {
+impl<E> Default for Queue<E> {
+    fn default() -> Self {
+        Self { heap: BinaryHeap::new(), order: 0 }
+    }
+}
+
+impl<E> Queue<E> {
+    pub(crate) fn push(&mut self, at: Micros, event: impl Into<E>) {
         self.order += 1;
-        self.heap.push(Reverse(Entry { at, order: self.order, event }));
+        self.heap.push(Reverse(Entry { at, order: self.order, event: event.into() }));
     }
 
     /// When the next event happens.
-    pub(super) fn next_at(&self) -> Option<Micros> {
+    pub(crate) fn next_at(&self) -> Option<Micros> {
         self.heap.peek().map(|Reverse(entry)| entry.at)
     }
 
-    pub(super) fn pop(&mut self) -> Option<(Micros, Event)> {
+    pub(crate) fn pop(&mut self) -> Option<(Micros, E)> {
         self.heap.pop().map(|Reverse(entry)| (entry.at, entry.event))
     }
 }

@@ -205,13 +205,13 @@ impl Desk {
     fn make_voter(&mut self, op: u64, body: &[u8]) {
         let say = match Voter::decode(body) {
             // An earlier try came that far.
-            Ok(_) if self.voter.is_some() => Say::Taken,
+            Ok(_) if self.voter.is_some() => Say::Taken { number: 0 },
             Ok(voter) => {
                 let slots = Box::new(FileSlots::new(&self.dir, "voter"));
                 match VoterFile::create(slots, voter, Rules::all()) {
                     Ok(file) => {
                         self.voter = Some(file);
-                        Say::Taken
+                        Say::Taken { number: 0 }
                     }
                     Err(error) => Say::Denied { text: error.to_string() },
                 }

@@ -221,6 +221,11 @@ impl Desk {
                 }
             }
             Out::Event(event) => log(&event),
+            Out::SwapOwn { seen, new } => {
+                if let Some(voting) = &self.voting {
+                    voting.place(seen, new);
+                }
+            }
             Out::Reach { agents } => self.agents.reach(agents),
             Out::Agent { host, ask } => self.agents.ask(&host, &ask),
             Out::Carry { id, content, ask } => {

@@ -9,8 +9,8 @@ use outrigger_net::message::Role;
 use outrigger_wal::{ClusterId, ContentId, InstanceId};
 use tokio::time::timeout;
 
+use super::line::{Broken, Line, Whom};
 use crate::error::Error;
-use crate::kv::line::{Broken, Line, Whom};
 
 /// Asks the agent at `address`.
 ///
