@@ -76,8 +76,10 @@ fn writes_deletes_and_settlements_that_race_with_every_step_are_told_the_truth()
         troubles += world.troubles;
     }
     // The races happened.
-    assert!(committed > 10_000 && settled > 500 && moved_on > 100 && troubles > 1_000,
-        "{committed} committed, {settled} settled, {moved_on} sent on, {troubles} troubles");
+    assert!(
+        committed > 10_000 && settled > 500 && moved_on > 100 && troubles > 1_000,
+        "{committed} committed, {settled} settled, {moved_on} sent on, {troubles} troubles"
+    );
 }
 
 #[test]

@@ -55,7 +55,11 @@ impl State {
         }
         if step == MoveStep::End && left == 0 {
             let planned = std::mem::take(&mut self.planned);
-            self.note(at, Dbid(0), format!("expansion ended: {planned} buckets of rows have moved"));
+            self.note(
+                at,
+                Dbid(0),
+                format!("expansion ended: {planned} buckets of rows have moved"),
+            );
         }
         Ok(())
     }

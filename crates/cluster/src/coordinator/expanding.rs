@@ -64,7 +64,8 @@ impl Coordinator {
         match self.founding_changes(fresh) {
             Ok(changes) => {
                 let many = contents.len();
-                let text = format!("{many} contents are made; rows move there once they are in sync");
+                let text =
+                    format!("{many} contents are made; rows move there once they are in sync");
                 self.work(changes, Some((link, op)), text, out);
             }
             Err(text) => self.deny(link, op, text, out),
@@ -88,7 +89,8 @@ impl Coordinator {
             let contents = self.catalog.read(data_contents);
             let counts = map.counts();
             let without = contents.iter().any(|content| !counts.contains_key(content));
-            let moves = if without { map.expand(&contents).unwrap_or_default() } else { Vec::new() };
+            let moves =
+                if without { map.expand(&contents).unwrap_or_default() } else { Vec::new() };
             (!moves.is_empty()).then_some(Act::Record(MoveStep::Begin, moves))
         } else {
             None
@@ -161,7 +163,9 @@ fn in_sync(state: &State, content: ContentId) -> bool {
 fn fresh(state: &State, founding: &Founding) -> Result<Founding, String> {
     match &state.up {
         Up::Running => {}
-        Up::Founding => return Err("there is no cluster yet: `outrigger init` makes one".to_owned()),
+        Up::Founding => {
+            return Err("there is no cluster yet: `outrigger init` makes one".to_owned());
+        }
         Up::Stopped | Up::ShutDown { .. } => {
             return Err("the cluster is down: `outrigger start` it first".to_owned());
         }

@@ -248,13 +248,16 @@ impl Mover {
     /// Where to go on, by the map alone.
     fn plan(&mut self, map: &Buckets, ready: impl Fn(ContentId) -> bool) -> Option<Task> {
         // What has no owner, or was not taken up, first.
-        for (state, most) in
-            [(MoveState::HandingOver, BATCH), (MoveState::Moved, GROUP), (MoveState::Copying, GROUP)]
-        {
+        for (state, most) in [
+            (MoveState::HandingOver, BATCH),
+            (MoveState::Moved, GROUP),
+            (MoveState::Copying, GROUP),
+        ] {
             let mut of_state = map.moves().filter(|(_, at)| *at == state).map(|(one, _)| one);
             let first = of_state.find(|one| state != MoveState::Copying || ready(one.to));
             let Some(Move { from, to, .. }) = first else { continue };
-            let same = map.moves().filter(|(one, at)| *at == state && (one.from, one.to) == (from, to));
+            let same =
+                map.moves().filter(|(one, at)| *at == state && (one.from, one.to) == (from, to));
             let buckets: Vec<_> = same.map(|(one, _)| one.bucket).take(most).collect();
             let copying = state == MoveState::Copying;
             return Some(Task {

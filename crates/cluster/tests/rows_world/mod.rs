@@ -62,7 +62,10 @@ struct Content {
 enum Busy {
     /// A write is out, or waits to be sent.
     Sent,
-    Settling { left: Vec<usize>, applied: bool },
+    Settling {
+        left: Vec<usize>,
+        applied: bool,
+    },
 }
 
 /// One client: the only one that writes its row.
@@ -175,8 +178,7 @@ impl World {
         for number in 0..rows {
             let key = Bytes::from(format!("row {number}"));
             let id = ClientId(number as u128 + 1);
-            let client =
-                Client { id, sequence: 0, map: 1, value: None, busy: None, acked: None };
+            let client = Client { id, sequence: 0, map: 1, value: None, busy: None, acked: None };
             world.clients.insert(key.clone(), client);
             world.begin_write(&key, false);
             world.send(&key, false);
@@ -310,7 +312,8 @@ impl World {
         }
         let now = self.now;
         let zombie = self.zombies.iter_mut().find(|zombie| zombie.id == asked.mover);
-        if let Some(zombie) = zombie.filter(|zombie| zombie.waits && zombie.number == asked.number) {
+        if let Some(zombie) = zombie.filter(|zombie| zombie.waits && zombie.number == asked.number)
+        {
             zombie.waits = false;
             zombie.mover.replied(now, reply);
         }
@@ -325,13 +328,24 @@ impl World {
                 let tell = |bucket: &Bucket| Op::Hold { bucket: bucket.number(), hold };
                 let writes: Vec<_> = buckets.iter().map(tell).map(Write::of_move).collect();
                 let check = Check::Told(buckets, hold);
-                self.contents[at].append(&writes, |_| Waits::Mover { asked, check, reply: Reply::Done });
+                self.contents[at].append(&writes, |_| Waits::Mover {
+                    asked,
+                    check,
+                    reply: Reply::Done,
+                });
             }
             Ask::Track { buckets, token } => {
                 let content = &mut self.contents[at];
-                content.store.holdings().track(token, buckets.iter().map(|at| at.number()).collect());
+                content
+                    .store
+                    .holdings()
+                    .track(token, buckets.iter().map(|at| at.number()).collect());
                 let mark = Write::of_move(Op::Fill { token, key: Bytes::new(), value: None });
-                content.append(&[mark], |_| Waits::Mover { asked, check: Check::None, reply: Reply::Done });
+                content.append(&[mark], |_| Waits::Mover {
+                    asked,
+                    check: Check::None,
+                    reply: Reply::Done,
+                });
             }
             Ask::Look { buckets, from } => {
                 self.apply_all(at);
@@ -367,7 +381,13 @@ impl World {
         }
     }
 
-    fn fill(&mut self, asked: Asked, token: Token, rows: Vec<(Bytes, Option<Bytes>)>, reply: Reply) {
+    fn fill(
+        &mut self,
+        asked: Asked,
+        token: Token,
+        rows: Vec<(Bytes, Option<Bytes>)>,
+        reply: Reply,
+    ) {
         let at = asked.content;
         let keys: Vec<_> = rows.iter().map(|(key, _)| key.clone()).collect();
         let Some(last) = rows.len().checked_sub(1) else { return self.reply(&asked, reply) };
@@ -400,16 +420,16 @@ impl World {
             Waits::Mover { asked, check, reply } => {
                 let is_so = match &check {
                     Check::None => true,
-                    Check::Told(buckets, hold) => buckets.iter().all(|bucket| {
-                        match (content.held(*bucket), hold) {
+                    Check::Told(buckets, hold) => {
+                        buckets.iter().all(|bucket| match (content.held(*bucket), hold) {
                             (
                                 Some(Held::No { token: had, .. }),
                                 Hold::GiveUp { token, .. } | Hold::Receive { token },
                             ) => had == *token,
                             (Some(Held::Since(_)), Hold::TakeUp { .. }) => true,
                             _ => false,
-                        }
-                    }),
+                        })
+                    }
                     Check::Filled(keys, token) => {
                         keys.iter().all(|key| content.store.holdings().takes(key, *token))
                     }
@@ -556,7 +576,8 @@ impl World {
     fn arrive(&mut self, wire: Wire) {
         let Wire { key, sequence, map, value, content } = wire;
         let id = self.clients[&key].id;
-        let may = self.contents[content].store.holdings().may_write([&key].into_iter(), map).is_some();
+        let may =
+            self.contents[content].store.holdings().may_write([&key].into_iter(), map).is_some();
         if !may {
             return self.send_on(&key, sequence);
         }
@@ -634,7 +655,7 @@ impl World {
                     let at = self.random(self.contents.len());
                     self.apply_one(at);
                 }
-                60..75 => match self.clients[&key].busy {
+                60..75 => match self.clients[&key].busy.clone() {
                     None => {
                         let delete = self.random(4) == 0;
                         self.begin_write(&key, delete);

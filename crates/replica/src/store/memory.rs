@@ -77,7 +77,9 @@ impl StateStore for MemoryStore {
         let (decide, mut changes) = (kv::decide, Vec::new());
         for batch in run::batches(run, inner.live.applied)? {
             let state = &mut inner.live;
-            if let Err((lsn, cause)) = decide(&mut state.outcomes, &self.holdings, batch, &mut changes) {
+            if let Err((lsn, cause)) =
+                decide(&mut state.outcomes, &self.holdings, batch, &mut changes)
+            {
                 let error = StoreError::Record { lsn, cause };
                 inner.failed = Some(error.clone());
                 return Err(error);

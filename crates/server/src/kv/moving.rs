@@ -29,12 +29,19 @@ const MAX_CHANGED: usize = 256;
 struct Unable(String);
 
 /// Carries it out, and answers.
-pub(super) fn answer(replica: &Replica, rows: &Arc<dyn Rows>, caller: &Caller, op: u64, body: &Bytes) {
+pub(super) fn answer(
+    replica: &Replica,
+    rows: &Arc<dyn Rows>,
+    caller: &Caller,
+    op: u64,
+    body: &Bytes,
+) {
     let ask = match Ask::decode(body) {
         Ok(ask) => ask,
         Err(error) => return respond(caller, op, &Reply::Failed { text: error.to_string() }),
     };
-    let (moving, caller) = (Moving { replica: replica.clone(), rows: Arc::clone(rows) }, caller.clone());
+    let (moving, caller) =
+        (Moving { replica: replica.clone(), rows: Arc::clone(rows) }, caller.clone());
     replica.spawn(async move {
         let reply = moving.carry_out(ask).await;
         respond(&caller, op, &reply.unwrap_or_else(|Unable(text)| Reply::Failed { text }));
@@ -114,9 +121,10 @@ impl Moving {
         }
         // What was told before, or by a later try, counts.
         let is_so = |bucket: &Bucket| match (self.holdings().held(bucket.number()), hold) {
-            (Some(Held::No { token: had, .. }), Hold::GiveUp { token, .. } | Hold::Receive { token }) => {
-                had == token
-            }
+            (
+                Some(Held::No { token: had, .. }),
+                Hold::GiveUp { token, .. } | Hold::Receive { token },
+            ) => had == token,
             (Some(Held::Since(_)), Hold::TakeUp { .. }) => true,
             _ => false,
         };
@@ -141,7 +149,11 @@ impl Moving {
     }
 
     /// Some rows of these buckets, and where to go on.
-    fn look(&self, of: &BucketSet, from: &[u8]) -> Result<(Vec<(Bytes, Bytes)>, Option<Bytes>), Unable> {
+    fn look(
+        &self,
+        of: &BucketSet,
+        from: &[u8],
+    ) -> Result<(Vec<(Bytes, Bytes)>, Option<Bytes>), Unable> {
         let (mut page, mut bytes) = (Vec::new(), 0_usize);
         let mut from = Bytes::copy_from_slice(from);
         for _ in 0..LOOKS {
@@ -166,7 +178,8 @@ impl Moving {
 
     async fn changed(&self, token: Token) -> Result<Reply, Unable> {
         let shown = self.shown().await?;
-        let (keys, left) = self.holdings().take_changed(token, shown, MAX_CHANGED).map_err(unable)?;
+        let (keys, left) =
+            self.holdings().take_changed(token, shown, MAX_CHANGED).map_err(unable)?;
         let mut rows: Changes = Vec::new();
         let (mut bytes, mut back) = (0_usize, Vec::new());
         for key in keys {

@@ -107,7 +107,10 @@ async fn open(content: ContentId, addresses: Vec<Whom>) -> Result<Line, Broken> 
         match Line::open(&whom).await {
             Ok(line) => return Ok(line),
             Err(Broken(cause)) => {
-                why = Broken(format!("the primary of content {content} at {}: {cause}", whom.address));
+                why = Broken(format!(
+                    "the primary of content {content} at {}: {cause}",
+                    whom.address
+                ));
             }
         }
     }
