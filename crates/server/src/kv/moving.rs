@@ -25,6 +25,9 @@ const MAX_ROWS: usize = 1024;
 /// Changed keys that are taken out together.
 const MAX_CHANGED: usize = 256;
 
+/// Rows, and from which key to go on.
+type Page = (Vec<(Bytes, Bytes)>, Option<Bytes>);
+
 /// Why it cannot be done now.
 struct Unable(String);
 
@@ -149,11 +152,7 @@ impl Moving {
     }
 
     /// Some rows of these buckets, and where to go on.
-    fn look(
-        &self,
-        of: &BucketSet,
-        from: &[u8],
-    ) -> Result<(Vec<(Bytes, Bytes)>, Option<Bytes>), Unable> {
+    fn look(&self, of: &BucketSet, from: &[u8]) -> Result<Page, Unable> {
         let (mut page, mut bytes) = (Vec::new(), 0_usize);
         let mut from = Bytes::copy_from_slice(from);
         for _ in 0..LOOKS {
