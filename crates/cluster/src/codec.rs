@@ -159,6 +159,15 @@ impl<'a> Take<'a> {
         Ok(Config { version, epoch, primary, copies, rule: Rule::All, loss })
     }
 
+    /// Bytes behind their length.
+    pub(crate) fn body(&mut self, what: &'static str, cap: usize) -> Result<&'a [u8], CodecError> {
+        let found = usize::try_from(self.u32()?).unwrap_or(usize::MAX);
+        if found > cap {
+            return Err(CodecError::TooLong { what, found, cap });
+        }
+        self.slice(found)
+    }
+
     /// Nothing may be left.
     pub(crate) fn end(self) -> Result<(), CodecError> {
         if self.rest.is_empty() { Ok(()) } else { Err(CodecError::Trailing) }
@@ -240,6 +249,15 @@ impl Put {
             _ => return self.fail(CodecError::TooLong { what, found: text.len(), cap }),
         }
         self.bytes.put_slice(text.as_bytes());
+    }
+
+    /// Bytes behind their length.
+    pub(crate) fn body(&mut self, what: &'static str, cap: usize, body: &[u8]) {
+        match u32::try_from(body.len()) {
+            Ok(len) if body.len() <= cap => self.u32(len),
+            _ => return self.fail(CodecError::TooLong { what, found: body.len(), cap }),
+        }
+        self.bytes.put_slice(body);
     }
 
     pub(crate) fn addresses(&mut self, addresses: &[String]) {

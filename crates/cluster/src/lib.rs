@@ -29,6 +29,7 @@ pub mod detect;
 mod error;
 pub mod failover;
 pub mod local;
+pub mod mover;
 pub mod operator;
 pub mod placement;
 pub mod register;

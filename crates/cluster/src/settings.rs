@@ -60,6 +60,13 @@ pub const SETTINGS: &[Setting] = &[
         meaning: "how long a write to a disk may take before its instance counts as failed",
     },
     Setting {
+        name: "expand_rate_bytes",
+        default: 64 << 20,
+        range: (0, u64::MAX),
+        of_instances: false,
+        meaning: "how many bytes of rows a second an expansion copies at most; 0: no limit; taken by the next coordinator",
+    },
+    Setting {
         name: "first_beat_ms",
         default: 2_000,
         range: (100, DAY_MS),
@@ -218,6 +225,12 @@ pub fn check(name: &str, value: u64) -> Result<(), String> {
 pub fn value(state: &State, name: &str) -> u64 {
     let set = state.settings.get(name).copied();
     set.or_else(|| find(name).map(|setting| setting.default)).unwrap_or(0)
+}
+
+/// How many bytes of rows a second an expansion copies, by this catalog.
+#[must_use]
+pub fn expand_rate_bytes(state: &State) -> u64 {
+    value(state, "expand_rate_bytes")
 }
 
 /// How instances are watched, by this catalog.

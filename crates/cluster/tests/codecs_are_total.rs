@@ -298,16 +298,21 @@ fn a_state() -> impl Strategy<Value = ClusterState> {
     let host =
         (a_host(), any::<bool>()).prop_map(|(host, agent_here)| HostState { host, agent_here });
     let settings = vec(("\\PC{0,20}", any::<u64>()), 0..4);
-    let ids = (any::<u128>(), any::<u64>(), an_up());
+    let expanding = proptest::option::of(any::<(u32, u32)>());
+    let ids = (any::<u128>(), any::<u64>(), an_up(), expanding);
     (ids, vec(a_content(), 0..4), vec(host, 0..4), vec(row, 0..4), settings).prop_map(
-        |((cluster, coordinator_epoch, up), contents, hosts, instances, settings)| ClusterState {
-            cluster: ClusterId(cluster),
-            coordinator_epoch,
-            up,
-            contents,
-            hosts,
-            instances,
-            settings,
+        |(ids, contents, hosts, instances, settings)| {
+            let (cluster, coordinator_epoch, up, expanding) = ids;
+            ClusterState {
+                cluster: ClusterId(cluster),
+                coordinator_epoch,
+                up,
+                contents,
+                hosts,
+                instances,
+                settings,
+                expanding,
+            }
         },
     )
 }

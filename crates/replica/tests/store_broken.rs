@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use bytes::Bytes;
 use outrigger_replica::conformance::{self, Factory, Subject};
-use outrigger_replica::store::kv::{self, ClientId, Op, Outcome, OutcomeLimits, Write};
+use outrigger_replica::store::kv::{self, ClientId, Holdings, Op, Outcome, OutcomeLimits, Write};
 use outrigger_replica::store::memory::MemoryStore;
 use outrigger_replica::store::{KeyRange, Pair, Partition, Rows, Snapshot, StateStore, StoreError};
 use outrigger_wal::Lsn;
@@ -245,6 +245,10 @@ impl Rows for Broken {
             Outcome::TooOld if self.fault == Fault::CallsTooOldUnknown => Outcome::Unknown,
             outcome => outcome,
         }
+    }
+
+    fn holdings(&self) -> &Holdings {
+        self.inner.holdings()
     }
 }
 

@@ -238,6 +238,11 @@ fn rows_are_spread_over_contents_and_each_can_be_asked_straight_without_a_coordi
         Process::start("instance", &config(home.path(), name, &keys), true)
     };
     let primaries = [instance("zero", 0), instance("one", 1)];
+    // The first content held all rows; the second one gets its share by moves.
+    until(|| {
+        let history = ask(&coordinator, &["catalog", "gp_configuration_history", "--json"]);
+        history.out.contains("expansion ended: 512 buckets")
+    });
     let file = home.path().join("rows.csv");
     let rows: String = (0..100).map(|n| format!("{n:03},{n}\n")).collect();
     std::fs::write(&file, format!("id,n\n{rows}")).unwrap();

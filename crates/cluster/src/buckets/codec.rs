@@ -24,6 +24,12 @@ impl Buckets {
     /// None in a map that was made by its own methods.
     pub fn encode(&self) -> Result<Bytes, CodecError> {
         let mut put = Put::versioned(VERSION);
+        self.put(&mut put);
+        put.done()
+    }
+
+    /// Puts it into something larger.
+    pub(crate) fn put(&self, put: &mut Put) {
         put.u64(self.version.0);
         for holder in &self.rows {
             put.i32(holder.owner.0);
@@ -41,7 +47,6 @@ impl Buckets {
                 }
             }
         }
-        put.done()
     }
 
     /// The map in these bytes.
@@ -50,9 +55,15 @@ impl Buckets {
     /// When they are none, or one of a newer release.
     pub fn decode(bytes: &[u8]) -> Result<Self, CodecError> {
         let mut take = Take::versioned(bytes, VERSION)?;
-        let version = MapVersion(take.u64()?);
-        let rows = (0..BUCKETS).map(|_| holder(&mut take, version)).collect::<Result<_, _>>()?;
+        let map = Self::take(&mut take)?;
         take.end()?;
+        Ok(map)
+    }
+
+    /// Takes it out of something larger.
+    pub(crate) fn take(take: &mut Take<'_>) -> Result<Self, CodecError> {
+        let version = MapVersion(take.u64()?);
+        let rows = (0..BUCKETS).map(|_| holder(take, version)).collect::<Result<_, _>>()?;
         Ok(Self { version, rows })
     }
 }

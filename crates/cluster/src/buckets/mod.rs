@@ -18,7 +18,6 @@ mod plan;
 use std::collections::BTreeMap;
 
 use outrigger_wal::ContentId;
-use xxhash_rust::xxh3::xxh3_64;
 
 pub use codec::MAX_PAST;
 
@@ -55,8 +54,7 @@ impl Bucket {
 /// The bucket of a row: the upper ten bits of the XXH3-64 (seed 0) of its key. This is stable for good.
 #[must_use]
 pub fn bucket_of(key: &[u8]) -> Bucket {
-    // Ten bits are left: always a bucket.
-    Bucket(u16::try_from(xxh3_64(key) >> 54).unwrap_or_default())
+    Bucket(outrigger_replica::store::kv::bucket_of(key))
 }
 
 /// The version of a map; 0 is none.
@@ -269,6 +267,24 @@ impl Buckets {
             self.version = self.version.next();
         }
         Ok(())
+    }
+
+    /// Its next change takes this version at least. Reigns of coordinators that name different ones never give
+    /// one version to two maps.
+    pub fn raise(&mut self, floor: MapVersion) {
+        self.version = self.version.max(MapVersion(floor.0.saturating_sub(1)));
+    }
+
+    /// The moves that are under way.
+    pub fn moves(&self) -> impl Iterator<Item = (Move, MoveState)> {
+        self.iter().filter_map(|(bucket, holder)| {
+            let (other, state) = holder.moving?;
+            let (from, to) = match state {
+                MoveState::Moved => (other, holder.owner),
+                MoveState::Copying | MoveState::HandingOver => (holder.owner, other),
+            };
+            Some((Move { bucket, from, to }, state))
+        })
     }
 
     /// Its version.

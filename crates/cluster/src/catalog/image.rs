@@ -3,6 +3,7 @@
 //! Guarantees: decoding is total; equal states have equal bytes. Not here: files.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use bytes::Bytes;
 use outrigger_net::frame::MAX_COPIES;
@@ -12,6 +13,7 @@ use outrigger_wal::{ClusterId, ContentId, Lsn};
 use super::rows;
 use super::state::{Content, MAX_CONTENTS, State};
 use super::tables::{Dbid, MAX_HISTORY, MAX_HOSTS, MAX_INSTANCES, MAX_ROW_TEXT_BYTES, Up};
+use crate::buckets::Buckets;
 use crate::codec::{Put, Take};
 use crate::error::CodecError;
 use crate::register::Register;
@@ -39,6 +41,7 @@ const CONTENT_KEY: u8 = b'c';
 const HOST_KEY: u8 = b'h';
 const INSTANCE_KEY: u8 = b'i';
 const SETTING_KEY: u8 = b's';
+const MAP_KEY: &[u8] = b"m";
 const UP_KEY: &[u8] = b"u";
 const HISTORY_KEY: u8 = b'y';
 
@@ -68,6 +71,16 @@ fn take_content(take: &mut Take<'_>) -> Result<Content, CodecError> {
     let mut register = Register::from_parts(config, ascending(heard)?);
     register.hold_out = hold_out;
     Ok(Content { log, segment_bytes, register })
+}
+
+fn put_map(put: &mut Put, map: &Buckets, planned: u32) {
+    put.u32(planned);
+    map.put(put);
+}
+
+fn take_map(take: &mut Take<'_>) -> Result<(Arc<Buckets>, u32), CodecError> {
+    let planned = take.u32()?;
+    Ok((Arc::new(Buckets::take(take)?), planned))
 }
 
 /// A map from what must come in strictly ascending order, so that each has one encoding.
@@ -107,6 +120,10 @@ pub(super) fn encode(state: &State, applied: Lsn) -> Result<Bytes, CodecError> {
     put.u64(state.forgotten);
     let history: Vec<_> = state.history.iter().collect();
     put.list(HISTORY, MAX_HISTORY, &history, |put, row| rows::put_history(put, row));
+    put.flag(state.map.is_some());
+    if let Some(map) = &state.map {
+        put_map(&mut put, map, state.planned);
+    }
     put.done()
 }
 
@@ -130,6 +147,7 @@ pub(super) fn decode(body: &[u8]) -> Result<(State, Lsn), CodecError> {
     let up = rows::take_up(&mut take)?;
     let forgotten = take.u64()?;
     let history = take.list(HISTORY, MAX_HISTORY, HISTORY_BYTES, rows::take_history)?;
+    let (map, planned) = take.option(take_map)?.unzip();
     take.end()?;
     let state = State {
         cluster,
@@ -140,6 +158,8 @@ pub(super) fn decode(body: &[u8]) -> Result<(State, Lsn), CodecError> {
         up,
         forgotten,
         history: history.into(),
+        map,
+        planned: planned.unwrap_or_default(),
     };
     Ok((state, applied))
 }
@@ -184,6 +204,10 @@ pub(super) fn pairs(state: &State) -> Result<Vec<Pair>, CodecError> {
         let key = key(INSTANCE_KEY, &dbid.0.to_be_bytes());
         pairs.push(pair(key, |put| rows::put_instance(put, row))?);
     }
+    if let Some(map) = &state.map {
+        let key = Bytes::from_static(MAP_KEY);
+        pairs.push(pair(key, |put| put_map(put, map, state.planned))?);
+    }
     for (name, value) in &state.settings {
         pairs.push(pair(key(SETTING_KEY, name.as_bytes()), |put| put.u64(*value))?);
     }
@@ -212,6 +236,10 @@ pub(super) fn restore(state: &mut State, (key, value): &Pair) -> Result<(), Stor
             let ordered = id.iter().fold(0_u32, |id, byte| (id << 8) | u32::from(*byte));
             let id = ContentId((ordered ^ (1 << 31)).cast_signed());
             state.contents.insert(id, take_content(&mut take).map_err(damaged)?);
+        }
+        (_, MAP_KEY) => {
+            let (map, planned) = take_map(&mut take).map_err(damaged)?;
+            (state.map, state.planned) = (Some(map), planned);
         }
         (_, UP_KEY) => state.up = rows::take_up(&mut take).map_err(damaged)?,
         (Some((&HOST_KEY, name)), _) => {

@@ -6,7 +6,7 @@
 //!
 //! # Layout
 //! - [`record`]: what is appended
-//! - [`state`]: what it means
+//! - [`state`]: what it means; `spread`: of the map of rows
 //! - [`tables`]: hosts, instances, settings, history; `rows`: as bytes
 //! - `image`: the whole of it as bytes
 //!
@@ -15,6 +15,7 @@
 mod image;
 pub mod record;
 pub(crate) mod rows;
+mod spread;
 pub mod state;
 pub mod tables;
 
@@ -28,7 +29,7 @@ use parking_lot::{Mutex, RwLock};
 
 use crate::error::Error;
 use crate::slots::{Kind, Saved, Slots};
-pub use record::{Change, Record, Ticket};
+pub use record::{Change, MoveStep, Record, Ticket};
 pub use state::{Content, Refused, State};
 
 /// What became of a record.

@@ -10,6 +10,7 @@ use outrigger_wal::{ClusterId, ContentId, LogId};
 
 use super::rows;
 use super::tables::{Dbid, Host, Instance, MAX_ROW_TEXT_BYTES, Up};
+use crate::buckets::{BUCKETS, Bucket, MapVersion, Move};
 use crate::codec::{Put, Take};
 use crate::error::CodecError;
 use crate::register::{Proposer, Report};
@@ -102,6 +103,20 @@ pub enum Change {
     },
     /// The cluster is up or down.
     SetUp(Up),
+    /// Rows are spread evenly over these contents, where no map of them is there yet.
+    Spread {
+        /// Which.
+        contents: Vec<ContentId>,
+    },
+    /// Buckets take a step on their way to other contents.
+    Moves {
+        /// Which step.
+        step: MoveStep,
+        /// The map has this version then, or a later one.
+        floor: MapVersion,
+        /// Which buckets.
+        moves: Vec<Move>,
+    },
     /// Something that an administrator should find in the history.
     Note {
         /// Which instance; 0 for the cluster.
@@ -111,6 +126,22 @@ pub enum Change {
     },
 }
 
+/// A step of moves, as [`Buckets`](crate::buckets::Buckets) knows them.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub enum MoveStep {
+    /// Rows are copied from now on.
+    Begin,
+    /// Nobody serves them from now on.
+    HandOver,
+    /// The new owners hold them.
+    Moved,
+    /// They are over.
+    End,
+}
+
+const MOVES: &str = "the number of moves";
+const MOVE_BYTES: usize = 10;
+const CONTENTS: &str = "the number of contents";
 const KEY: &str = "the name of a setting";
 const NAME: &str = "the name of a host";
 const TEXT: &str = "a text of the history";
@@ -133,6 +164,8 @@ impl Record {
             Change::Set { .. } => 8,
             Change::SetUp(_) => 9,
             Change::Note { .. } => 10,
+            Change::Spread { .. } => 11,
+            Change::Moves { .. } => 12,
         });
         put.u64(self.ticket.epoch);
         put.u64(self.ticket.number);
@@ -175,6 +208,23 @@ impl Record {
                 put.u64(*value);
             }
             Change::SetUp(up) => rows::put_up(&mut put, up),
+            Change::Spread { contents } => {
+                put.list(CONTENTS, BUCKETS, contents, |put, content| put.i32(content.0));
+            }
+            Change::Moves { step, floor, moves } => {
+                put.u8(match step {
+                    MoveStep::Begin => 1,
+                    MoveStep::HandOver => 2,
+                    MoveStep::Moved => 3,
+                    MoveStep::End => 4,
+                });
+                put.u64(floor.0);
+                put.list(MOVES, BUCKETS, moves, |put, one| {
+                    put.u16(one.bucket.number());
+                    put.i32(one.from.0);
+                    put.i32(one.to.0);
+                });
+            }
             Change::Note { dbid, text } => {
                 put.u16(dbid.0);
                 put.text(TEXT, MAX_ROW_TEXT_BYTES, text);
@@ -230,6 +280,22 @@ impl Record {
             10 => {
                 Change::Note { dbid: Dbid(take.u16()?), text: take.text(TEXT, MAX_ROW_TEXT_BYTES)? }
             }
+            11 => Change::Spread { contents: take.list(CONTENTS, BUCKETS, 4, Take::content)? },
+            12 => Change::Moves {
+                step: match take.u8()? {
+                    1 => MoveStep::Begin,
+                    2 => MoveStep::HandOver,
+                    3 => MoveStep::Moved,
+                    4 => MoveStep::End,
+                    _ => return Err(CodecError::Malformed { what: "an unknown step of a move" }),
+                },
+                floor: MapVersion(take.u64()?),
+                moves: take.list(MOVES, BUCKETS, MOVE_BYTES, |take| {
+                    let unknown = CodecError::Malformed { what: "there is no such bucket" };
+                    let bucket = Bucket::new(take.u16()?).ok_or(unknown)?;
+                    Ok(Move { bucket, from: take.content()?, to: take.content()? })
+                })?,
+            },
             found => return Err(CodecError::Kind { found }),
         };
         take.end()?;

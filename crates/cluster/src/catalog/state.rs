@@ -5,6 +5,7 @@
 //! written into the history with it. Not here: locks, files, LSNs.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
 
 use outrigger_net::config::Config;
 use outrigger_replica::rules::Rules;
@@ -15,6 +16,7 @@ use super::record::Change;
 use super::tables::{
     Dbid, History, Host, Instance, MAX_HISTORY, MAX_HOSTS, MAX_INSTANCES, Up, Wanted,
 };
+use crate::buckets::{Buckets, BucketsError};
 use crate::register::{Conflict, Register};
 
 /// The most contents of a cluster.
@@ -106,6 +108,12 @@ pub enum Refused {
         /// Which.
         dbid: Dbid,
     },
+    /// Buckets cannot move so.
+    #[error(transparent)]
+    Buckets(#[from] BucketsError),
+    /// No rows are there that could move.
+    #[error("no content holds rows yet")]
+    NoMap,
     /// An instance that has every commit would be made anew, or a primary removed.
     #[error("instance {dbid} is in the in-sync set or primary: its data is needed")]
     Needed {
@@ -141,6 +149,10 @@ pub struct State {
     pub history: VecDeque<History>,
     /// How many rows of history are forgotten.
     pub forgotten: u64,
+    /// Which content holds which rows; none before there is a content of data.
+    pub map: Option<Arc<Buckets>>,
+    /// How many buckets the expansion under way moves in all.
+    pub planned: u32,
 }
 
 /// What an instance is: role, mode and status, as the tables call them.
@@ -230,6 +242,8 @@ impl State {
                 self.up = up.clone();
                 Ok(())
             }
+            Change::Spread { contents } => self.spread(contents),
+            Change::Moves { step, floor, moves } => self.take_moves(at, (*step, *floor), moves),
             Change::Note { dbid, text } => {
                 self.note(at, *dbid, text.clone());
                 Ok(())
@@ -257,6 +271,7 @@ impl State {
                 register.create(config.clone())?;
                 let created = Content { log: *log, segment_bytes: found, register };
                 self.contents.insert(*content, created);
+                self.spread_over_first();
                 Ok(())
             }
             Change::Swap { content, seen, new, proposer, reports } => {
@@ -380,7 +395,7 @@ impl State {
         }
     }
 
-    fn note(&mut self, at: u64, dbid: Dbid, description: String) {
+    pub(super) fn note(&mut self, at: u64, dbid: Dbid, description: String) {
         self.history.push_back(History { at, dbid, description });
         if self.history.len() > MAX_HISTORY {
             self.history.pop_front();

@@ -109,10 +109,7 @@ impl Coordinator {
                     "this is the acting coordinator: its standby is what is activated".to_owned();
                 self.deny(link, op, text, out);
             }
-            Request::Expand(_) => {
-                let text = "this coordinator cannot expand a cluster".to_owned();
-                self.deny(link, op, text, out);
-            }
+            Request::Expand(founding) => self.expand((link, op), founding, out),
         }
     }
 

@@ -12,6 +12,7 @@ use outrigger_wal::{ContentId, Epoch, InstanceId, Lsn};
 use crate::agent::{Ask, Say};
 use crate::catalog::Ticket;
 use crate::detect::Standing;
+use crate::mover::{self, Reply};
 
 /// What a coordinator is told.
 #[derive(Clone, Debug)]
@@ -72,6 +73,13 @@ pub enum In {
         /// What.
         say: Say,
     },
+    /// What [`Out::Carry`] asked was answered, or will not be.
+    Carried {
+        /// Its number.
+        id: u64,
+        /// The answer.
+        reply: Reply,
+    },
     /// A heartbeat came from an instance's address.
     Beat {
         /// Whose address.
@@ -121,6 +129,15 @@ pub enum Out {
         host: String,
         /// What.
         ask: Ask,
+    },
+    /// Ask the acting primary of a content; answered by [`In::Carried`], once.
+    Carry {
+        /// Counts questions within a reign.
+        id: u64,
+        /// Which content.
+        content: ContentId,
+        /// What.
+        ask: mover::Ask,
     },
     /// Send a heartbeat's question to an instance.
     Ping {

@@ -96,6 +96,10 @@ impl Coordinator {
         for (dbid, row) in &rows {
             changes.push(Change::PutInstance { dbid: *dbid, row: row.clone() });
         }
+        // ORDER: before the contents, the first of which would hold everything. Where a map is there it stays.
+        if !contents.is_empty() {
+            changes.push(Change::Spread { contents: contents.iter().copied().collect() });
+        }
         for content in contents.difference(&there) {
             let copies: Vec<_> = rows.iter().filter(|(_, row)| row.content == *content).collect();
             let primary = copies.iter().find(|(_, row)| row.preferred == Preferred::Primary);

@@ -18,6 +18,7 @@
 //! - `recovering`: copies that come back, are added, are removed
 //! - `standby`: the catalog's own copies
 //! - `balancing`: planned changes of primaries
+//! - `expanding`: more hosts, and rows that move to them
 //! - `lifecycle`: a cluster is made, brought up, brought down
 //! - `commands`: what operators and clients ask; `promoting`: by hand; `work`: changes that belong together
 //! - `view`: how the cluster looks from here
@@ -25,6 +26,7 @@
 mod balancing;
 mod commands;
 mod event;
+mod expanding;
 mod failing;
 mod greeting;
 mod hosts;
@@ -117,6 +119,7 @@ struct Link {
 enum Pending {
     Found,
     Work { id: u64 },
+    Moves,
     FailOver { content: ContentId },
     ShutDown,
     Unproved { epoch: u64 },
@@ -205,6 +208,7 @@ pub struct Coordinator {
     starting: Option<lifecycle::Starting>,
     recovering: recovering::Recovering,
     balancing: balancing::Balancing,
+    expanding: expanding::Expanding,
     standby: standby::Standby,
     losing: promoting::Losing,
     gone_at: Option<Micros>,
@@ -256,6 +260,7 @@ impl Coordinator {
             starting: None,
             recovering: recovering::Recovering::default(),
             balancing: balancing::Balancing::default(),
+            expanding: expanding::Expanding::new(0, 0),
             standby: standby::Standby::default(),
             losing: promoting::Losing::default(),
             gone_at: None,
@@ -288,6 +293,7 @@ impl Coordinator {
                     self.own_here.remove(&instance);
                 }
             }
+            In::Carried { id, reply } => self.carried(id, reply, out),
             In::Agent { host, here } => self.agent_is(&host, here, out),
             In::AgentSaid { host, say } => self.agent_said(&host, say, out),
             In::Beat { from, beat } => {
@@ -305,6 +311,7 @@ impl Coordinator {
         self.settle_balancing(out);
         self.settle_recovering(out);
         self.settle_gone(out);
+        self.settle_expanding(out);
         self.settle_standby(out);
         self.settle_hosts(out);
         self.take_outcomes(out);
@@ -328,6 +335,7 @@ impl Coordinator {
             self.balancing_deadline(),
             self.recovering_deadline(),
             self.standby_deadline(),
+            self.expanding_deadline(),
         ];
         due.chain(others.into_iter().flatten()).min()
     }
@@ -383,6 +391,9 @@ impl Coordinator {
         self.starting = None;
         self.recovering = recovering::Recovering::default();
         self.balancing = balancing::Balancing::default();
+        let rate = self.catalog.read(settings::expand_rate_bytes);
+        let reign = epoch.map_or(0, |epoch| epoch.number);
+        self.expanding = self.expanding.anew(reign, rate);
         self.standby = standby::Standby::default();
         self.losing = promoting::Losing::default();
         self.gone_at = None;
@@ -452,6 +463,7 @@ impl Coordinator {
             Some(Pending::ShutDown) => self.not_shut_down(),
             Some(Pending::Unproved { .. } | Pending::Proved) => self.proof_is_noted(false),
             Some(Pending::Work { id }) => self.not_worked(id, text, out),
+            Some(Pending::Moves) => self.moves_decided(Err(text.to_owned()), out),
             Some(Pending::Found) => {
                 let text = format!("the cluster could not be founded: {text}");
                 out.push(Out::Event(Event::Alarm { text }));
@@ -471,6 +483,7 @@ impl Coordinator {
             match pending {
                 Pending::Found => {}
                 Pending::Work { id } => self.worked(id, outcome.result, out),
+                Pending::Moves => self.moves_refused(outcome.result, out),
                 Pending::FailOver { content } => self.failed_over(content, &outcome.result),
                 Pending::ShutDown => {}
                 Pending::Unproved { epoch } => {

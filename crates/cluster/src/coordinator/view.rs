@@ -35,6 +35,7 @@ impl Coordinator {
                 hosts: hosts.collect(),
                 instances: rows.map(|(dbid, row)| self.instance_state(state, *dbid, row)).collect(),
                 settings: state.settings.iter().map(|(key, at)| (key.clone(), *at)).collect(),
+                expanding: state.expanding(),
             }
         })
     }

@@ -39,6 +39,8 @@ pub struct ClusterState {
     pub instances: Vec<InstanceState>,
     /// What was set, by name.
     pub settings: Vec<(String, u64)>,
+    /// While buckets of rows move to other contents: how many have, and of how many.
+    pub expanding: Option<(u32, u32)>,
 }
 
 /// A host as the coordinator sees it.
@@ -133,6 +135,11 @@ pub(super) fn put_state(put: &mut Put, state: &ClusterState) {
     });
     put.list(INSTANCES, MAX_INSTANCES, &state.instances, put_instance);
     put_settings(put, &state.settings);
+    put.flag(state.expanding.is_some());
+    if let Some((moved, planned)) = state.expanding {
+        put.u32(moved);
+        put.u32(planned);
+    }
 }
 
 pub(super) fn take_state(take: &mut Take<'_>) -> Result<ClusterState, CodecError> {
@@ -146,6 +153,7 @@ pub(super) fn take_state(take: &mut Take<'_>) -> Result<ClusterState, CodecError
         })?,
         instances: take.list(INSTANCES, MAX_INSTANCES, INSTANCE_BYTES, take_instance)?,
         settings: take_settings(take)?,
+        expanding: take.option(|take| Ok((take.u32()?, take.u32()?)))?,
     })
 }
 

@@ -7,7 +7,7 @@ use std::path::PathBuf;
 
 use outrigger_wal::Lsn;
 
-use super::kv::{OutcomesError, WriteError};
+use super::kv::{HoldingsError, OutcomesError, WriteError};
 
 /// What went wrong with a store.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
@@ -69,6 +69,9 @@ pub enum StoreError {
     /// A window of outcomes cannot be read.
     #[error("a window of outcomes cannot be read: {0}")]
     Outcomes(#[from] OutcomesError),
+    /// What is known of a bucket cannot be read.
+    #[error("whether a bucket is held cannot be read: {0}")]
+    Holdings(#[from] HoldingsError),
     /// Pairs can be restored into an empty store only.
     #[error("restoring needs an empty store, this one is at {applied}: remove its directory first")]
     NotEmpty {

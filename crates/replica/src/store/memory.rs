@@ -11,7 +11,7 @@ use outrigger_wal::Lsn;
 use outrigger_wal::format::Record;
 use parking_lot::RwLock;
 
-use super::kv::{self, ClientId, Outcome, OutcomeLimits, Outcomes};
+use super::kv::{self, ClientId, Holdings, Outcome, OutcomeLimits, Outcomes, PairKind};
 use super::{KeyRange, Pair, Partition, Rows, Snapshot, StateStore, StoreError, run, take_rows};
 
 #[derive(Clone, Debug, Default)]
@@ -19,6 +19,8 @@ struct State {
     /// By exported key.
     rows: BTreeMap<Bytes, Bytes>,
     outcomes: Outcomes,
+    /// Of what is saved; those of the live state are the store's own.
+    holdings: Holdings,
     applied: Lsn,
 }
 
@@ -34,6 +36,7 @@ struct Inner {
 pub struct MemoryStore {
     limits: OutcomeLimits,
     inner: RwLock<Inner>,
+    holdings: Holdings,
 }
 
 impl MemoryStore {
@@ -45,7 +48,7 @@ impl MemoryStore {
 
     fn from_state(limits: OutcomeLimits, state: &State) -> Self {
         let inner = Inner { live: state.clone(), saved: state.clone(), failed: None };
-        Self { limits, inner: RwLock::new(inner) }
+        Self { limits, inner: RwLock::new(inner), holdings: state.holdings.clone() }
     }
 
     /// The store that a restart finds after a crash now: the state at the latest checkpoint.
@@ -71,10 +74,12 @@ impl StateStore for MemoryStore {
         if let Some(error) = &inner.failed {
             return Err(error.clone());
         }
-        let mut changes = Vec::new();
+        let (decide, mut changes) = (kv::decide, Vec::new());
         for batch in run::batches(run, inner.live.applied)? {
             let state = &mut inner.live;
-            if let Err((lsn, cause)) = kv::decide(&mut state.outcomes, batch, &mut changes) {
+            if let Err((lsn, cause)) =
+                decide(&mut state.outcomes, &self.holdings, batch, &mut changes)
+            {
                 let error = StoreError::Record { lsn, cause };
                 inner.failed = Some(error.clone());
                 return Err(error);
@@ -108,7 +113,7 @@ impl StateStore for MemoryStore {
         if let Some(error) = &inner.failed {
             return Err(error.clone());
         }
-        inner.saved = inner.live.clone();
+        inner.saved = State { holdings: self.holdings.clone(), ..inner.live.clone() };
         Ok(inner.saved.applied)
     }
 
@@ -120,10 +125,11 @@ impl StateStore for MemoryStore {
         let inner = self.inner.read();
         let state = &inner.live;
         let rows = state.rows_from(&range.from).map(|(key, value)| (key.clone(), value.clone()));
-        let pairs: Vec<_> = state
-            .outcomes
+        let pairs: Vec<_> = self
+            .holdings
             .export()
             .into_iter()
+            .chain(state.outcomes.export())
             .filter(|(key, _)| range.contains(key))
             .chain(rows.take_while(|(key, _)| range.contains(key)))
             .map(Ok)
@@ -152,12 +158,13 @@ impl StateStore for MemoryStore {
         let mut order = kv::PairOrder::default();
         for pair in pairs {
             let (key, value) = pair?;
-            if order.is_row(&key)? {
-                state.rows.insert(key, value);
-            } else {
-                state.outcomes.import(&key, &value)?;
+            match order.kind(&key)? {
+                PairKind::Row => drop(state.rows.insert(key, value)),
+                PairKind::Outcomes => state.outcomes.import(&key, &value)?,
+                PairKind::Holding => state.holdings.import(&key, &value)?,
             }
         }
+        self.holdings.become_like(&state.holdings);
         inner.saved = state.clone();
         inner.live = state;
         Ok(())
@@ -182,5 +189,9 @@ impl Rows for MemoryStore {
 
     fn outcome(&self, client: ClientId, sequence: u64) -> Outcome {
         self.inner.read().live.outcomes.outcome(client, sequence)
+    }
+
+    fn holdings(&self) -> &Holdings {
+        &self.holdings
     }
 }

@@ -26,7 +26,7 @@ use bytes::Bytes;
 use outrigger_wal::Lsn;
 use outrigger_wal::format::Record;
 
-use kv::{ClientId, Outcome};
+use kv::{ClientId, Holdings, Outcome};
 
 /// What orders a record against others.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
@@ -140,6 +140,9 @@ pub trait Rows: Send + Sync {
 
     /// What became of a named write.
     fn outcome(&self, client: ClientId, sequence: u64) -> Outcome;
+
+    /// The buckets that the content holds, as of the applied LSN.
+    fn holdings(&self) -> &Holdings;
 }
 
 /// A [`Rows::scan`] stops behind the row with which its keys and values reach this: 4 MiB.

@@ -4,7 +4,7 @@
 //! # Layout
 //! - [`protocol`]: requests and answers, and their bytes
 //! - [`service`]: an instance answers
-//! - [`holdings`]: which buckets an instance's content holds
+//! - [`moving`]: an instance gives rows away, and takes rows in
 //! - [`places`]: where every content is, as the router is told
 //! - [`router`]: sends each request on to the primary of its content
 //! - [`line`]: one connection
@@ -16,8 +16,8 @@
 pub(crate) mod agents;
 pub(crate) mod client;
 pub(crate) mod finding;
-pub(crate) mod holdings;
 pub(crate) mod line;
+mod moving;
 pub(crate) mod operator;
 pub(crate) mod places;
 pub(crate) mod protocol;

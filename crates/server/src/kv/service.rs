@@ -11,18 +11,21 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock, Weak};
 
 use bytes::Bytes;
+use outrigger_cluster::buckets::Bucket;
+use outrigger_cluster::mover::is_ask;
 use outrigger_replica::runtime::{
     Caller, Outcome as Ended, Pending, Replica, ReplicaError, Requests,
 };
+use outrigger_replica::store::kv::holdings::Mark;
 use outrigger_replica::store::kv::{ClientId, Op, Outcome, Write};
 use outrigger_replica::store::{Rows, StoreError};
 use outrigger_wal::Lsn;
 use outrigger_wal::format::record_frame_bytes;
 
-use super::holdings::Holdings;
+use super::moving;
 use super::protocol::{
     Answer, BucketSet, Change, Cut, Joined, MAX_BODY_BYTES, MAX_ROWS, PAGE_BYTES, Place,
-    ProtocolError, Request, Status,
+    ProtocolError, Request, Status, behind,
 };
 
 /// A client that has not taken so many bytes of answers is told to come back.
@@ -40,7 +43,6 @@ pub(crate) struct Service {
     me: Weak<Self>,
     replica: OnceLock<Replica>,
     rows: Arc<dyn Rows>,
-    holdings: Holdings,
     waiting: AtomicUsize,
 }
 
@@ -51,7 +53,6 @@ impl Service {
             me: me.clone(),
             replica: OnceLock::new(),
             rows,
-            holdings: Holdings::default(),
             waiting: AtomicUsize::new(0),
         })
     }
@@ -60,12 +61,6 @@ impl Service {
     pub(crate) fn serve(&self, replica: &Replica) {
         // A second call changes nothing: there is one replica.
         drop(self.replica.set(replica.clone()));
-    }
-
-    /// The buckets that its content holds.
-    #[cfg(test)]
-    pub(crate) const fn holdings(&self) -> &Holdings {
-        &self.holdings
     }
 
     #[expect(clippy::result_large_err, reason = "the other answer is the common one")]
@@ -92,19 +87,22 @@ impl Service {
             Request::Settle { client, sequence, .. } => {
                 let client = ClientId(client);
                 let settle = Write { client, sequence, op: Op::Settle };
-                append(replica, &[settle], client, sequence)
+                append(replica, &[settle], client, sequence).map(Appended::of_settlement)
             }
             Request::Write { client, sequence, map, changes } => {
-                // Kept until it is in the log: whatever gives a bucket up comes behind it there.
-                let Some(_steady) = self.holdings.may_write(&changes, map) else {
+                // Kept until it is in the log: what takes the bucket up again by a later map comes behind it there.
+                let keys = changes.iter().map(Change::key);
+                let Some((_steady, held)) = self.rows.holdings().may_write(keys, map) else {
                     return Err(Answer::Moved { map: 0 });
                 };
+                let first = changes.first().map(|change| change.key().clone());
                 let client = ClientId(client);
                 let writes: Vec<_> = changes
                     .into_iter()
                     .map(|change| Write { client, sequence, op: op(change) })
                     .collect();
-                append(replica, &writes, client, sequence)
+                let appended = append(replica, &writes, client, sequence)?;
+                Ok(appended.of_write(first.unwrap_or_default(), held))
             }
         }
     }
@@ -115,7 +113,8 @@ impl Service {
                 Ok(_) => self.read(replica, read),
                 Err(error) => Answer::Failed { text: error.to_string() },
             },
-            Later::Write { pending, client, sequence, last_bytes } => {
+            Later::Write { appended, held } => {
+                let Appended { pending, client, sequence, last_bytes } = appended;
                 let (epoch, end) = match pending.committed().await {
                     Ended::Committed { epoch, end } => (epoch, end),
                     Ended::InDoubt { epoch, end } => {
@@ -128,7 +127,18 @@ impl Service {
                 }
                 match self.rows.outcome(client, sequence) {
                     Outcome::Applied { end: of } if of == end => Answer::Committed(committed),
-                    _ if client == ClientId::NONE => Answer::Committed(committed),
+                    // Whether it came before its bucket was given up, nothing tells of a write without a name.
+                    _ if client == ClientId::NONE => match held {
+                        Some((_, mark)) if self.rows.holdings().still(mark) => {
+                            Answer::Committed(committed)
+                        }
+                        Some((key, _)) if self.rows.holdings().may_read(&key).is_none() => {
+                            Answer::InDoubt(committed)
+                        }
+                        _ => Answer::Committed(committed),
+                    },
+                    // Behind the record by which its bucket was given up: nothing was done.
+                    Outcome::Unknown if held.is_some() => Answer::Moved { map: 0 },
                     // A settlement, or a write that came twice: the first one counts.
                     outcome => outcome_answer(replica, outcome),
                 }
@@ -138,10 +148,11 @@ impl Service {
 
     fn read(&self, replica: &Replica, read: Read) -> Answer {
         let mark = match &read {
-            Read::Get(key) => self.holdings.may_read(key),
-            Read::Scan(_, _, of) | Read::Count(of) => {
-                self.holdings.may_read_all(of.as_ref().unwrap_or(&BucketSet::EMPTY))
-            }
+            Read::Get(key) => self.rows.holdings().may_read(key),
+            Read::Scan(_, _, of) | Read::Count(of) => self.rows.holdings().may_read_all(|bucket| {
+                let bucket = Bucket::new(bucket);
+                of.as_ref().zip(bucket).is_some_and(|(of, bucket)| of.contains(bucket))
+            }),
             Read::Outcome(client, sequence) => {
                 return outcome_answer(replica, self.rows.outcome(*client, *sequence));
             }
@@ -154,7 +165,7 @@ impl Service {
             Read::Scan(from, limit, of) => self.page(&from, limit, of.as_ref()).map(Answer::Rows),
             Read::Outcome(..) => Ok(Answer::Unknown),
         };
-        if !self.holdings.still(mark) {
+        if !self.rows.holdings().still(mark) {
             return Answer::Moved { map: 0 };
         }
         answer.unwrap_or_else(|error| Answer::Failed { text: error.to_string() })
@@ -199,11 +210,6 @@ impl Service {
     }
 }
 
-/// The first key that may follow this one.
-fn behind(key: &[u8]) -> Bytes {
-    [key, &b"\0"[..]].concat().into()
-}
-
 impl Requests for Service {
     fn request(&self, caller: &Caller, op: u64, body: Bytes) {
         if caller.queued_bytes() > MAX_UNREAD_BYTES {
@@ -212,6 +218,9 @@ impl Requests for Service {
         let (Some(me), Some(replica)) = (self.me.upgrade(), self.replica.get()) else {
             return respond(caller, op, &Answer::NotPrimary { hint: String::new() });
         };
+        if is_ask(&body) {
+            return moving::answer(replica, &self.rows, caller, op, &body);
+        }
         let request = match Request::decode(body) {
             Ok(request) => request,
             Err(error) => return respond(caller, op, &Answer::Failed { text: error.to_string() }),
@@ -249,12 +258,29 @@ enum Later {
         read: Read,
     },
     Write {
-        pending: Pending,
-        client: ClientId,
-        sequence: u64,
-        /// The last record's frame.
-        last_bytes: u64,
+        appended: Appended,
+        /// Of a write, no settlement: its first row, and that it was held.
+        held: Option<(Bytes, Mark)>,
     },
+}
+
+/// What is in the log and not decided.
+struct Appended {
+    pending: Pending,
+    client: ClientId,
+    sequence: u64,
+    /// The last record's frame.
+    last_bytes: u64,
+}
+
+impl Appended {
+    const fn of_settlement(self) -> Later {
+        Later::Write { appended: self, held: None }
+    }
+
+    const fn of_write(self, first: Bytes, held: Mark) -> Later {
+        Later::Write { appended: self, held: Some((first, held)) }
+    }
 }
 
 enum Read {
@@ -296,7 +322,7 @@ fn append(
     writes: &[Write],
     client: ClientId,
     sequence: u64,
-) -> Result<Later, Answer> {
+) -> Result<Appended, Answer> {
     let refused = |text: String| Answer::Refused { text };
     let records: Vec<Bytes> = writes
         .iter()
@@ -309,7 +335,7 @@ fn append(
         return Err(refused("a write without a change".to_owned()));
     }
     match replica.append_batch(&records) {
-        Ok(pending) => Ok(Later::Write { pending, client, sequence, last_bytes }),
+        Ok(pending) => Ok(Appended { pending, client, sequence, last_bytes }),
         Err(ReplicaError::NotPrimary) => Err(Answer::NotPrimary { hint: String::new() }),
         Err(ReplicaError::Log(outrigger_wal::Error::Full { .. })) => Err(Answer::Busy),
         Err(ReplicaError::Log(error @ outrigger_wal::Error::RecordTooLarge { .. })) => {

@@ -2,23 +2,13 @@
 //!
 //! Not here: the catalog (cluster), the router ([`crate::kv::router`]).
 
-use std::sync::Arc;
-
-use outrigger_cluster::buckets::Buckets;
 use outrigger_cluster::catalog::Catalog;
 use outrigger_cluster::coordinator::Identity;
-use outrigger_wal::ContentId;
 
 use crate::kv::places::{Places, Seat};
 
-/// Looks at what is applied; `before` is what was told last. The rows are spread evenly over the contents that are
-/// there.
-pub(super) fn look(
-    catalog: &Catalog,
-    whose: Identity,
-    serving: bool,
-    before: Option<&Places>,
-) -> Places {
+/// Looks at what is applied.
+pub(super) fn look(catalog: &Catalog, whose: Identity, serving: bool) -> Places {
     let Identity { cluster, instance, .. } = whose;
     if !serving {
         return Places::nowhere(cluster, instance);
@@ -39,11 +29,6 @@ pub(super) fn look(
         seats.filter(|(content, _)| content.0 >= 0).collect()
     });
     let mut places = Places { serving, contents, ..Places::nowhere(cluster, instance) };
-    // Seldom another: this is asked at each step.
-    let same = before.filter(|before| before.contents.keys().eq(places.contents.keys()));
-    places.buckets = same.and_then(|before| before.buckets.clone()).or_else(|| {
-        let holders: Vec<ContentId> = places.contents.keys().copied().collect();
-        Buckets::even(&holders).ok().map(Arc::new)
-    });
+    places.buckets = catalog.read(|state| state.map.clone());
     places
 }

@@ -3,12 +3,18 @@
 //! Little-endian: version `u8` (1), operation `u8` (1 put, 2 delete, 3 settle), client id `u128`,
 //! sequence `u64`, key length `u16`, key, value (the rest; empty for all but puts).
 //!
+//! Rows that move between contents are of version 2, without a name: operation `u8` (4 give up, 5 receive, 6 take up: bucket
+//! `u16`, then a map's version `u64` (4, 6) and a token (4, 5); 7 and 8, a row is moved in or swept: token, key length
+//! `u16`, key, value). A token is two `u64`.
+//!
 //! Guarantees: decoding is total, never panics, copies nothing; each write has exactly one encoding.
 //! Not here: what a write does ([`super::decide()`]).
 
 use std::fmt;
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
+
+use super::holdings::{BUCKETS, Hold, Token};
 
 /// The longest key of a row, in bytes.
 pub const MAX_KEY_BYTES: usize = 32 * 1024;
@@ -17,6 +23,12 @@ const VERSION: u8 = 1;
 const PUT: u8 = 1;
 const DELETE: u8 = 2;
 const SETTLE: u8 = 3;
+const MOVE_VERSION: u8 = 2;
+const GIVE_UP: u8 = 4;
+const RECEIVE: u8 = 5;
+const TAKE_UP: u8 = 6;
+const FILL: u8 = 7;
+const SWEEP: u8 = 8;
 const HEAD_BYTES: usize = 1 + 1 + 16 + 8 + 2;
 
 /// The random identity that a client gives itself; 0 is a client that names no writes.
@@ -57,6 +69,22 @@ pub enum Op {
     },
     /// Decides the write of this name: when its outcome is unknown, it is refused from now on.
     Settle,
+    /// The content is told something about a bucket; without a name.
+    Hold {
+        /// Which, less than [`BUCKETS`].
+        bucket: u16,
+        /// What.
+        hold: Hold,
+    },
+    /// A row is what it is elsewhere, if its bucket is not held here and this token is the last; without a name.
+    Fill {
+        /// Under which token.
+        token: Token,
+        /// The row's key, at most [`MAX_KEY_BYTES`].
+        key: Bytes,
+        /// The row's value; `None`: there is no such row.
+        value: Option<Bytes>,
+    },
 }
 
 /// One record of the key-value store: an operation and its name.
@@ -79,7 +107,7 @@ pub enum WriteError {
     TooShort,
     /// It was written by a newer release.
     #[error(
-        "record version {found} is newer than this release reads ({VERSION}): upgrade this copy"
+        "record version {found} is newer than this release reads ({MOVE_VERSION}): upgrade this copy"
     )]
     Newer {
         /// The version in the record.
@@ -105,6 +133,12 @@ pub enum WriteError {
         /// How many.
         bytes: usize,
     },
+    /// A bucket that there is not, or a name where there is none.
+    #[error("bucket {bucket} means nothing, or has a name")]
+    Bucket {
+        /// Which.
+        bucket: u16,
+    },
     /// A settlement of a write without a name.
     #[error("a write without a client id cannot be settled")]
     NamelessSettle,
@@ -121,6 +155,7 @@ impl Write {
             Op::Delete { key } => (DELETE, key, &[]),
             Op::Settle if self.client == ClientId::NONE => return Err(WriteError::NamelessSettle),
             Op::Settle => (SETTLE, &[], &[]),
+            Op::Hold { .. } | Op::Fill { .. } => return self.encode_move(),
         };
         let key_len = u16::try_from(key.len())
             .ok()
@@ -144,8 +179,11 @@ impl Write {
     pub fn decode(body: &Bytes) -> Result<Self, WriteError> {
         let mut rest = body.clone();
         let version = rest.try_get_u8().map_err(|_| WriteError::TooShort)?;
-        if version > VERSION {
+        if version > MOVE_VERSION {
             return Err(WriteError::Newer { found: version });
+        }
+        if version == MOVE_VERSION {
+            return Self::decode_move(rest);
         }
         if body.len() < HEAD_BYTES {
             return Err(WriteError::TooShort);
@@ -176,11 +214,112 @@ impl Write {
         }
         Ok(Self { client, sequence, op })
     }
+
+    /// A write that moves rows, which nobody named.
+    #[must_use]
+    pub const fn of_move(op: Op) -> Self {
+        Self { client: ClientId::NONE, sequence: 0, op }
+    }
+
+    fn encode_move(&self) -> Result<Bytes, WriteError> {
+        let mut out = BytesMut::new();
+        out.put_u8(MOVE_VERSION);
+        match &self.op {
+            Op::Hold { bucket, hold } => {
+                if *bucket >= BUCKETS {
+                    return Err(WriteError::Bucket { bucket: *bucket });
+                }
+                let (kind, version, token) = match hold {
+                    Hold::GiveUp { at, token } => (GIVE_UP, Some(at), Some(token)),
+                    Hold::Receive { token } => (RECEIVE, None, Some(token)),
+                    Hold::TakeUp { since } => (TAKE_UP, Some(since), None),
+                };
+                out.put_u8(kind);
+                out.put_u16_le(*bucket);
+                version.into_iter().for_each(|version| out.put_u64_le(*version));
+                token.into_iter().for_each(|token| put_token(&mut out, *token));
+            }
+            Op::Fill { token, key, value } => {
+                out.put_u8(if value.is_some() { FILL } else { SWEEP });
+                put_token(&mut out, *token);
+                let key_len = u16::try_from(key.len())
+                    .ok()
+                    .filter(|_| key.len() <= MAX_KEY_BYTES)
+                    .ok_or(WriteError::KeyTooLong { bytes: key.len() })?;
+                out.put_u16_le(key_len);
+                out.put_slice(key);
+                out.put_slice(value.as_deref().unwrap_or_default());
+            }
+            Op::Put { .. } | Op::Delete { .. } | Op::Settle => {}
+        }
+        // It has no name on disk: one that has a name would come back without it.
+        let bucket = match self.op {
+            Op::Hold { bucket, .. } => bucket,
+            _ => 0,
+        };
+        if (self.client, self.sequence) != (ClientId::NONE, 0) {
+            return Err(WriteError::Bucket { bucket });
+        }
+        Ok(out.freeze())
+    }
+
+    fn decode_move(mut rest: Bytes) -> Result<Self, WriteError> {
+        let kind = rest.try_get_u8().map_err(|_| WriteError::TooShort)?;
+        let op = match kind {
+            GIVE_UP | RECEIVE | TAKE_UP => {
+                let bucket = rest.try_get_u16_le().map_err(|_| WriteError::TooShort)?;
+                if bucket >= BUCKETS {
+                    return Err(WriteError::Bucket { bucket });
+                }
+                let mut version = || rest.try_get_u64_le().map_err(|_| WriteError::TooShort);
+                let hold = match kind {
+                    TAKE_UP => Hold::TakeUp { since: version()? },
+                    GIVE_UP => {
+                        let at = version()?;
+                        Hold::GiveUp { at, token: take_token(&mut rest)? }
+                    }
+                    _ => Hold::Receive { token: take_token(&mut rest)? },
+                };
+                Op::Hold { bucket, hold }
+            }
+            FILL | SWEEP => {
+                let token = take_token(&mut rest)?;
+                let len = usize::from(rest.try_get_u16_le().map_err(|_| WriteError::TooShort)?);
+                if len > MAX_KEY_BYTES {
+                    return Err(WriteError::KeyTooLong { bytes: len });
+                }
+                if len > rest.len() {
+                    return Err(WriteError::TooShort);
+                }
+                let key = rest.split_to(len);
+                let value = (kind == FILL).then(|| std::mem::take(&mut rest));
+                Op::Fill { token, key, value }
+            }
+            op => return Err(WriteError::Unknown { version: MOVE_VERSION, op }),
+        };
+        if !rest.is_empty() {
+            return Err(WriteError::Trailing { bytes: rest.len() });
+        }
+        Ok(Self::of_move(op))
+    }
+}
+
+fn put_token(out: &mut BytesMut, token: Token) {
+    out.put_u64_le(token.epoch);
+    out.put_u64_le(token.number);
+}
+
+fn take_token(rest: &mut Bytes) -> Result<Token, WriteError> {
+    let epoch = rest.try_get_u64_le().map_err(|_| WriteError::TooShort)?;
+    let number = rest.try_get_u64_le().map_err(|_| WriteError::TooShort)?;
+    Ok(Token { epoch, number })
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    const TOKEN: Token = Token { epoch: 4, number: 2 };
 
     fn samples() -> Vec<Write> {
         let key = Bytes::from_static(b"key");
@@ -201,6 +340,15 @@ mod tests {
                 op: Op::Delete { key: Bytes::from(vec![0xFF; MAX_KEY_BYTES]) },
             },
             Write { client: ClientId(9), sequence: 3, op: Op::Settle },
+            Write::of_move(Op::Hold { bucket: 3, hold: Hold::TakeUp { since: 9 } }),
+            Write::of_move(Op::Hold { bucket: 1023, hold: Hold::Receive { token: TOKEN } }),
+            Write::of_move(Op::Hold { bucket: 0, hold: Hold::GiveUp { at: 8, token: TOKEN } }),
+            Write::of_move(Op::Fill {
+                token: TOKEN,
+                key: Bytes::from_static(b"key"),
+                value: Some(Bytes::from_static(b"value")),
+            }),
+            Write::of_move(Op::Fill { token: TOKEN, key: Bytes::new(), value: None }),
         ]
     }
 
@@ -244,7 +392,7 @@ mod tests {
 
     #[test]
     fn a_newer_version_is_told_apart_from_garbage() {
-        assert_eq!(Write::decode(&Bytes::from_static(&[2])), Err(WriteError::Newer { found: 2 }));
+        assert_eq!(Write::decode(&Bytes::from_static(&[3])), Err(WriteError::Newer { found: 3 }));
         assert_eq!(Write::decode(&Bytes::from_static(&[0])), Err(WriteError::TooShort));
         assert_eq!(
             Write::decode(&Bytes::from(vec![0; 40])),

@@ -9,16 +9,19 @@
 //!
 //! | first byte | key | value |
 //! |---|---|---|
+//! | `h` | bucket, 2 bytes big-endian | whether the content holds the bucket (when it was told) |
 //! | `o` | nothing | how many clients were forgotten (when any were) |
 //! | `o` | client id, 16 bytes big-endian | the client's window of outcomes |
 //! | `r` | the row's key | the row's value |
 
 mod codec;
 mod decide;
+pub mod holdings;
 mod outcomes;
 
 pub use codec::{ClientId, MAX_KEY_BYTES, Op, Write, WriteError};
 pub use decide::{Change, decide};
+pub use holdings::{Held, Hold, Holdings, HoldingsError, Token, bucket_of};
 pub use outcomes::{Outcome, OutcomeLimits, Outcomes, OutcomesError};
 
 use bytes::{BufMut, Bytes, BytesMut};
@@ -29,6 +32,8 @@ use outrigger_wal::Lsn;
 
 use super::{KeyRange, Partition, StoreError};
 
+/// The first byte of the exported key of what is known of a bucket.
+pub const HOLDING_PREFIX: u8 = b'h';
 /// The first byte of the exported key of an outcome window.
 pub const OUTCOME_PREFIX: u8 = b'o';
 /// The first byte of the exported key of a row.
@@ -62,14 +67,24 @@ pub fn partition(record: &Record) -> Partition {
         return Partition::Barrier;
     }
     match Write::decode(&record.body).map(|write| write.op) {
-        Ok(Op::Put { key, .. } | Op::Delete { key }) => Partition::Key(xxh3_64(&key)),
-        Ok(Op::Settle) | Err(_) => Partition::Barrier,
+        Ok(Op::Put { key, .. } | Op::Delete { key } | Op::Fill { key, .. }) => {
+            Partition::Key(xxh3_64(&key))
+        }
+        Ok(Op::Settle | Op::Hold { .. }) | Err(_) => Partition::Barrier,
     }
 }
 
 /// Refuses a restore into a store that holds something.
 pub(super) const fn check_empty(applied: Lsn, no_rows: bool) -> Result<(), StoreError> {
     if applied.0 == 0 && no_rows { Ok(()) } else { Err(StoreError::NotEmpty { applied }) }
+}
+
+/// What a pair says.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum PairKind {
+    Holding,
+    Outcomes,
+    Row,
 }
 
 /// Checks pairs being restored: in key order, and each of a known kind.
@@ -79,15 +94,16 @@ pub(super) struct PairOrder {
 }
 
 impl PairOrder {
-    /// Whether the next pair is a row; otherwise it is a window of outcomes.
-    pub(super) fn is_row(&mut self, key: &Bytes) -> Result<bool, StoreError> {
+    /// What the next pair is.
+    pub(super) fn kind(&mut self, key: &Bytes) -> Result<PairKind, StoreError> {
         if self.last.as_ref().is_some_and(|last| last >= key) {
             return Err(StoreError::PairOrder);
         }
         self.last = Some(key.clone());
         match key.first().copied() {
-            Some(ROW_PREFIX) if key.len() <= MAX_KEY_BYTES + 1 => Ok(true),
-            Some(OUTCOME_PREFIX) => Ok(false),
+            Some(ROW_PREFIX) if key.len() <= MAX_KEY_BYTES + 1 => Ok(PairKind::Row),
+            Some(OUTCOME_PREFIX) => Ok(PairKind::Outcomes),
+            Some(HOLDING_PREFIX) => Ok(PairKind::Holding),
             first => Err(StoreError::ForeignPair { first }),
         }
     }

@@ -69,7 +69,7 @@ impl Flusher {
         if at == writer.sealed {
             return Ok(at);
         }
-        writer.seal(&shared.tree, at).map_err(|error| shared.fail(error))?;
+        writer.seal(&shared.tree, &shared.holdings, at).map_err(|error| shared.fail(error))?;
         state.sealed = Some(at);
         state.busy = true;
         self.signal.changed.notify_all();

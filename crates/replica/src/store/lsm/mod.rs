@@ -29,7 +29,8 @@ use outrigger_wal::format::Record;
 use parking_lot::Mutex;
 
 use super::kv::{
-    self, Change, ClientId, OUTCOME_PREFIX, Outcome, OutcomeLimits, Outcomes, ROW_PREFIX,
+    self, Change, ClientId, HOLDING_PREFIX, Holdings, OUTCOME_PREFIX, Outcome, OutcomeLimits,
+    Outcomes, PairKind, ROW_PREFIX,
 };
 use super::{KeyRange, Pair, Partition, Rows, Snapshot, StateStore, StoreError, run, take_rows};
 use compactor::Compactor;
@@ -37,6 +38,7 @@ use flusher::Flusher;
 use meta::{META_KEY, Meta};
 use tree::{FIRST_SEQNO, Tree, seqno};
 
+const HOLDINGS_END: u8 = HOLDING_PREFIX + 1;
 const OUTCOMES_END: u8 = OUTCOME_PREFIX + 1;
 const ROWS_END: u8 = ROW_PREFIX + 1;
 
@@ -75,6 +77,8 @@ struct Shared {
     options: LsmOptions,
     tree: Tree,
     writer: Mutex<Writer>,
+    /// As of what is applied; changed under the writer's lock.
+    holdings: Holdings,
     checkpointed: AtomicU64,
     failed: OnceLock<StoreError>,
 }
@@ -116,6 +120,12 @@ impl LsmStore {
             outcomes.import(&key, &value)?;
         }
         outcomes.drain_changed();
+        let holdings = Holdings::default();
+        for pair in tree.newest_range(&[HOLDING_PREFIX], &[HOLDINGS_END]) {
+            let (key, value) = pair?;
+            holdings.import(&key, &value)?;
+        }
+        holdings.drain_changed();
         tree.publish(meta.applied);
         let (changes, key) = (Vec::new(), Vec::new());
         let shared = Arc::new(Shared {
@@ -123,6 +133,7 @@ impl LsmStore {
             options,
             tree,
             writer: Mutex::new(Writer { outcomes, sealed: meta.applied, changes, key }),
+            holdings,
             checkpointed: AtomicU64::new(meta.applied.0),
             failed: OnceLock::new(),
         });
@@ -153,8 +164,8 @@ impl Shared {
         let mut applied = self.tree.visible();
         let mut result = Ok(Applied::Whole);
         for batch in run::batches(run, applied)? {
-            if let Err((lsn, cause)) = kv::decide(&mut writer.outcomes, batch, &mut writer.changes)
-            {
+            let Writer { outcomes, changes, .. } = writer;
+            if let Err((lsn, cause)) = kv::decide(outcomes, &self.holdings, batch, changes) {
                 result = Err(self.fail(StoreError::Record { lsn, cause }));
                 break;
             }
@@ -191,11 +202,14 @@ impl Writer {
     }
 
     /// Completes the memtable with what makes it a checkpoint, and closes it.
-    fn seal(&mut self, tree: &Tree, at: Lsn) -> Result<(), StoreError> {
+    fn seal(&mut self, tree: &Tree, holdings: &Holdings, at: Lsn) -> Result<(), StoreError> {
         // The number of the last record before `at`: at most that, and readers at `at` see it.
         let number = seqno(at).saturating_sub(1);
         for (key, value) in self.outcomes.drain_changed() {
             tree.insert(&key, value.as_deref(), number)?;
+        }
+        for (key, value) in holdings.drain_changed() {
+            tree.insert(&key, Some(&value), number)?;
         }
         let meta = Meta { applied: at, restoring: false };
         tree.insert(META_KEY, Some(&meta.encode()), number)?;
@@ -218,9 +232,16 @@ impl Writer {
         tree.insert(META_KEY, Some(&mark.encode()), FIRST_SEQNO)?;
         for pair in pairs {
             let (key, value) = pair?;
-            if !order.is_row(&key)? {
-                self.outcomes.import(&key, &value)?;
-                continue;
+            match order.kind(&key)? {
+                PairKind::Row => {}
+                PairKind::Outcomes => {
+                    self.outcomes.import(&key, &value)?;
+                    continue;
+                }
+                PairKind::Holding => {
+                    shared.holdings.import(&key, &value)?;
+                    continue;
+                }
             }
             let bytes = tree.insert(&key, Some(&value), seqno(at).saturating_sub(1))?;
             if bytes >= shared.options.memtable_bytes {
@@ -229,7 +250,7 @@ impl Writer {
                 compactor.flushed(shared);
             }
         }
-        self.seal(tree, at)?;
+        self.seal(tree, &shared.holdings, at)?;
         tree.flush()
     }
 }
@@ -271,10 +292,9 @@ impl StateStore for LsmStore {
         // Under the lock, the windows are those of the visible LSN.
         let writer = self.shared.writer.lock();
         let at = self.shared.tree.visible();
-        let outcomes: Vec<_> = writer
-            .outcomes
-            .export()
-            .into_iter()
+        let holdings = self.shared.holdings.export().into_iter();
+        let outcomes: Vec<_> = holdings
+            .chain(writer.outcomes.export())
             .filter(|(key, _)| range.contains(key))
             .map(Ok)
             .collect();
@@ -304,6 +324,7 @@ impl StateStore for LsmStore {
         if let Err(error) = writer.restore(shared, &self.compactor, at, pairs) {
             writer.outcomes = Outcomes::new(shared.options.outcomes);
             writer.sealed = Lsn::ZERO;
+            shared.holdings.clear();
             shared.tree.clear().map_err(|error| shared.fail(error))?;
             return Err(error);
         }
@@ -333,6 +354,10 @@ impl Rows for LsmStore {
 
     fn outcome(&self, client: ClientId, sequence: u64) -> Outcome {
         self.shared.writer.lock().outcomes.outcome(client, sequence)
+    }
+
+    fn holdings(&self) -> &Holdings {
+        &self.shared.holdings
     }
 }
 

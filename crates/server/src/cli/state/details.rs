@@ -39,6 +39,10 @@ fn head(state: &ClusterState) -> Vec<Fact> {
     if let Up::ShutDown { why } = &state.up {
         facts.push((("Why", "why"), why.as_str().into()));
     }
+    if let Some((moved, planned)) = state.expanding {
+        let text = format!("expanding: {moved} of {planned} buckets of rows have moved");
+        facts.push((("Expansion", "expansion"), text.into()));
+    }
     let catalog = pairs(state).into_iter().find(|pair| pair.content == CATALOG);
     if let Some(pair) = catalog.filter(|pair| !pair.seats.is_empty()) {
         if let Some(coordinator) = pair.primary() {

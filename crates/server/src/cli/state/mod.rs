@@ -128,6 +128,10 @@ fn as_json(state: &ClusterState, view: View, page: &Page, wrong: bool) -> Value 
     }
     if view.name() == "brief" {
         object.insert("contents".to_owned(), contents::json(state));
+        let expanding = state
+            .expanding
+            .map(|(moved, planned)| json!({ "buckets_moved": moved, "buckets_planned": planned }));
+        object.insert("expanding".to_owned(), json!(expanding));
     }
     Value::Object(object)
 }

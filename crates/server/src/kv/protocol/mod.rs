@@ -102,6 +102,11 @@ impl Change {
     }
 }
 
+/// The first key that may follow this one.
+pub(crate) fn behind(key: &[u8]) -> Bytes {
+    [key, &b"\0"[..]].concat().into()
+}
+
 /// What is asked.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(crate) enum Request {

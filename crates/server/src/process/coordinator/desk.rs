@@ -20,6 +20,7 @@ use outrigger_wal::Micros;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender};
 
 use super::agents::Agents;
+use super::carrying::Carrying;
 use super::voting::Voting;
 use crate::kv::places::Board;
 use crate::process::pinging::Pinging;
@@ -73,6 +74,7 @@ pub(super) struct Desk {
     pub(super) board: Board,
     pub(super) voting: Option<Arc<Voting>>,
     pub(super) agents: Agents,
+    pub(super) carrying: Carrying,
     pub(super) pinging: Pinging,
 }
 
@@ -201,9 +203,9 @@ impl Desk {
         let serving = self.machine.serving().is_some();
         if !serving {
             self.agents.forget_all();
+            self.carrying.end();
         }
-        let told = self.board.now();
-        self.board.tell(places::look(&self.catalog, self.whose, serving, Some(&told)));
+        self.board.tell(places::look(&self.catalog, self.whose, serving));
     }
 
     fn perform(&mut self, action: Out) {
@@ -226,6 +228,10 @@ impl Desk {
             }
             Out::Reach { agents } => self.agents.reach(agents),
             Out::Agent { host, ask } => self.agents.ask(&host, &ask),
+            Out::Carry { id, content, ask } => {
+                let places = self.board.now();
+                self.carrying.carry(&places, self.events.clone(), (id, content, ask));
+            }
             Out::Ping { address, ping } => {
                 let addresses = self.catalog.read(|state| {
                     let row = state.contents.get(&ping.content)?;

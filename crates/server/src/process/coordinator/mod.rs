@@ -8,9 +8,10 @@
 //! # Layout
 //! - `desk`: the step function's queue
 //! - `voting`, `own`: who owns the catalog's own configuration
-//! - `agents`: the connections to the hosts
+//! - `agents`: the connections to the hosts; `carrying`: to primaries whose rows move
 
 mod agents;
+mod carrying;
 mod desk;
 mod own;
 mod voting;
@@ -35,6 +36,7 @@ use outrigger_wal::{ClusterId, ContentId, LogId, Micros};
 use tokio::sync::mpsc::{UnboundedSender, unbounded_channel};
 
 use self::agents::Agents;
+use self::carrying::Carrying;
 use self::desk::{Desk, Door, Heard};
 use self::own::Own;
 use self::voting::Voting;
@@ -88,6 +90,7 @@ pub(crate) fn run(config: &CoordinatorConfig, begin: Begin) -> Result<Verdict, E
         visitors: BTreeMap::new(),
         waiting: BTreeSet::new(),
         agents: Agents::new(whose.cluster, events.clone()),
+        carrying: Carrying::default(),
         events,
         catalog,
         whose,
@@ -178,7 +181,7 @@ fn open(
     };
     let Identity { cluster, instance, log, segment_bytes, .. } = identity;
     let whose = Whose { cluster, instance, log, segment_bytes };
-    let board = Board::new(places::look(&catalog, whose, false, None));
+    let board = Board::new(places::look(&catalog, whose, false));
     let router = Router::new(RouterOptions::default(), board.watch());
     let door = Gate::new(Arc::clone(&router), Door { events: events.clone() });
     let mut options = ReplicaOptions::new(dir, listen);

@@ -96,6 +96,7 @@ pub(in crate::cli) fn healthy() -> ClusterState {
         contents: [-1, 0, 1].map(content).into(),
         hosts: vec![host("sdw1", 1), host("sdw2", 2)],
         settings: vec![("mirroring".to_owned(), 2)],
+        expanding: None,
         instances,
     }
 }

@@ -8,9 +8,11 @@ use std::time::Duration;
 use bytes::Bytes;
 use outrigger_cluster::buckets::{Bucket, Buckets, Move, bucket_of};
 use outrigger_cluster::local::LocalCluster;
+use outrigger_cluster::mover::{Ask, Reply};
 use outrigger_net::message::{Envelope, Message, Role};
 use outrigger_net::transport::ConnectionId;
 use outrigger_replica::runtime::{Caller, Front, Replica, Requests, Visitor, Visits};
+use outrigger_replica::store::kv::{Hold, Token};
 use outrigger_replica::store::memory::MemoryStore;
 use outrigger_replica::store::{Rows, StateStore};
 use outrigger_wal::format::MIN_SEGMENT_BYTES;
@@ -32,7 +34,6 @@ const LONG: Duration = Duration::from_secs(60);
 /// One copy of one content.
 pub(super) struct Copy {
     pub(super) replica: Replica,
-    pub(super) service: Arc<Service>,
     pub(super) rows: Arc<MemoryStore>,
 }
 
@@ -92,7 +93,7 @@ impl World {
                 let store = Arc::clone(&rows) as Arc<dyn StateStore>;
                 let replica = local.open_with(&dir, store, front).unwrap();
                 service.serve(&replica);
-                Copy { replica, service, rows }
+                Copy { replica, rows }
             });
             let copies: Vec<_> = copies.collect();
             assert!(copies[0].replica.wait_serving(LONG));
@@ -170,14 +171,25 @@ impl World {
         let step = [Move { bucket, from, to: ContentId(to) }];
         self.buckets.begin(&step).unwrap();
         self.buckets.hand_over(&step).unwrap();
-        self.service(from.0).holdings().give_up(bucket);
+        let at = self.buckets.version().0;
+        self.tell_holding(from.0, bucket, Hold::GiveUp { at, token: Token::default() });
         self.buckets.moved(&step).unwrap();
-        self.service(to).holdings().take_up(bucket, self.buckets.holder(bucket).since);
+        let since = self.buckets.holder(bucket).since.0;
+        self.tell_holding(to, bucket, Hold::TakeUp { since });
         self.buckets.end(&step).unwrap();
     }
 
-    pub(super) fn service(&self, content: i32) -> &Service {
-        &self.contents[usize::try_from(content).unwrap()].copies[0].service
+    /// Has a content's log say something about a bucket.
+    fn tell_holding(&self, content: i32, bucket: Bucket, hold: Hold) {
+        let ask = Ask::Tell { buckets: vec![bucket], hold };
+        assert_eq!(self.ask_to_move(content, &ask), Reply::Done);
+    }
+
+    /// Asks the first copy of a content as whoever moves rows does.
+    pub(super) fn ask_to_move(&self, content: i32, ask: &Ask) -> Reply {
+        let line = self.direct(content);
+        let asked = line.ask(ask.encode().unwrap()).unwrap();
+        Reply::decode(&self.runtime.block_on(asked.answer()).unwrap()).unwrap()
     }
 
     pub(super) fn client(&self, ports: &[&str]) -> Client {
