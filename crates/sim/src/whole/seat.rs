@@ -218,6 +218,8 @@ impl Whole {
                     seat.reach = agents.into_iter().map(|(host, _)| host).collect();
                 }
             }
+            // No cluster is expanded here: rows that move have a world of their own.
+            coordinator::Out::Carry { .. } => {}
             coordinator::Out::SwapOwn { seen, new } => {
                 let by = Proposer::Operator;
                 let swap = voters::In::Swap { seen, new, by };
