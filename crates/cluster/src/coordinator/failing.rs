@@ -231,7 +231,7 @@ impl Coordinator {
 
     fn has_reported(&self, content: ContentId) -> bool {
         let Some(config) = self.config(content) else { return false };
-        config.copies.iter().all(|copy| self.figures.contains_key(&(content, copy.instance)))
+        config.copies.iter().all(|copy| self.reported.contains(&(content, copy.instance)))
     }
 
     fn decide(&mut self, content: ContentId) -> Decision {

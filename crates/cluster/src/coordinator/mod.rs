@@ -177,6 +177,8 @@ pub struct Coordinator {
     /// Reports that no record carries yet.
     reports: BTreeMap<(ContentId, InstanceId), Report>,
     figures: BTreeMap<(ContentId, InstanceId), Figures>,
+    /// Who has reported at all in this reign, counted or not (S8).
+    reported: BTreeSet<(ContentId, InstanceId)>,
     counters: Counters,
     /// The catalog's own configuration.
     own: Option<Config>,
@@ -238,6 +240,7 @@ impl Coordinator {
             next_ticket: 0,
             reports: BTreeMap::new(),
             figures: BTreeMap::new(),
+            reported: BTreeSet::new(),
             counters: Counters::default(),
             own: None,
             own_here: BTreeSet::new(),
@@ -375,6 +378,7 @@ impl Coordinator {
         self.pending.clear();
         self.reports.clear();
         self.figures.clear();
+        self.reported.clear();
         self.hosts.clear();
         if !self.reached.is_empty() {
             // Whoever does not serve commands nobody; connections are made anew in the next reign.

@@ -216,6 +216,8 @@ impl Whole {
             coordinator::Out::Reach { agents } => {
                 if let Some(seat) = &mut self.places[at].seat {
                     seat.reach = agents.into_iter().map(|(host, _)| host).collect();
+                    let Seat { reach, agents, .. } = seat;
+                    agents.retain(|host, _| reach.contains(host));
                 }
             }
             // No cluster is expanded here: rows that move have a world of their own.
