@@ -88,7 +88,7 @@ fn leave_out(out: &mut impl Write, arguments: &Arguments) -> io::Result<ExitCode
             continue;
         }
         let Some(plan) = without(rule) else {
-            writeln!(out, "without {name}: not to be seen by this model")?;
+            writeln!(out, "without {name}: no exploration of this model is known to show it")?;
             continue;
         };
         let found = go(0, &plan, Rules::without(rule), arguments);
