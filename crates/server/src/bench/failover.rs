@@ -16,6 +16,7 @@ use tokio::time::sleep;
 
 use super::Interrupts;
 use super::cluster::{CATALOG, Cluster, Net, Shape, folder, pair, signal};
+use super::figures::as_f64;
 use super::load::{Acked, Load, Manner, Way, direct, routed};
 use crate::error::{Error, Verdict};
 use crate::output::{complain, say, say_json};
@@ -306,8 +307,7 @@ impl<'a> Run<'a> {
 
     fn note(&mut self, name: &'static str, pause: Option<u64>) {
         let longest = u64::try_from(LONGEST.as_micros()).unwrap_or(u64::MAX);
-        #[allow(clippy::cast_precision_loss, reason = "pauses are far below 2^52 microseconds")]
-        let millis = pause.unwrap_or(longest) as f64 / 1000.0;
+        let millis = as_f64(pause.unwrap_or(longest)) / 1000.0;
         self.pauses.entry(name).or_default().push(millis);
     }
 
