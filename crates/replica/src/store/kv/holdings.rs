@@ -413,3 +413,65 @@ fn export_key(bucket: u16) -> Bytes {
     key.put_u16(bucket);
     key.freeze()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const fn token(number: u64) -> Token {
+        Token { epoch: 1, number }
+    }
+
+    fn told(holds: &[Hold]) -> Option<Held> {
+        holds.iter().fold(None, |known, hold| Held::told(known, *hold))
+    }
+
+    #[test]
+    fn a_word_that_comes_late_changes_nothing() {
+        let give_up = |at, number| Hold::GiveUp { at, token: token(number) };
+        let take_up = |since| Hold::TakeUp { since };
+        let receive = |number| Hold::Receive { token: token(number) };
+        let no = |at, number| Some(Held::No { at, token: token(number) });
+        // Given up, and taken up again by a later map.
+        assert_eq!(told(&[give_up(3, 1), take_up(5)]), Some(Held::Since(5)));
+        assert_eq!(told(&[give_up(3, 1), take_up(5), give_up(3, 1)]), Some(Held::Since(5)));
+        assert_eq!(told(&[give_up(3, 1), take_up(5), receive(9)]), Some(Held::Since(5)));
+        // And given up once more: the first taking up is over.
+        let twice = [give_up(3, 1), take_up(5), give_up(7, 2)];
+        assert_eq!(told(&twice), no(7, 2));
+        assert_eq!(told(&[&twice[..], &[take_up(5)]].concat()), no(7, 2));
+        assert_eq!(told(&[&twice[..], &[receive(1)]].concat()), no(7, 2));
+        assert_eq!(told(&[&twice[..], &[give_up(3, 1)]].concat()), no(7, 2));
+        assert_eq!(told(&[&twice[..], &[receive(4)]].concat()), no(7, 4));
+    }
+
+    #[test]
+    fn a_write_by_a_map_from_before_a_bucket_came_back_is_not_taken() {
+        let (holdings, key) = (Holdings::default(), Bytes::from_static(b"key"));
+        let may = |map| holdings.may_write([&key].into_iter(), map).is_some();
+        assert!(may(1));
+        holdings.tell(bucket_of(&key), Hold::GiveUp { at: 3, token: token(1) });
+        assert!(!may(1) && !may(9) && holdings.may_read(&key).is_none());
+        holdings.tell(bucket_of(&key), Hold::TakeUp { since: 5 });
+        assert!(!may(4) && may(5) && may(0));
+    }
+
+    #[test]
+    fn what_is_exported_is_imported_and_what_is_malformed_is_refused() {
+        let holdings = Holdings::default();
+        holdings.tell(7, Hold::GiveUp { at: 3, token: token(1) });
+        holdings.tell(1023, Hold::TakeUp { since: 5 });
+        let (pairs, copy) = (holdings.export(), Holdings::default());
+        assert!(pairs.is_sorted());
+        for (key, value) in &pairs {
+            copy.import(key, value).unwrap();
+            assert_eq!(copy.import(&key[..2], value), Err(HoldingsError::Malformed));
+            for len in 0..value.len() {
+                assert!(copy.import(key, &value[..len]).is_err());
+            }
+        }
+        assert_eq!(copy.export(), pairs);
+        assert_eq!(copy.drain_changed(), pairs);
+        assert!(copy.drain_changed().is_empty());
+    }
+}
