@@ -23,7 +23,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
-use outrigger_net::config::Config;
+use outrigger_net::config::{Config, Version};
 use outrigger_net::transport::Settings;
 use outrigger_wal::disk::lock::DirLock;
 use outrigger_wal::recover::Saved;
@@ -116,6 +116,15 @@ pub struct Status {
     pub failed: Option<String>,
 }
 
+/// The highest that an instance has accepted of its authority.
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
+pub struct Accepted {
+    /// The version of its content's configuration.
+    pub version: Version,
+    /// The reign of a coordinator.
+    pub coordinator_epoch: u64,
+}
+
 /// How a copy got into the in-sync set.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Join {
@@ -159,6 +168,15 @@ impl Replica {
     /// database.
     pub fn identity(data_dir: &Path) -> Result<Identity, ReplicaError> {
         open::identity(data_dir)
+    }
+
+    /// What the instance in a folder has accepted of its authority (S0): an authority that knows less has lost
+    /// something, and is to be told so before anything else.
+    ///
+    /// # Errors
+    /// As [`Replica::identity`].
+    pub fn accepted(data_dir: &Path) -> Result<Accepted, ReplicaError> {
+        open::accepted(data_dir)
     }
 
     /// Opens an instance: recovers its log, listens, follows or takes up a reign as `authority` says.

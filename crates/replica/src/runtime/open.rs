@@ -16,7 +16,7 @@ use super::applying::Applier;
 use super::authority::{Authority, Told};
 use super::core::{Core, Shared};
 use super::links::{Front, Links};
-use super::{ReplicaError, ReplicaOptions};
+use super::{Accepted, ReplicaError, ReplicaOptions};
 use crate::control::{Control, ControlError, Identity};
 use crate::member::Member;
 use crate::reading_back::read_back;
@@ -58,6 +58,15 @@ pub(super) fn init(data_dir: &Path, identity: Identity) -> Result<(), ReplicaErr
 }
 
 pub(super) fn identity(data_dir: &Path) -> Result<Identity, ReplicaError> {
+    control(data_dir).map(|control| control.identity)
+}
+
+pub(super) fn accepted(data_dir: &Path) -> Result<Accepted, ReplicaError> {
+    let Control { version, coordinator_epoch, .. } = control(data_dir)?;
+    Ok(Accepted { version, coordinator_epoch })
+}
+
+fn control(data_dir: &Path) -> Result<Control, ReplicaError> {
     if !data_dir.is_dir() {
         return Err(at(data_dir)(ControlError::Missing));
     }
@@ -67,7 +76,7 @@ pub(super) fn identity(data_dir: &Path) -> Result<Identity, ReplicaError> {
     };
     let (_, control) = Control::read(&mut disk.blocking()).map_err(at(data_dir))?;
     disk.close();
-    Ok(control.identity)
+    Ok(control)
 }
 
 pub(super) fn lock(data_dir: &Path) -> Result<DirLock, ReplicaError> {

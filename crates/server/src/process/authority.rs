@@ -12,7 +12,7 @@ use outrigger_net::handshake::{Identity as Side, check_welcome};
 use outrigger_net::message::{Abilities, Envelope, History, Message, Role, Session};
 use outrigger_net::transport::{Dialer, Outbox, PeerEvent, Settings, dial};
 use outrigger_replica::control::Identity;
-use outrigger_replica::runtime::{Authority, HandOver, Told};
+use outrigger_replica::runtime::{Accepted, Authority, HandOver, Told};
 use outrigger_wal::{Epoch, InstanceId, Lsn};
 use parking_lot::Mutex;
 
@@ -44,9 +44,12 @@ struct Line {
 }
 
 impl Remote {
-    /// An authority that is not connected yet.
-    pub(super) fn new(identity: Identity) -> Arc<Self> {
-        Arc::new(Self { identity, state: Mutex::default() })
+    /// An authority that is not connected yet, of an instance that has accepted so much of it before: a
+    /// coordinator whose catalog has less must not take this copy for one that agrees (S8).
+    pub(super) fn new(identity: Identity, accepted: Accepted) -> Arc<Self> {
+        let Accepted { version, coordinator_epoch } = accepted;
+        let state = State { version, coordinator_epoch, ..State::default() };
+        Arc::new(Self { identity, state: Mutex::new(state) })
     }
 
     /// Keeps up a connection to the coordinator until the dialer is dropped. Within a tokio runtime.

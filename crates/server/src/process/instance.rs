@@ -175,7 +175,7 @@ fn open(config: &InstanceConfig, listen: &str, incarnation: Option<u64>) -> Resu
     let store = LsmStore::open(&folder, options)
         .map(Arc::new)
         .map_err(|error| Error::Store { dir: folder, error })?;
-    let authority = Remote::new(identity);
+    let authority = Remote::new(identity, Replica::accepted(dir).map_err(failed)?);
     let service = Service::new(Arc::clone(&store) as Arc<dyn Rows>);
     let mut options = ReplicaOptions::new(dir, listen);
     options.member.copy_grace_millis = config.copy_grace_ms;
