@@ -106,9 +106,7 @@ pub const fn without(rule: Rule) -> Option<Plan> {
         Rule::S4Wait | Rule::S4Reach => {
             Bounds { holds: Some(1), versions: 6, cuts: 1, failovers: 1, ..NONE }
         }
-        Rule::S4GiveUp => {
-            Bounds { holds: Some(1), versions: 6, cuts: 2, failovers: 1, ..NONE }
-        }
+        Rule::S4GiveUp => Bounds { holds: Some(1), versions: 6, cuts: 2, failovers: 1, ..NONE },
         Rule::S5Drain => {
             Bounds { holds: Some(1), versions: 4, cuts: 1, crashes: 1, failovers: 1, ..NONE }
         }
