@@ -474,4 +474,25 @@ mod tests {
         assert_eq!(copy.drain_changed(), pairs);
         assert!(copy.drain_changed().is_empty());
     }
+
+    #[test]
+    fn a_write_behind_the_record_that_gave_its_bucket_up_has_no_effect_and_no_outcome() {
+        use super::super::{ClientId, Op, Outcome, Outcomes, Write, decide};
+        use outrigger_wal::format::{Record, RecordFlag};
+        let (holdings, mut outcomes, mut changes) =
+            (Holdings::default(), Outcomes::default(), Vec::new());
+        let key = Bytes::from_static(b"key");
+        let put = Op::Put { key: key.clone(), value: Bytes::new() };
+        let write = Write { client: ClientId(1), sequence: 1, op: put };
+        let hold = Hold::GiveUp { at: 3, token: token(1) };
+        let give_up = Write::of_move(Op::Hold { bucket: bucket_of(&key), hold });
+        for (lsn, write) in [(10, give_up), (20, write)] {
+            let body = write.encode().unwrap();
+            let (lsn, end) = (Lsn(lsn), Lsn(lsn + 10));
+            let record = Record { lsn, end, flag: RecordFlag::Record, body };
+            decide(&mut outcomes, &holdings, &[record], &mut changes).unwrap();
+        }
+        assert!(changes.is_empty());
+        assert_eq!(outcomes.outcome(ClientId(1), 1), Outcome::Unknown);
+    }
 }
