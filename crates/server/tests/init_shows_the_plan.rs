@@ -146,7 +146,8 @@ fn a_file_that_is_wrong_names_key_and_line_and_nothing_is_made() {
     assert!(missing.contains("cannot be read"), "{missing}");
     let left: Vec<_> = std::fs::read_dir(home.path()).unwrap().collect();
     assert_eq!(left.len(), 1, "only the file itself");
+    std::fs::write(&path, text).unwrap();
     let undecided = run(&["init", path.to_str().unwrap()]);
     assert_eq!(undecided.code, Some(2));
-    assert!(undecided.err.contains("--dry-run"), "{}", undecided.err);
+    assert!(undecided.err.contains("-a goes on"), "{}", undecided.err);
 }

@@ -39,12 +39,12 @@ fn deposed_with_a_tail(seed: u64) -> Cluster {
     cluster.block(0, 1);
     cluster.block(1, 0);
     // Until the connection is given up; not until the mirror leaves.
-    cluster.run_millis(1_020);
+    cluster.run_millis(520);
     for _ in 0..4 {
         assert!(cluster.append(0, 9_000));
         cluster.run_millis(1);
     }
-    cluster.run_millis(150);
+    cluster.run_millis(70);
     assert!(cluster.in_sync(1));
     let end = cluster.member(0).map(|member| member.log().end());
     cluster.block(1, AUTHORITY);
@@ -244,7 +244,7 @@ fn promoted_after_a_finished_cut(wait: impl Fn(&mut Cluster)) {
 #[test]
 fn a_copy_that_was_cut_is_promoted_before_the_authority_hears_of_the_cut() {
     let mut promised = 0;
-    for seed in 0..60 {
+    for seed in 0..120 {
         let mut cluster = deposed_with_a_tail(seed);
         cluster.block(0, AUTHORITY);
         cluster.unblock(0, 1);
@@ -278,7 +278,7 @@ fn a_deposed_primary_that_streams_again_has_the_grace_of_any_copy() {
         write_some(&mut cluster, 1, 3);
         assert!(cluster.in_sync(0), "it never left");
         cluster.kill(0);
-        cluster.run_millis(400);
+        cluster.run_millis(150);
         assert!(cluster.in_sync(0), "seed {seed}: it was given no time");
         assert!(cluster.run_while(2_000, |c| c.in_sync(0)), "{:?}", cluster.violation());
         cluster.restart(0);

@@ -74,6 +74,9 @@ impl Place {
     }
 }
 
+/// How a refusal to open begins.
+const REFUSES: &str = "recovery refuses";
+
 impl Whole {
     /// A process was started, and has come to reading its log.
     pub(super) fn open(&mut self, at: usize, life: Life) {
@@ -131,8 +134,22 @@ impl Whole {
                 self.places[at].node.state = State::Down;
                 self.end(at, "exit status 2: its log is damaged", false);
             }
+            // A copy that is made anew here streams blocks that it sealed itself in an earlier life, and takes what they
+            // say of its disk for a promise of this one. The shipped rebuild brings those durably before the copy
+            // opens; this one is refused, and made anew once more. One that commits wait for is never refused.
+            Opened::Violation(text) if text.starts_with(REFUSES) && self.may_begin_again(at) => {
+                self.note(|| format!("p{at} refuses to open: {text}"));
+                self.counts.count("half-streamed copies made anew again");
+                self.end(at, "exit status 2: its log is damaged", false);
+            }
             Opened::Violation(text) => self.violate(format!("p{at}: {text}")),
         }
+    }
+
+    fn may_begin_again(&self, at: usize) -> bool {
+        let place = &self.places[at];
+        let config = self.groups[place.group].config.as_ref();
+        place.remade > 0 && config.is_some_and(|config| !config.in_sync(place.node.instance))
     }
 
     /// A process is gone; its disk was killed or lost power already. Its agent hears of it.
