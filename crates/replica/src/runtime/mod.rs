@@ -326,7 +326,7 @@ impl Replica {
     /// What is said to a copy that is rebuilt from this one.
     ///
     /// # Errors
-    /// [`LendError`](crate::member::LendError): it does not serve, or commits wait for that copy.
+    /// [`LendError`]: it does not serve, or commits wait for that copy.
     pub fn lend(&self, to: InstanceId) -> Result<Lent, LendError> {
         self.shared.lend(to)
     }
