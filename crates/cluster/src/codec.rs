@@ -17,6 +17,7 @@ const COPY_BYTES: usize = 38;
 /// Takes fields off the front.
 pub(crate) struct Take<'a> {
     rest: &'a [u8],
+    layout: u8,
 }
 
 macro_rules! take_number {
@@ -29,7 +30,7 @@ macro_rules! take_number {
 
 impl<'a> Take<'a> {
     pub(crate) const fn new(rest: &'a [u8]) -> Self {
-        Self { rest }
+        Self { rest, layout: 0 }
     }
 
     /// Begins behind a version that must be `known` or older.
@@ -38,8 +39,13 @@ impl<'a> Take<'a> {
         match take.u8()? {
             0 => Err(CodecError::Malformed { what: "a version of 0" }),
             found if found > known => Err(CodecError::Newer { found, known }),
-            _ => Ok(take),
+            found => Ok(Self { layout: found, ..take }),
         }
+    }
+
+    /// The version that it began with.
+    pub(crate) const fn layout(&self) -> u8 {
+        self.layout
     }
 
     take_number! {

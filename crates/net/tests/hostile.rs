@@ -6,6 +6,7 @@ mod peers;
 mod samples;
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use outrigger_net::Error;
@@ -208,6 +209,36 @@ async fn a_taken_port_is_an_error() {
     let address = listener.local_addr().to_string();
     let second = Listener::bind(&address, Settings::default(), on_event).await;
     assert!(matches!(second, Err(Error::Io { doing: "listening", .. })));
+}
+
+#[tokio::test]
+async fn a_listener_on_two_networks_serves_both_within_one_limit() {
+    // Whoever holds this port has it on the other addresses too.
+    let held = std::net::TcpListener::bind("127.0.13.3:0").unwrap();
+    let port = held.local_addr().unwrap().port();
+    let networks = [format!("127.0.13.1:{port}"), format!("127.0.13.2:{port}")];
+    let settings = Settings { max_connections: 2, ..Settings::default() };
+    let (on_event, mut acceptor) = events();
+    let listener = Listener::bind_all(&networks, settings.clone(), on_event).await.unwrap();
+    assert_eq!(listener.local_addr().to_string(), networks[0]);
+    let mut open = Vec::new();
+    for network in &networks {
+        let (dialer, mut dialler) = dial_one(network.parse().unwrap(), &settings);
+        open.push((shake_hands(&mut dialler, &mut acceptor).await, dialer, dialler));
+    }
+    for network in &networks {
+        let mut third = TcpStream::connect(network).await.unwrap();
+        assert!(until_dropped(&mut third).await.is_empty());
+    }
+    let seen = listener.counters();
+    assert_eq!((seen.accepted, seen.opened, seen.over_limit), (2, 2, 2));
+
+    let (on_event, _) = events();
+    let free = format!("127.0.13.4:{port}");
+    let taken = [free.as_str(), networks[1].as_str()];
+    assert!(Listener::bind_all(&taken, settings.clone(), Arc::clone(&on_event)).await.is_err());
+    assert!(Listener::bind_all(&[""; 0], settings, on_event).await.is_err());
+    assert!(TcpStream::connect(&free).await.is_err(), "nothing is left of it");
 }
 
 #[tokio::test(start_paused = true)]

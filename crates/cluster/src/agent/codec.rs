@@ -1,6 +1,7 @@
 //! Orders, questions, answers and memory of an agent as bytes.
 //!
-//! Guarantees: decoding is total; each value has one encoding; texts that are too long are cut.
+//! Guarantees: decoding is total; each value has one encoding; texts that are too long are cut. Layout: version
+//! `u8` (2; in version 1 each voter had one address), then fields, in little-endian.
 
 use std::collections::BTreeMap;
 
@@ -13,7 +14,10 @@ use crate::catalog::tables::{Dbid, MAX_INSTANCES, MAX_ROW_TEXT_BYTES};
 use crate::codec::{Put, Take};
 use crate::error::CodecError;
 
-const VERSION: u8 = 1;
+const VERSION: u8 = 2;
+/// The last one in which a voter was one address.
+const SINGLE_ADDRESS_VERSION: u8 = 1;
+const VOTERS: &str = "the number of voters";
 const ORDERS: &str = "the number of orders";
 const SETTINGS: &str = "the number of settings";
 const MAX_SETTINGS: usize = 64;
@@ -62,13 +66,20 @@ fn put_order(put: &mut Put, dbid: Dbid, order: &Order) {
     put_wanted(put, order.wanted);
     put.u64(order.run);
     put.addresses(&order.coordinators);
-    put.list(ORDERS, MAX_INSTANCES, &order.voters, |put, voter| put_text(put, NAME, voter));
+    put.list(VOTERS, MAX_INSTANCES, &order.voters, |put, voter| put.addresses(voter));
     put.addresses(&order.source);
     put.u64(order.max_rate_bytes);
     put.list(SETTINGS, MAX_SETTINGS, &order.settings, |put, (name, value)| {
         put_text(put, NAME, name);
         put.u64(*value);
     });
+}
+
+fn take_voters(take: &mut Take<'_>) -> Result<Vec<Vec<String>>, CodecError> {
+    if take.layout() <= SINGLE_ADDRESS_VERSION {
+        return take.list(VOTERS, MAX_INSTANCES, 2, |take| Ok(vec![take_text(take, NAME)?]));
+    }
+    take.list(VOTERS, MAX_INSTANCES, 4, Take::addresses)
 }
 
 fn take_order(take: &mut Take<'_>) -> Result<(Dbid, Order), CodecError> {
@@ -83,7 +94,7 @@ fn take_order(take: &mut Take<'_>) -> Result<(Dbid, Order), CodecError> {
         wanted: take_wanted(take)?,
         run: take.u64()?,
         coordinators: take.addresses()?,
-        voters: take.list(ORDERS, MAX_INSTANCES, 2, |take| take_text(take, NAME))?,
+        voters: take_voters(take)?,
         source: take.addresses()?,
         max_rate_bytes: take.u64()?,
         settings: take.list(SETTINGS, MAX_SETTINGS, SETTING_BYTES, |take| {
@@ -287,4 +298,58 @@ pub(super) fn decode_memory(bytes: &[u8]) -> Result<Memory, CodecError> {
     let (orders, done): (BTreeMap<_, _>, BTreeMap<_, _>) =
         (orders.into_iter().collect(), done.into_iter().collect());
     Ok(Memory { cluster, host, coordinator_epoch, orders, done })
+}
+
+#[cfg(test)]
+mod tests {
+    use outrigger_wal::{ClusterId, ContentId, InstanceId, LogId};
+
+    use super::*;
+    use crate::catalog::tables::Wanted;
+
+    fn remembered(voters: Vec<Vec<String>>) -> Memory {
+        let order = Order {
+            content: ContentId(-1),
+            instance: InstanceId(7),
+            log: LogId(8),
+            segment_bytes: 1 << 20,
+            addresses: vec!["a:1".to_owned(), "b:1".to_owned()],
+            data_dir: "/d".to_owned(),
+            wanted: Wanted::Up,
+            run: 3,
+            coordinators: vec!["a:1".to_owned()],
+            voters,
+            source: Vec::new(),
+            max_rate_bytes: 0,
+            settings: Vec::new(),
+        };
+        let orders = BTreeMap::from([(Dbid(1), order)]);
+        Memory { cluster: ClusterId(9), host: "h1".to_owned(), orders, ..Memory::default() }
+    }
+
+    fn text(text: &str) -> String {
+        text.to_owned()
+    }
+
+    #[test]
+    fn voters_are_remembered_with_all_of_their_addresses() {
+        let memory =
+            remembered(vec![vec![text("a:2"), text("b:2")], vec![text("c:2")], Vec::new()]);
+        assert_eq!(decode_memory(&encode_memory(&memory).unwrap()).unwrap(), memory);
+    }
+
+    #[test]
+    fn an_agent_of_the_earlier_release_had_one_address_for_each_voter() {
+        // One voter at two addresses is written like a list of one, which the earlier layout did not have.
+        let bytes = encode_memory(&remembered(vec![vec![text("a:2"), text("b:2")]])).unwrap();
+        let list = [&[1, 0, 0, 0, 2, 0, 0, 0, 3, 0][..], b"a:2"].concat();
+        let at = bytes.windows(list.len()).position(|part| part == list).unwrap();
+        let mut old = [&bytes[..at], &bytes[at + 4..]].concat();
+        old[0] = SINGLE_ADDRESS_VERSION;
+        let expected = remembered(vec![vec![text("a:2")], vec![text("b:2")]]);
+        assert_eq!(decode_memory(&old).unwrap(), expected);
+        for len in 0..old.len() {
+            assert!(decode_memory(&old[..len]).is_err(), "{len} bytes of it");
+        }
+    }
 }

@@ -81,8 +81,8 @@ pub struct Order {
     pub run: u64,
     /// Where coordinators are: the coordinator's address, the standby's.
     pub coordinators: Vec<String>,
-    /// The voters, of a coordinator or standby: the agents' addresses.
-    pub voters: Vec<String>,
+    /// The voters, of a coordinator or standby, in their fixed order: each agent's addresses.
+    pub voters: Vec<Vec<String>>,
     /// Where a rebuild copies from: the addresses of the acting primary.
     pub source: Vec<String>,
     /// Bytes a second that a rebuild may copy; 0 is no limit.

@@ -185,7 +185,7 @@ pub struct Coordinator {
     /// The copies of the catalog that are connected.
     own_here: BTreeSet<InstanceId>,
     /// The agents that vote, as instances of the catalog are told.
-    voters: Vec<String>,
+    voters: Vec<Vec<String>>,
     hosts: BTreeMap<String, hosts::HostLink>,
     reached: Vec<(String, Vec<String>)>,
     detector: Detector,
@@ -272,7 +272,7 @@ impl Coordinator {
 
     /// The same, whose catalog belongs to these voters: the addresses of their agents, in their fixed order.
     #[must_use]
-    pub fn with_voters(self, voters: Vec<String>) -> Self {
+    pub fn with_voters(self, voters: Vec<Vec<String>>) -> Self {
         Self { voters, ..self }
     }
 

@@ -6,9 +6,12 @@
 //! [`super::Outbox::open`]).
 
 use std::collections::BTreeMap;
+use std::future::poll_fn;
+use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::task::Poll;
 use std::time::Duration;
 
 use tokio::net::{TcpListener, TcpStream};
@@ -75,7 +78,7 @@ impl Watch for Counts {
     }
 }
 
-/// A listening socket and its connections; all end when it is dropped.
+/// Listening sockets and their connections; all end when it is dropped.
 pub struct Listener {
     local: SocketAddr,
     counts: Arc<Counts>,
@@ -89,16 +92,32 @@ impl Listener {
     /// # Errors
     /// [`Error::Io`] when the address cannot be used.
     pub async fn bind(address: &str, settings: Settings, on_event: OnEvent) -> Result<Self, Error> {
+        Self::bind_all(&[address], settings, on_event).await
+    }
+
+    /// Listens on each of these addresses, as on one: the limits hold for all of them together.
+    ///
+    /// # Errors
+    /// [`Error::Io`] when there is none, or one of them cannot be used.
+    pub async fn bind_all(
+        addresses: &[impl AsRef<str>],
+        settings: Settings,
+        on_event: OnEvent,
+    ) -> Result<Self, Error> {
         let failed = |source| Error::Io { doing: "listening", source };
-        let socket = TcpListener::bind(address).await.map_err(failed)?;
-        let local = socket.local_addr().map_err(failed)?;
+        let mut sockets = Vec::new();
+        for address in addresses {
+            sockets.push(TcpListener::bind(address.as_ref()).await.map_err(failed)?);
+        }
+        let none = || failed(io::Error::other("there is no address"));
+        let local = sockets.first().ok_or_else(none)?.local_addr().map_err(failed)?;
         let counts = Arc::new(Counts::default());
         let accept = Accept { settings, on_event, counts: Arc::clone(&counts) };
-        let task = tokio::spawn(accept.run(socket)).abort_handle();
+        let task = tokio::spawn(accept.run(sockets)).abort_handle();
         Ok(Self { local, counts, task })
     }
 
-    /// Where it listens.
+    /// Where it listens: the first of its addresses.
     #[must_use]
     pub const fn local_addr(&self) -> SocketAddr {
         self.local
@@ -133,6 +152,21 @@ impl Drop for Listener {
     }
 }
 
+/// The next connection on any of these sockets, and on which; they are looked at in turn, from `first` on.
+async fn any(sockets: &[TcpListener], first: usize) -> io::Result<(usize, TcpStream, SocketAddr)> {
+    poll_fn(|context| {
+        for step in 0..sockets.len() {
+            let at = first.wrapping_add(step) % sockets.len();
+            let Some(socket) = sockets.get(at) else { continue };
+            if let Poll::Ready(accepted) = socket.poll_accept(context) {
+                return Poll::Ready(accepted.map(|(stream, remote)| (at, stream, remote)));
+            }
+        }
+        Poll::Pending
+    })
+    .await
+}
+
 struct Accept {
     settings: Settings,
     on_event: OnEvent,
@@ -140,13 +174,16 @@ struct Accept {
 }
 
 impl Accept {
-    async fn run(self, socket: TcpListener) {
+    async fn run(self, sockets: Vec<TcpListener>) {
         let mut tasks = JoinSet::new();
         let mut strangers = BTreeMap::new();
+        let mut first = 0;
         loop {
             tokio::select! {
-                accepted = socket.accept() => match accepted {
-                    Ok((stream, remote)) => {
+                accepted = any(&sockets, first) => match accepted {
+                    Ok((at, stream, remote)) => {
+                        // One address that many connect to must not shut out the others.
+                        first = at.wrapping_add(1);
                         self.admit(stream, remote, &mut tasks, &mut strangers);
                     }
                     Err(error) => {

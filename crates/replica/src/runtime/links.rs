@@ -190,7 +190,7 @@ pub(super) struct Links {
 impl Links {
     /// Starts the network's thread and listens.
     pub(super) fn start(
-        listen: &str,
+        listen: &[String],
         settings: Settings,
         identity: Identity,
         front: Front,
@@ -200,7 +200,7 @@ impl Links {
             |doing: &str, cause: String| ReplicaError::System { doing: doing.to_owned(), cause };
         let stop = Arc::new(Notify::new());
         let (tell, told) = channel();
-        let (address, asked) = (listen.to_owned(), settings.clone());
+        let (addresses, asked) = (listen.to_vec(), settings.clone());
         let (halt, at_home) = (Arc::clone(&stop), home);
         let (begin, begun) = oneshot::channel();
         let work = move || {
@@ -218,7 +218,7 @@ impl Links {
                         shared.links.heard(&shared, None, event);
                     }
                 });
-                let listener = match Listener::bind(&address, asked, on_event).await {
+                let listener = match Listener::bind_all(&addresses, asked, on_event).await {
                     Ok(listener) => listener,
                     Err(error) => {
                         tell.send(Err(error.to_string())).ok();
@@ -241,7 +241,7 @@ impl Links {
         let (handle, local) = told
             .recv()
             .map_err(|error| failed("starting the network", error.to_string()))?
-            .map_err(|cause| failed(&format!("listening on {listen}"), cause))?;
+            .map_err(|cause| failed(&format!("listening on {}", listen.join(", ")), cause))?;
         let (table, begin) = (Mutex::default(), Mutex::new(Some(begin)));
         Ok(Self { handle, stop, begin, local, settings, identity, table, front })
     }

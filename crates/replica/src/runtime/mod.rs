@@ -47,6 +47,8 @@ pub struct ReplicaOptions {
     pub data_dir: PathBuf,
     /// Where peers and clients reach it: `host:port`, port 0 for a free one.
     pub listen: String,
+    /// Further addresses on which it is reached, `host:port`. Default none.
+    pub listen_too: Vec<String>,
     /// The member's options.
     pub member: MemberOptions,
     /// The network's deadlines and windows.
@@ -66,6 +68,7 @@ impl ReplicaOptions {
         Self {
             data_dir: data_dir.into(),
             listen: listen.into(),
+            listen_too: Vec::new(),
             member: MemberOptions::default(),
             // Room for the stream's window and the largest block behind it.
             net: Settings { send_window_bytes: 24 << 20, ..Settings::default() },

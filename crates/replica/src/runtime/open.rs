@@ -150,7 +150,8 @@ pub(super) fn open(
                 cause: error.to_string(),
             }
         })?;
-    let links = Links::start(&options.listen, options.net, identity, front, Arc::clone(&home))?;
+    let listen: Vec<String> = std::iter::once(options.listen).chain(options.listen_too).collect();
+    let links = Links::start(&listen, options.net, identity, front, Arc::clone(&home))?;
     let told = Arc::clone(&authority);
     let shared = Arc::new(Shared::new(
         identity,

@@ -188,8 +188,8 @@ impl Typed<'_> {
             }
             sleep(LOOK).await;
         }
-        let agents: Vec<_> =
-            self.cluster.hosts.all.iter().take(2).map(|host| agent_of(&host.addresses)).collect();
+        let hosts = self.cluster.hosts.all.iter().take(2);
+        let agents: Vec<_> = hosts.flat_map(|host| agent_of(&host.addresses)).collect();
         let mut verbs = vec![
             self.again(&["state", "-e"], 5, &[1])?,
             self.again(&["recover", "-a"], 1, &[0])?,

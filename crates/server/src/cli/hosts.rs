@@ -25,7 +25,7 @@ pub(super) fn of_file(path: &Path) -> Result<(ClusterConfig, Vec<(Host, tables::
         let row = tables::Host {
             name: host.name.clone(),
             addresses: host.addresses.clone(),
-            agent: vec![written.agent.clone()],
+            agent: written.agent.clone(),
             rack: host.rack.clone(),
             storage: host.storage.clone(),
         };
@@ -50,17 +50,15 @@ pub(super) async fn ask_host(
     host: &tables::Host,
     ask: &Ask,
 ) -> Result<Say, Error> {
-    let mut why = Error::Denied { text: format!("host {} has no agent", host.name) };
-    for address in &host.agent {
-        match ask_agent(address, ask, asking.patience.time()).await {
-            Ok(Say::Denied { text }) => {
-                return Err(Error::Denied { text: format!("the agent of {}: {text}", host.name) });
-            }
-            Ok(say) => return Ok(say),
-            Err(error) => why = error,
-        }
+    if host.agent.is_empty() {
+        return Err(Error::Denied { text: format!("host {} has no agent", host.name) });
     }
-    Err(why)
+    match ask_agent(&host.agent, ask, asking.patience.time()).await? {
+        Say::Denied { text } => {
+            Err(Error::Denied { text: format!("the agent of {}: {text}", host.name) })
+        }
+        say => Ok(say),
+    }
 }
 
 /// Has the agents of these hosts work for the cluster.

@@ -18,9 +18,9 @@ pub(super) struct Rebuild {
     /// The configuration of the instance, in TOML
     #[arg(long, value_name = "FILE")]
     config: PathBuf,
-    /// The address of the acting primary of the content
-    #[arg(long, value_name = "HOST:PORT")]
-    from: String,
+    /// The addresses of the acting primary of the content: the first that answers is used
+    #[arg(long, value_name = "HOST:PORT", value_delimiter = ',', required = true)]
+    from: Vec<String>,
     /// Where the rows come from
     #[arg(long, value_enum, default_value_t = How::Auto)]
     mode: How,

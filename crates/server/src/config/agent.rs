@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use serde::Deserialize;
 
+use super::identity::one_or_more;
 use super::{Key, Keyed, Wrong, instance};
 
 /// What an agent is started with.
@@ -12,8 +13,9 @@ use super::{Key, Keyed, Wrong, instance};
 pub(crate) struct AgentConfig {
     /// Where it keeps what it was told, its vote, and the files of its instances.
     pub(crate) data_dir: PathBuf,
-    /// The address, `host:port`, on which coordinators and administrators are answered.
-    pub(crate) listen: String,
+    /// The addresses, `host:port`, on which coordinators and administrators are answered.
+    #[serde(deserialize_with = "one_or_more")]
+    pub(crate) listen: Vec<String>,
     /// How long an instance may take to end in order before it is killed, in milliseconds.
     #[serde(default = "stop_timeout_ms")]
     pub(crate) stop_timeout_ms: u64,
@@ -36,7 +38,7 @@ impl Keyed for AgentConfig {
         },
         Key {
             name: "listen",
-            unit: "host:port",
+            unit: "host:port, or a list",
             default: "",
             meaning: "where the coordinator and administrators are answered",
         },
@@ -56,7 +58,7 @@ impl Keyed for AgentConfig {
     ];
 
     fn check(&self) -> Result<(), Wrong> {
-        instance::check_address("listen", &self.listen)?;
+        instance::check_addresses("listen", &self.listen)?;
         Ok(instance::check_range("stop_timeout_ms", self.stop_timeout_ms, 100, 3_600_000)?)
     }
 }

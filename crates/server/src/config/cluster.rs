@@ -7,10 +7,12 @@ use std::time::Duration;
 use outrigger_cluster::placement::{
     Directories, Host, Mirroring, Ports, Refusal, Seat, Shape, plan,
 };
+use outrigger_net::frame::MAX_ADDRESSES;
 use outrigger_wal::format::{DEFAULT_SEGMENT_BYTES, is_segment_bytes};
 use serde::Deserialize;
 
-use super::instance::{check_address, check_range};
+use super::identity::one_or_more;
+use super::instance::{check_addresses, check_range};
 use super::{Key, Keyed, Wrong};
 
 /// What a cluster is made from.
@@ -78,8 +80,9 @@ pub(crate) struct ClusterConfig {
 pub(crate) struct HostConfig {
     name: String,
     addresses: Vec<String>,
-    /// Where its agent listens, `host:port`.
-    pub(crate) agent: String,
+    /// Where its agent is called, `host:port`, in order of preference.
+    #[serde(deserialize_with = "one_or_more")]
+    pub(crate) agent: Vec<String>,
     #[serde(default)]
     rack: Option<String>,
     #[serde(default)]
@@ -250,7 +253,8 @@ impl ClusterConfig {
         let host = |host: &HostConfig| Host {
             name: host.name.clone(),
             addresses: host.addresses.clone(),
-            agent_port: host.agent.rsplit_once(':').and_then(|(_, port)| port.parse().ok()),
+            // The same on all of them, as checked.
+            agent_port: host.agent.first().and_then(|agent| port_of(agent)),
             rack: host.rack.clone(),
             storage: host.storage.clone(),
             segments: host.segments,
@@ -284,9 +288,19 @@ impl ClusterConfig {
         let mut agents = BTreeMap::new();
         for (at, host) in self.hosts.iter().enumerate() {
             let wrong = |key: &str, cause| Wrong::from((format!("host[{at}].{key}"), cause));
-            check_address("agent", &host.agent).map_err(|(key, cause)| wrong(key, cause))?;
-            if let Some(other) = agents.insert(&host.agent, &host.name) {
-                let cause = format!("{} is the agent of host {other} already", host.agent);
+            check_addresses("agent", &host.agent).map_err(|(key, cause)| wrong(key, cause))?;
+            if host.agent.len() > MAX_ADDRESSES {
+                let cause = format!("{} addresses: give {MAX_ADDRESSES} at most", host.agent.len());
+                return Err(wrong("agent", cause));
+            }
+            for agent in &host.agent {
+                if let Some(other) = agents.insert(agent, &host.name) {
+                    let cause = format!("{agent} is the agent of host {other} already");
+                    return Err(wrong("agent", cause));
+                }
+            }
+            if host.agent.windows(2).any(|two| port_of(&two[0]) != port_of(&two[1])) {
+                let cause = "an agent has one port, on all of its addresses".to_owned();
                 return Err(wrong("agent", cause));
             }
             for address in &host.addresses {
@@ -340,6 +354,10 @@ impl ClusterConfig {
             found => count("mirror_data_dirs", found),
         }
     }
+}
+
+fn port_of(address: &str) -> Option<u16> {
+    address.rsplit_once(':').and_then(|(_, port)| port.parse().ok())
 }
 
 /// Refuses what is neither an IP address nor the name of a machine.
@@ -499,7 +517,12 @@ const KEYS: [Key; 27] = [
         "one a network, in the same order of networks on each host; primary and mirror of a content \
          use different ones",
     ),
-    key("host.agent", "host:port", "", "where the host's agent listens"),
+    key(
+        "host.agent",
+        "host:port, or a list",
+        "",
+        "where the host's agent is called, one address a network: the first that answers is used",
+    ),
     key("host.rack", "name", "none", "the rack it stands in; needed by `\"rack\"`"),
     key(
         "host.storage",

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use serde::Deserialize;
 
+use super::identity::{each_one_or_more, one_or_more};
 use super::{IdentityConfig, Key, Keyed, Wrong, instance};
 
 /// What a coordinator is started with.
@@ -12,17 +13,18 @@ use super::{IdentityConfig, Key, Keyed, Wrong, instance};
 pub(crate) struct CoordinatorConfig {
     /// Where the catalog is kept: its log and its register.
     pub(crate) data_dir: PathBuf,
-    /// The address, `host:port`, on which instances, clients and operators are answered.
-    pub(crate) listen: String,
+    /// The addresses, `host:port`, on which instances, clients and operators are answered.
+    #[serde(deserialize_with = "one_or_more")]
+    pub(crate) listen: Vec<String>,
     /// The addresses that others are told; empty: `listen`.
     #[serde(default)]
     pub(crate) advertise: Vec<String>,
     /// Who it is, where its agent says it.
     #[serde(default)]
     pub(crate) identity: Option<IdentityConfig>,
-    /// The agents that vote on who coordinates; none: it stands alone.
-    #[serde(default)]
-    pub(crate) voters: Vec<String>,
+    /// The agents that vote on who coordinates, each at its addresses; none: it stands alone.
+    #[serde(default, deserialize_with = "each_one_or_more")]
+    pub(crate) voters: Vec<Vec<String>>,
     /// Where coordinators are: its own address and its standby's.
     #[serde(default)]
     pub(crate) coordinators: Vec<String>,
@@ -41,7 +43,7 @@ impl Keyed for CoordinatorConfig {
         },
         Key {
             name: "listen",
-            unit: "host:port",
+            unit: "host:port, or a list",
             default: "",
             meaning: "where instances, clients and operators are answered; port 0 takes a free one",
         },
@@ -60,9 +62,10 @@ impl Keyed for CoordinatorConfig {
         },
         Key {
             name: "voters",
-            unit: "list of host:port",
+            unit: "list, each host:port or a list",
             default: "[]",
-            meaning: "the agents that vote on who coordinates, in their fixed order; none: it stands alone",
+            meaning: "the agents that vote on who coordinates, in their fixed order, each at one address or several; \
+                      none: it stands alone",
         },
         Key {
             name: "coordinators",
@@ -79,12 +82,11 @@ impl Keyed for CoordinatorConfig {
     ];
 
     fn check(&self) -> Result<(), Wrong> {
-        instance::check_address("listen", &self.listen)?;
-        let lists = [
-            ("advertise", &self.advertise),
-            ("voters", &self.voters),
-            ("coordinators", &self.coordinators),
-        ];
+        instance::check_addresses("listen", &self.listen)?;
+        for voter in &self.voters {
+            instance::check_addresses("voters", voter)?;
+        }
+        let lists = [("advertise", &self.advertise), ("coordinators", &self.coordinators)];
         for (key, list) in lists {
             list.iter().try_for_each(|address| instance::check_address(key, address))?;
         }

@@ -14,8 +14,9 @@ use super::{IdentityConfig, Key, Keyed, Wrong};
 pub(crate) struct InstanceConfig {
     /// Its data directory: `wal/`, `store/` and the control file.
     pub(crate) data_dir: PathBuf,
-    /// The address, `host:port`, on which other copies and clients are answered.
-    pub(crate) listen: String,
+    /// The addresses, `host:port`, on which other copies and clients are answered.
+    #[serde(deserialize_with = "one_or_more")]
+    pub(crate) listen: Vec<String>,
     /// The addresses that others are told; empty: `listen`.
     #[serde(default)]
     pub(crate) advertise: Vec<String>,
@@ -97,7 +98,7 @@ impl Keyed for InstanceConfig {
         },
         Key {
             name: "listen",
-            unit: "host:port",
+            unit: "host:port, or a list",
             default: "",
             meaning: "where other copies and clients are answered; port 0 takes a free one",
         },
@@ -182,11 +183,8 @@ impl Keyed for InstanceConfig {
     ];
 
     fn check(&self) -> Result<(), Wrong> {
-        check_address("listen", &self.listen)?;
-        if self.coordinator.is_empty() {
-            return Err(("coordinator", "no address is given".to_owned()).into());
-        }
-        self.coordinator.iter().try_for_each(|address| check_address("coordinator", address))?;
+        check_addresses("listen", &self.listen)?;
+        check_addresses("coordinator", &self.coordinator)?;
         self.advertise.iter().try_for_each(|address| check_address("advertise", address))?;
         if !is_segment_bytes(self.segment_bytes) {
             let cause = format!("{} is not a power of two from 1 MiB to 1 GiB", self.segment_bytes);
@@ -213,6 +211,17 @@ pub(super) fn check_address(
         Some(Ok(_)) => Ok(()),
         _ => Err((key, format!("{address:?} is not host:port, as in \"127.0.0.1:7001\""))),
     }
+}
+
+/// Refuses a list that is empty, or holds something else.
+pub(super) fn check_addresses(
+    key: &'static str,
+    addresses: &[String],
+) -> Result<(), (&'static str, String)> {
+    if addresses.is_empty() {
+        return Err((key, "no address is given".to_owned()));
+    }
+    addresses.iter().try_for_each(|address| check_address(key, address))
 }
 
 /// Refuses what is out of range.

@@ -218,6 +218,48 @@ fn a_wrong_value_of_a_cluster_names_key_and_line() {
 }
 
 #[test]
+fn an_agent_has_an_address_on_each_network() {
+    let third = |agent: &str| {
+        cluster("", &format!("[[host]]\nname = \"x\"\naddresses = [\"a\"]\nagent = {agent}"))
+    };
+    let config = third("[\"10.0.0.3:7070\", \"10.0.1.3:7070\"]").unwrap();
+    assert_eq!(config.hosts[2].agent, ["10.0.0.3:7070", "10.0.1.3:7070"]);
+    assert_eq!(config.hosts[1].agent, ["10.0.0.2:7070"]);
+    assert_eq!(config.shape().hosts[2].agent_port, Some(7070));
+    let many: Vec<_> = (0..17).map(|host| format!("10.0.9.{host}:7070")).collect();
+    for (agent, expected) in [
+        ("[]", "line 21: host.agent: no address is given"),
+        ("[\"a:1\", \"b\"]", "line 21: host.agent: \"b\" is not host:port"),
+        ("[\"a:1\", \"b:2\"]", "line 21: host.agent: an agent has one port"),
+        (
+            "[\"a:7070\", \"10.0.0.2:7070\"]",
+            "line 21: host.agent: 10.0.0.2:7070 is the agent of host sdw2 already",
+        ),
+        ("[\"a:1\", \"a:1\"]", "line 21: host.agent: a:1 is the agent of host x already"),
+        (&format!("{many:?}"), "line 21: host.agent: 17 addresses: give 16 at most"),
+    ] {
+        let error = third(agent).unwrap_err();
+        assert!(error.starts_with(&format!("c.toml: {expected}")), "{error}\n{expected}");
+    }
+}
+
+#[test]
+fn a_voter_is_one_address_or_several() {
+    let voters = |text: &str| {
+        let text = format!("{COORDINATOR}\nvoters = {text}");
+        let config = parse::<CoordinatorConfig>(Path::new("c.toml"), &text);
+        config.map(|config| config.voters).map_err(|error| error.to_string())
+    };
+    assert_eq!(voters("[\"a:1\", \"b:1\"]").unwrap(), [["a:1"], ["b:1"]]);
+    let mixed = voters("[[\"a:1\", \"a:2\"], \"b:1\"]").unwrap();
+    assert_eq!(mixed, [vec!["a:1", "a:2"], vec!["b:1"]]);
+    for wrong in ["[[]]", "[[\"a:1\"], \"b\"]"] {
+        let error = voters(wrong).unwrap_err();
+        assert!(error.contains("voters: "), "{error}");
+    }
+}
+
+#[test]
 fn a_cluster_with_mirrors_needs_folders_for_them() {
     let text = format!("{CLUSTER}{HOSTS}").replace("mirror_data_dirs = [\"/data/mirror\"]\n", "");
     let error = parse::<ClusterConfig>(Path::new("c.toml"), &text).unwrap_err().to_string();

@@ -192,7 +192,7 @@ impl Cluster {
         let cluster = self.state().await?.cluster;
         let asking = async {
             let whom = Whom {
-                address: copy.to_owned(),
+                addresses: vec![copy.to_owned()],
                 cluster,
                 content,
                 instance: InstanceId::default(),
@@ -347,9 +347,9 @@ impl Cluster {
         self.config.hosts.iter().map(|host| host.name().to_owned()).collect()
     }
 
-    fn agent_of(&self, host: &str) -> &str {
+    fn agent_of(&self, host: &str) -> &[String] {
         let found = self.config.hosts.iter().find(|at| at.name() == host);
-        found.map_or("", |host| host.agent.as_str())
+        found.map_or(&[], |host| &host.agent)
     }
 
     /// What the agents that run see of their instances' processes.

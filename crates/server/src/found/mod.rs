@@ -142,7 +142,7 @@ impl Making<'_> {
             .collect()
     }
 
-    fn voters(&self) -> Vec<String> {
+    fn voters(&self) -> Vec<Vec<String>> {
         self.config.hosts.iter().map(|host| host.agent.clone()).collect()
     }
 
@@ -177,8 +177,7 @@ impl Making<'_> {
     }
 
     async fn claim(&self) -> Result<(), Error> {
-        let addresses = self.voters().into_iter().map(|at| vec![at]).collect();
-        let list = VoterList { version: FIRST_LIST, addresses };
+        let list = VoterList { version: FIRST_LIST, addresses: self.voters() };
         for (host, seat) in self.config.hosts.iter().zip(list.seats()) {
             let ask = Ask::Claim { cluster: self.cluster, host: host.name().to_owned() };
             taken(&host.agent, ask_agent(&host.agent, &ask, ASK_TIME).await?)?;
@@ -226,15 +225,16 @@ impl Making<'_> {
             Say::Denied { text } if text.contains("epoch") => {}
             answer => taken(&agent, answer)?,
         }
-        let address = addresses.into_iter().next().unwrap_or_default();
         let until = Instant::now() + PATIENCE;
-        loop {
-            match operator::ask(&address, &Request::State, ASK_TIME).await {
-                Ok(Answer::State(_)) => return Ok(address),
+        // The first that answers: it may be on one network only.
+        for address in addresses.iter().cycle() {
+            match operator::ask(address, &Request::State, ASK_TIME).await {
+                Ok(Answer::State(_)) => return Ok(address.clone()),
                 Err(error) if Instant::now() >= until => return Err(error),
                 _ => sleep(LOOK_TIME).await,
             }
         }
+        Err(Error::Partial("the coordinator has no address".to_owned()))
     }
 
     /// Tells the coordinator all of the plan.
@@ -242,7 +242,7 @@ impl Making<'_> {
         let hosts = self.layout.hosts.iter().zip(&self.config.hosts).map(|(host, file)| Host {
             name: host.name.clone(),
             addresses: host.addresses.clone(),
-            agent: vec![file.agent.clone()],
+            agent: file.agent.clone(),
             rack: host.rack.clone(),
             storage: host.storage.clone(),
         });
@@ -277,15 +277,18 @@ impl Making<'_> {
     }
 }
 
-fn taken(agent: &str, say: Say) -> Result<(), Error> {
+fn taken(agent: &[String], say: Say) -> Result<(), Error> {
     match say {
         Say::Taken { .. } => Ok(()),
         Say::Denied { text } => Err(Error::Peer {
-            address: agent.to_owned(),
+            address: agent.join(", "),
             what: "the agent refuses",
             cause: text,
             advice: "give the cluster agents of its own",
         }),
-        _ => Err(Error::Partial(format!("the agent at {agent} answered something else"))),
+        _ => Err(Error::Partial(format!(
+            "the agent at {} answered something else",
+            agent.join(", ")
+        ))),
     }
 }

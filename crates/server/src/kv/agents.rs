@@ -1,4 +1,4 @@
-//! What is asked of an agent.
+//! Connections to agents, and what is asked of them.
 //!
 //! Guarantees: bounded waits. Not here: what it does.
 
@@ -12,21 +12,33 @@ use tokio::time::timeout;
 use super::line::{Broken, Line, Whom};
 use crate::error::Error;
 
-/// Asks the agent at `address`.
+/// A connection to an agent that listens at these addresses: the first that answers. A `cluster` of nil is any.
 ///
 /// # Errors
-/// [`Error::Peer`]: it cannot be reached, or did not answer.
-pub(crate) async fn ask_agent(address: &str, ask: &Ask, patience: Duration) -> Result<Say, Error> {
+/// As [`Line::open`].
+pub(crate) async fn open(addresses: &[String], cluster: ClusterId) -> Result<Line, Broken> {
     let whom = Whom {
-        address: address.to_owned(),
-        cluster: ClusterId::default(),
+        addresses: addresses.to_vec(),
+        cluster,
         content: ContentId(-1),
         instance: InstanceId::default(),
         role: Role::Operator,
     };
+    Line::open(&whom).await
+}
+
+/// Asks the agent that listens at these addresses.
+///
+/// # Errors
+/// [`Error::Peer`]: it cannot be reached, or did not answer.
+pub(crate) async fn ask_agent(
+    addresses: &[String],
+    ask: &Ask,
+    patience: Duration,
+) -> Result<Say, Error> {
     let asking = async {
         let body = ask.encode().map_err(|error| Broken(error.to_string()))?;
-        let line = Line::open(&whom).await?;
+        let line = open(addresses, ClusterId::default()).await?;
         let answer = line.ask(body)?.answer().await?;
         Say::decode(&answer).map_err(|error| Broken(error.to_string()))
     };
@@ -35,7 +47,7 @@ pub(crate) async fn ask_agent(address: &str, ask: &Ask, patience: Duration) -> R
         Err(_) => Err(Broken(format!("no answer within {} ms", patience.as_millis()))),
     };
     answered.map_err(|Broken(cause)| Error::Peer {
-        address: address.to_owned(),
+        address: addresses.join(", "),
         what: "the agent cannot be asked",
         cause,
         advice: "start it with `outrigger agent`, and check its address",

@@ -118,7 +118,7 @@ impl Finding {
 
     fn whom(address: &str, content: ContentId) -> Whom {
         Whom {
-            address: address.to_owned(),
+            addresses: vec![address.to_owned()],
             cluster: ClusterId::default(),
             content,
             instance: InstanceId::default(),
@@ -195,7 +195,7 @@ impl Finding {
         for copy in copies {
             for address in copy.addresses {
                 let whom = Whom {
-                    address: address.clone(),
+                    addresses: vec![address.clone()],
                     cluster: place.cluster,
                     content,
                     instance: copy.instance,

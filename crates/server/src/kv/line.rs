@@ -12,7 +12,7 @@ use bytes::Bytes;
 use outrigger_net::config::Version;
 use outrigger_net::frame::{Limits, encode};
 use outrigger_net::message::{Abilities, Envelope, History, Message, Role, Session};
-use outrigger_net::transport::{Connection, Reader, Writer};
+use outrigger_net::transport::{Connection, Reader, Writer, connect_to_any};
 use outrigger_wal::{ClusterId, ContentId, Epoch, InstanceId, LogId};
 use parking_lot::Mutex;
 use tokio::io::{ReadHalf, WriteHalf};
@@ -36,8 +36,8 @@ pub(crate) struct Broken(pub(crate) String);
 /// Whom to connect to.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(crate) struct Whom {
-    /// Where it listens.
-    pub(crate) address: String,
+    /// Where it listens, in order of preference: the first that answers is used.
+    pub(crate) addresses: Vec<String>,
     /// The cluster; nil where it is not known yet.
     pub(crate) cluster: ClusterId,
     /// The content.
@@ -94,7 +94,8 @@ impl Line {
     pub(crate) async fn open_for(whom: &Whom, idle: Duration) -> Result<Self, Broken> {
         let broken = |error: &dyn std::fmt::Display| Broken(error.to_string());
         let greeting = async {
-            let stream = TcpStream::connect(&whom.address).await.map_err(|error| broken(&error))?;
+            let found = connect_to_any(&whom.addresses, GREETING_TIME).await;
+            let (stream, _) = found.map_err(|error| broken(&error))?;
             stream.set_nodelay(true).map_err(|error| broken(&error))?;
             let mut connection = Connection::new(stream, idle, idle);
             let (envelope, hello) = hello(whom)?;

@@ -25,7 +25,7 @@ pub(crate) async fn ask_once(
     patience: Duration,
 ) -> Result<Answer, Broken> {
     let whom = Whom {
-        address: address.to_owned(),
+        addresses: vec![address.to_owned()],
         cluster: ClusterId::default(),
         content: CATALOG,
         instance: InstanceId::default(),

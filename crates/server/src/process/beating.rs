@@ -1,4 +1,5 @@
-//! An instance's heartbeat: a thread that answers whoever asks, from before its log is read back.
+//! An instance's heartbeat: a thread for each of its addresses that answers whoever asks, from before its log is
+//! read back.
 //!
 //! Guarantees: it waits for nothing but the socket and a lock that nobody holds for long; what is not
 //! known is told as unknown; one answer a question, never longer than it; who asks the wrong instance
@@ -26,12 +27,18 @@ use crate::error::Error;
 /// It looks this often whether it is to end, should the word that says so be lost.
 const LOOK: Duration = Duration::from_millis(500);
 
-/// A thread that answers; it ends when this is dropped.
+/// Threads that answer; they end when this is dropped.
 #[derive(Debug)]
 pub(crate) struct Beating {
     heart: Arc<Heart>,
+    ears: Vec<Ear>,
+}
+
+/// What hears on one address.
+#[derive(Debug)]
+struct Ear {
     wake: SocketAddr,
-    thread: Option<JoinHandle<()>>,
+    thread: JoinHandle<()>,
 }
 
 /// What answers are made of.
@@ -52,34 +59,18 @@ impl std::fmt::Debug for Heart {
 }
 
 impl Beating {
-    /// Answers at `listen`, the address of the instance's port. `incarnation`: random, new with each
+    /// Answers at `listen`, the addresses of the instance's port. `incarnation`: random, new with each
     /// start of the process.
     ///
     /// # Errors
-    /// The address cannot be listened on, or no thread can be had.
+    /// An address cannot be listened on, or no thread can be had.
     pub(crate) fn start(
-        listen: &str,
+        listen: &[impl AsRef<str>],
         identity: Identity,
         incarnation: u64,
         probe: Option<ProbeAge>,
         progress: Arc<AtomicU64>,
     ) -> Result<Self, Error> {
-        let failed = |cause: std::io::Error| Error::Peer {
-            address: listen.to_owned(),
-            what: "cannot be listened on for heartbeats (UDP)",
-            cause: cause.to_string(),
-            advice: "stop what uses it, or give another address",
-        };
-        let socket = bind(listen).map_err(failed)?;
-        let mut wake = socket.local_addr().map_err(failed)?;
-        if wake.ip().is_unspecified() {
-            wake.set_ip(Ipv4Addr::LOCALHOST.into());
-            tracing::warn!(
-                listen,
-                "heartbeats are answered from the address that the system prefers: give one address"
-            );
-        }
-        socket.set_read_timeout(Some(LOOK)).map_err(failed)?;
         let ends = AtomicBool::new(false);
         let heart = Arc::new(Heart {
             identity,
@@ -89,12 +80,17 @@ impl Beating {
             progress,
             ends,
         });
-        let beating = Arc::clone(&heart);
-        let thread = thread::Builder::new()
-            .name("beat".to_owned())
-            .spawn(move || beating.answer(&socket))
-            .map_err(failed)?;
-        Ok(Self { heart, wake, thread: Some(thread) })
+        let mut beating = Self { heart, ears: Vec::new() };
+        for address in listen {
+            let ear = Ear::open(address.as_ref(), &beating.heart);
+            beating.ears.push(ear.map_err(|cause| Error::Peer {
+                address: address.as_ref().to_owned(),
+                what: "cannot be listened on for heartbeats (UDP)",
+                cause: cause.to_string(),
+                advice: "stop what uses it, or give another address",
+            })?);
+        }
+        Ok(beating)
     }
 
     /// From now on it tells how this replica stands.
@@ -107,14 +103,35 @@ impl Beating {
 impl Drop for Beating {
     fn drop(&mut self) {
         self.heart.ends.store(true, Ordering::SeqCst);
-        let word = datagram::bound(SocketAddr::new(self.wake.ip(), 0));
-        // Lost: it looks by itself.
-        word.and_then(|socket| socket.send_to(&[], self.wake)).ok();
-        if let Some(thread) = self.thread.take()
-            && thread.join().is_err()
-        {
-            tracing::error!("the heartbeat's thread ended badly");
+        for ear in &self.ears {
+            let word = datagram::bound(SocketAddr::new(ear.wake.ip(), 0));
+            // Lost: it looks by itself.
+            word.and_then(|socket| socket.send_to(&[], ear.wake)).ok();
         }
+        for ear in self.ears.drain(..) {
+            if ear.thread.join().is_err() {
+                tracing::error!("the heartbeat's thread ended badly");
+            }
+        }
+    }
+}
+
+impl Ear {
+    fn open(listen: &str, heart: &Arc<Heart>) -> std::io::Result<Self> {
+        let socket = bind(listen)?;
+        let mut wake = socket.local_addr()?;
+        if wake.ip().is_unspecified() {
+            wake.set_ip(Ipv4Addr::LOCALHOST.into());
+            tracing::warn!(
+                listen,
+                "heartbeats are answered from the address that the system prefers: give one address"
+            );
+        }
+        socket.set_read_timeout(Some(LOOK))?;
+        let heart = Arc::clone(heart);
+        let thread = thread::Builder::new();
+        let thread = thread.name("beat".to_owned()).spawn(move || heart.answer(&socket))?;
+        Ok(Self { wake, thread })
     }
 }
 
@@ -255,8 +272,8 @@ mod tests {
 
     #[test]
     fn an_instance_answers_before_its_log_is_read_back() {
-        let beating = Beating::start("127.0.0.1:0", IDENTITY, 7, None, Arc::default()).unwrap();
-        let socket = asker(beating.wake);
+        let beating = Beating::start(&["127.0.0.1:0"], IDENTITY, 7, None, Arc::default()).unwrap();
+        let socket = asker(beating.ears[0].wake);
         let mut buffer = [0; 300];
         for counter in [1, 2, 3] {
             // What is no question gets no answer, and keeps nobody from getting one.
@@ -271,9 +288,30 @@ mod tests {
     }
 
     #[test]
+    fn an_instance_answers_on_each_of_its_networks() {
+        let networks = ["127.0.0.1:0", "127.0.1.1:0"];
+        let beating = Beating::start(&networks, IDENTITY, 7, None, Arc::default()).unwrap();
+        for (ear, network) in beating.ears.iter().zip(networks) {
+            assert!(network.starts_with(&ear.wake.ip().to_string()));
+            let socket = asker(ear.wake);
+            socket.send(&asked(5).encode()).unwrap();
+            let mut buffer = [0; 300];
+            let len = socket.recv(&mut buffer).unwrap();
+            assert_eq!(Beat::decode(&buffer[..len]).unwrap().counter, 5);
+        }
+        let all: Vec<_> = beating.ears.iter().map(|ear| asker(ear.wake)).collect();
+        drop(beating);
+        for socket in all {
+            socket.send(&asked(6).encode()).unwrap();
+            let refused = socket.recv(&mut [0; 300]).unwrap_err();
+            assert_eq!(refused.kind(), ErrorKind::ConnectionRefused);
+        }
+    }
+
+    #[test]
     fn who_asks_the_wrong_instance_learns_who_is_here() {
-        let beating = Beating::start("127.0.0.1:0", IDENTITY, 7, None, Arc::default()).unwrap();
-        let socket = asker(beating.wake);
+        let beating = Beating::start(&["127.0.0.1:0"], IDENTITY, 7, None, Arc::default()).unwrap();
+        let socket = asker(beating.ears[0].wake);
         let wrong = Ping { to: InstanceId(77), cluster: ClusterId(66), ..asked(1) };
         socket.send(&wrong.encode()).unwrap();
         let mut buffer = [0; 300];
@@ -284,8 +322,8 @@ mod tests {
 
     #[test]
     fn a_heart_that_stopped_leaves_its_port_and_askers_are_refused() {
-        let beating = Beating::start("127.0.0.1:0", IDENTITY, 7, None, Arc::default()).unwrap();
-        let socket = asker(beating.wake);
+        let beating = Beating::start(&["127.0.0.1:0"], IDENTITY, 7, None, Arc::default()).unwrap();
+        let socket = asker(beating.ears[0].wake);
         drop(beating);
         socket.send(&asked(1).encode()).unwrap();
         let refused = socket.recv(&mut [0; 300]).unwrap_err();
@@ -294,11 +332,11 @@ mod tests {
 
     #[test]
     fn an_asker_that_drew_the_port_of_an_instance_does_not_keep_it_from_starting() {
-        let other = Beating::start("127.0.0.1:0", IDENTITY, 7, None, Arc::default()).unwrap();
-        let taken = asker(other.wake);
+        let other = Beating::start(&["127.0.0.1:0"], IDENTITY, 7, None, Arc::default()).unwrap();
+        let taken = asker(other.ears[0].wake);
         let port = taken.local_addr().unwrap().to_string();
-        let beating = Beating::start(&port, IDENTITY, 8, None, Arc::default()).unwrap();
-        let socket = asker(beating.wake);
+        let beating = Beating::start(&[&port], IDENTITY, 8, None, Arc::default()).unwrap();
+        let socket = asker(beating.ears[0].wake);
         socket.send(&asked(1).encode()).unwrap();
         let mut buffer = [0; 300];
         let len = socket.recv(&mut buffer).unwrap();

@@ -27,7 +27,7 @@ use super::beating::Beating;
 use super::disk_probe::DiskProbe;
 use super::lending::Desk;
 use super::stop::{Signals, Stop};
-use super::{Begin, announce, ended, free_port, init, replica};
+use super::{Begin, announce, ended, free_ports, init, replica};
 use crate::config::InstanceConfig;
 use crate::error::{Error, Verdict};
 use crate::kv::operator;
@@ -55,7 +55,7 @@ pub(crate) fn run(
     let mut signals = Signals::new()?;
     let dir = &config.data_dir;
     // A taken port is found before anything is made.
-    let listen = free_port(&config.listen)?;
+    let listen = free_ports(&config.listen)?;
     if begin == Begin::New {
         runtime.block_on(async {
             tokio::select! {
@@ -83,6 +83,8 @@ pub(crate) fn run(
 
 struct Running {
     replica: Replica,
+    /// Where it listens.
+    listen: Vec<String>,
     authority: Arc<Remote>,
     identity: Identity,
     needs_copy: NeedsCopy,
@@ -127,7 +129,7 @@ impl Hosted {
     /// # Errors
     /// As [`run`].
     pub(crate) fn start(runtime: &Runtime, config: &InstanceConfig) -> Result<Self, Error> {
-        let listen = free_port(&config.listen)?;
+        let listen = free_ports(&config.listen)?;
         runtime.block_on(new(config, &listen))?;
         let copy = open(config, &listen, None)?;
         let _within = runtime.enter();
@@ -150,7 +152,11 @@ impl Hosted {
     }
 }
 
-fn open(config: &InstanceConfig, listen: &str, incarnation: Option<u64>) -> Result<Running, Error> {
+fn open(
+    config: &InstanceConfig,
+    listen: &[String],
+    incarnation: Option<u64>,
+) -> Result<Running, Error> {
     let dir = &config.data_dir;
     let failed = |error| replica(dir, error);
     let identity = Replica::identity(dir).map_err(failed)?;
@@ -164,6 +170,8 @@ fn open(config: &InstanceConfig, listen: &str, incarnation: Option<u64>) -> Resu
     let probe = DiskProbe::start(vec![dir.clone(), dir.join("wal")], interval)?;
     // ORDER: it answers before the log is read back, which may take long.
     let progress = Arc::new(AtomicU64::new(0));
+    let (first, others) =
+        listen.split_first().map_or(("", &[][..]), |(first, others)| (first.as_str(), others));
     let beating =
         Beating::start(listen, identity, incarnation, Some(probe.age()), Arc::clone(&progress))?;
     let options = LsmOptions {
@@ -177,7 +185,8 @@ fn open(config: &InstanceConfig, listen: &str, incarnation: Option<u64>) -> Resu
         .map_err(|error| Error::Store { dir: folder, error })?;
     let authority = Remote::new(identity, Replica::accepted(dir).map_err(failed)?);
     let service = Service::new(Arc::clone(&store) as Arc<dyn Rows>);
-    let mut options = ReplicaOptions::new(dir, listen);
+    let mut options = ReplicaOptions::new(dir, first);
+    options.listen_too = others.to_vec();
     options.member.copy_grace_millis = config.copy_grace_ms;
     options.net.max_connections = config.max_connections;
     options.member.retain_bytes = config.retain_bytes;
@@ -206,11 +215,19 @@ fn open(config: &InstanceConfig, listen: &str, incarnation: Option<u64>) -> Resu
     });
     desk.lend(&replica, store, dir)?;
     let needs_copy = NeedsCopy { told: needs_copy, why };
-    Ok(Running { replica, authority, identity, needs_copy, _beating: beating, _probe: probe })
+    Ok(Running {
+        replica,
+        listen: listen.to_vec(),
+        authority,
+        identity,
+        needs_copy,
+        _beating: beating,
+        _probe: probe,
+    })
 }
 
 /// Makes the data directory: a place at the coordinator, then identity and log.
-async fn new(config: &InstanceConfig, listen: &str) -> Result<(), Error> {
+async fn new(config: &InstanceConfig, listen: &[String]) -> Result<(), Error> {
     let dir = &config.data_dir;
     let told = config.identity;
     let Some(instance) = init::begin(dir, told.map(|told| told.instance))? else { return Ok(()) };
@@ -292,11 +309,10 @@ async fn keep_registered(config: &InstanceConfig, copy: &Running) {
     if config.identity.is_some() {
         return std::future::pending().await;
     }
-    let listen = copy.replica.local_addr().to_string();
     let request = Request::Register(Registration {
         content: copy.identity.content,
         instance: copy.identity.instance,
-        addresses: addresses(config, &listen),
+        addresses: addresses(config, &copy.listen),
         segment_bytes: copy.identity.segment_bytes,
     });
     for coordinator in config.coordinator.iter().cycle() {
@@ -326,8 +342,8 @@ async fn watch(dir: &Path, replica: &Replica) -> Error {
 }
 
 /// What others are told.
-fn addresses(config: &InstanceConfig, listen: &str) -> Vec<String> {
-    if config.advertise.is_empty() { vec![listen.to_owned()] } else { config.advertise.clone() }
+fn addresses(config: &InstanceConfig, listen: &[String]) -> Vec<String> {
+    if config.advertise.is_empty() { listen.to_vec() } else { config.advertise.clone() }
 }
 
 fn interrupted(_: Stop) -> Error {

@@ -56,7 +56,11 @@ fn announce(address: SocketAddr) {
     drop(output::say(format_args!("listening {address}")));
 }
 
-/// The address to listen on, with a free port in place of port 0; it can be listened on now.
+/// The addresses to listen on, with free ports in place of port 0; they can be listened on now.
+fn free_ports(listen: &[String]) -> Result<Vec<String>, Error> {
+    listen.iter().map(|address| free_port(address)).collect()
+}
+
 fn free_port(listen: &str) -> Result<String, Error> {
     let found = TcpListener::bind(listen).and_then(|listener| listener.local_addr());
     let failed = |cause: std::io::Error| Error::Peer {

@@ -51,17 +51,17 @@ struct Line {
 }
 
 impl Pinging {
-    /// Asks nobody yet, from this address. `tell` gets beats and refusals, on a thread of its own: it must not block.
+    /// Asks nobody yet; from this address, or from any where it is none or unspecified. `tell` gets beats and refusals, on a thread of its own: it must not block.
     ///
     /// # Errors
     /// No thread or no network can be had.
     pub(crate) fn start(
-        source: IpAddr,
+        source: Option<IpAddr>,
         tell: impl Fn(In) + Send + Sync + 'static,
     ) -> Result<Self, Error> {
         let runtime = super::runtime()?;
         let (questions, queue) = unbounded_channel();
-        let source = Some(source).filter(|source| !source.is_unspecified());
+        let source = source.filter(|source| !source.is_unspecified());
         let asking = Asking { source, tell: Arc::new(tell), lines: BTreeMap::new() };
         thread::Builder::new()
             .name("ping".to_owned())
@@ -272,7 +272,7 @@ mod tests {
         let tell = move |event| {
             told.lock().send(event).ok();
         };
-        (Pinging::start(IpAddr::from(Ipv4Addr::LOCALHOST), tell).unwrap(), heard)
+        (Pinging::start(Some(IpAddr::from(Ipv4Addr::LOCALHOST)), tell).unwrap(), heard)
     }
 
     fn ping(counter: u64) -> Ping {
@@ -288,7 +288,7 @@ mod tests {
     #[test]
     fn a_process_that_ends_is_found_by_its_port() {
         let at = free();
-        let beating = Beating::start(&at, identity(CLUSTER), 7, None, Arc::default()).unwrap();
+        let beating = Beating::start(&[&at], identity(CLUSTER), 7, None, Arc::default()).unwrap();
         let (pinging, heard) = start();
         pinging.ask(vec![at.clone()], &ping(1));
         let In::Beat { from, beat } = heard.recv().unwrap() else { panic!() };
@@ -301,7 +301,7 @@ mod tests {
     #[test]
     fn the_first_address_that_answers_is_used() {
         let at = free();
-        let _beating = Beating::start(&at, identity(CLUSTER), 7, None, Arc::default()).unwrap();
+        let _beating = Beating::start(&[&at], identity(CLUSTER), 7, None, Arc::default()).unwrap();
         let (pinging, heard) = start();
         // One refuses, one does not resolve.
         let addresses = vec![free(), "no.such.host.invalid:1".to_owned(), at];

@@ -34,8 +34,8 @@ const ANSWER_TIME: Duration = Duration::from_secs(120);
 /// How a copy is rebuilt.
 #[derive(Clone, Debug)]
 pub(crate) struct Options {
-    /// Where the source, the acting primary of the content, listens.
-    pub(crate) from: String,
+    /// Where the source, the acting primary of the content, listens, in order of preference.
+    pub(crate) from: Vec<String>,
     /// `None`: differential where there is a store, else full.
     pub(crate) mode: Option<Mode>,
     /// At most so many bytes a second.
@@ -172,7 +172,7 @@ impl Asking<'_> {
                 Some(line) => line,
                 None => {
                     let whom = Whom {
-                        address: self.options.from.clone(),
+                        addresses: self.options.from.clone(),
                         cluster: self.identity.cluster,
                         content: self.identity.content,
                         instance: InstanceId::default(),
@@ -216,7 +216,7 @@ impl Asking<'_> {
             return Ok(());
         }
         Err(Error::Peer {
-            address: self.options.from.clone(),
+            address: self.options.from.join(", "),
             what: "the source does not lend",
             cause: waits_for.unwrap_or(why).to_owned(),
             advice: "name the acting primary; what was fetched stays, give the same command to go on",

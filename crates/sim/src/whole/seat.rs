@@ -49,7 +49,7 @@ impl Whole {
             log: id.log,
             segment_bytes: id.segment_bytes,
         };
-        let voters = self.hosts.iter().map(|host| host.agent_address()).collect();
+        let voters = self.hosts.iter().map(|host| vec![host.agent_address()]).collect();
         let coordinator =
             Coordinator::new(whose, catalog, seed, CoordinatorOptions::default(), now)
                 .with_voters(voters);

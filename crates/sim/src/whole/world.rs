@@ -210,7 +210,7 @@ impl Whole {
             wanted: Wanted::Up,
             run: 1,
             coordinators: coordinators.map(|at| self.places[*at].address.clone()).collect(),
-            voters: (0..self.plan.hosts).map(|host| format!("h{host}:1")).collect(),
+            voters: (0..self.plan.hosts).map(|host| vec![format!("h{host}:1")]).collect(),
             source: Vec::new(),
             max_rate_bytes: 0,
             settings: Vec::new(),

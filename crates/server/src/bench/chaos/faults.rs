@@ -82,6 +82,9 @@ pub(super) enum Fault {
     FromCoordinator(Vec<usize>, Duration),
     /// One of two networks of a host is lost.
     OneNetwork(usize, u8, Duration),
+    /// One of two networks is lost everywhere, and stays so until a primary was failed over and brought back, the
+    /// coordinator was lost, its standby activated by the voters, and every copy is in sync.
+    Network(u8, ContentId),
 }
 
 impl Fault {
@@ -97,7 +100,7 @@ impl Fault {
         {
             let span = luck.millis(200, 3_000);
             let host = luck.pick(hosts);
-            return match luck.below(if *bridges > 1 { 7 } else { 5 }) {
+            return match luck.below(if *bridges > 1 { 8 } else { 5 }) {
                 0 => Self::CutOff(host, span),
                 1 => Self::OneWay(host, (host + 1 + luck.pick(hosts - 1)) % hosts, span),
                 2 => Self::Mute(host, span),
@@ -107,7 +110,11 @@ impl Fault {
                     let second = luck.pick(hosts);
                     Self::FromCoordinator(vec![first, second], span)
                 }
-                _ => Self::OneNetwork(host, u8::try_from(luck.below(2)).unwrap_or(0), span),
+                5 | 6 => Self::OneNetwork(host, u8::try_from(luck.below(2)).unwrap_or(0), span),
+                _ => {
+                    let content = ContentId(i32::try_from(luck.pick(contents)).unwrap_or(0));
+                    Self::Network(u8::try_from(luck.below(2)).unwrap_or(0), content)
+                }
             };
         }
         let content = ContentId(i32::try_from(luck.pick(contents)).unwrap_or(0));
@@ -146,6 +153,7 @@ impl Fault {
             Self::Flap(..) => "flap".to_owned(),
             Self::FromCoordinator(..) => "from_coordinator".to_owned(),
             Self::OneNetwork(..) => "one_network".to_owned(),
+            Self::Network(..) => "network".to_owned(),
         }
     }
 }
@@ -153,10 +161,13 @@ impl Fault {
 /// Does it, and undoes it; whether the standby was activated meanwhile.
 pub(super) async fn carry_out(
     fault: &Fault,
-    cluster: &Cluster,
+    cluster: &mut Cluster,
     state: &ClusterState,
     luck: &mut Luck,
 ) -> Result<bool, Error> {
+    if let Fault::Network(network, content) = fault {
+        return lose_network(cluster, state, *network, *content).await;
+    }
     let hosts = &cluster.hosts;
     let seats = pair(state, CATALOG);
     let seat = |which: usize| {
@@ -222,9 +233,33 @@ pub(super) async fn carry_out(
             hosts.net.cut(End::Others, End::Host(*host), Some(*network))?;
             sleep(*span).await;
         }
+        Fault::Network(..) => {}
     }
     hosts.net.mend()?;
     Ok(activated)
+}
+
+/// Everything that a cluster is commanded to do is done on the other network.
+async fn lose_network(
+    cluster: &mut Cluster,
+    state: &ClusterState,
+    network: u8,
+    content: ContentId,
+) -> Result<bool, Error> {
+    cluster.hosts.net.lose(network)?;
+    // Its administrator, at least, knows which network to use.
+    let known = cluster.coordinators.clone();
+    cluster.coordinators.retain(|address| !Net::is_on(network, address));
+    signal(&pids(cluster, state, Victim::Primary(content)), Signal::KILL);
+    let state = cluster.recover(ACTIVATION_TIME).await?;
+    let seats = pair(&state, CATALOG).ok_or_else(|| Error::Partial("no standby".to_owned()))?;
+    signal(&pids(cluster, &state, Victim::Coordinator), Signal::KILL);
+    activate(cluster, cluster.place_of(&seats[1].1)).await?;
+    cluster.run_coordinators().await;
+    cluster.recover(ACTIVATION_TIME).await?;
+    cluster.coordinators = known;
+    cluster.hosts.net.mend()?;
+    Ok(true)
 }
 
 /// Whether the coordinator is lost with it.

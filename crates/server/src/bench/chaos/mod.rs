@@ -143,11 +143,17 @@ async fn run(
     for content in &contents {
         let placed = cluster.layout.instances.iter().filter(|placed| placed.content == *content);
         let addresses: Vec<String> = placed
+            .clone()
             .map(|placed| format!("{}:{}", placed.place.address, placed.place.port))
             .collect();
+        let everywhere = placed.flat_map(|placed| {
+            let host = cluster.layout.host(&placed.place.host);
+            let addresses = host.into_iter().flat_map(|host| &host.addresses);
+            addresses.map(|address| format!("{address}:{}", placed.place.port))
+        });
         writers.push(routed(*content, &cluster.coordinators, REQUEST_TIME));
         writers.push(routed(*content, &cluster.coordinators, REQUEST_TIME));
-        writers.push(direct(*content, addresses.clone(), REQUEST_TIME));
+        writers.push(direct(*content, everywhere.collect(), REQUEST_TIME));
         copies.insert(*content, addresses);
     }
     let manner = Manner { pause: PAUSE, value_bytes: VALUE_BYTES };

@@ -110,7 +110,7 @@ impl Probe {
 
     async fn open(&self) -> Result<Line, crate::kv::line::Broken> {
         let whom = Whom {
-            address: self.address.clone(),
+            addresses: vec![self.address.clone()],
             cluster: ClusterId::default(),
             content: self.content,
             instance: InstanceId::default(),

@@ -269,8 +269,8 @@ fn is_as_planned(state: &ClusterState, content: &ContentState) -> bool {
 }
 
 /// Where the agent of a host with these addresses listens.
-pub(super) fn agent_of(addresses: &[String]) -> String {
-    format!("{}:{}", addresses.first().map(String::as_str).unwrap_or_default(), hosts::AGENT_PORT)
+pub(super) fn agent_of(addresses: &[String]) -> Vec<String> {
+    addresses.iter().map(|address| format!("{address}:{}", hosts::AGENT_PORT)).collect()
 }
 
 fn coordinator_of(address: &String) -> String {
@@ -289,11 +289,10 @@ fn text(shape: &Shape, hosts: &Hosts) -> String {
         shape.segments_per_host, shape.segment_bytes, shape.settings
     );
     for host in &hosts.all {
-        let quoted: Vec<_> = host.addresses.iter().map(|one| format!("\"{one}\"")).collect();
         text.push_str(&format!(
-            "[[host]]\nname = \"{}\"\naddresses = [{}]\nagent = \"{}\"\n",
+            "[[host]]\nname = \"{}\"\naddresses = {:?}\nagent = {:?}\n",
             host.name,
-            quoted.join(", "),
+            host.addresses,
             agent_of(&host.addresses)
         ));
     }

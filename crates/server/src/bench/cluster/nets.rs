@@ -171,6 +171,23 @@ impl Net {
         sh(&format!("nft -f - <<'END'\n{text}END"))
     }
 
+    /// One network is lost: nothing passes on it any more.
+    ///
+    /// # Errors
+    /// As [`Net::cut`].
+    pub(in crate::bench) fn lose(&self, network: u8) -> Result<(), Error> {
+        let subnet = address(network, 0);
+        let rules = ["forward", "input", "output"]
+            .map(|hook| format!("add rule bridge or{} {hook} ip daddr {subnet}/24 drop\n", own()));
+        sh(&format!("nft -f - <<'END'\n{}END", rules.concat()))
+    }
+
+    /// Whether an address is on this network.
+    pub(in crate::bench) fn is_on(network: u8, host_and_port: &str) -> bool {
+        let subnet = address(network, 0);
+        host_and_port.starts_with(subnet.trim_end_matches('0'))
+    }
+
     /// Cuts a host off from everybody, both ways.
     ///
     /// # Errors

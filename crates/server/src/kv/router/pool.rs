@@ -68,7 +68,7 @@ impl Pool {
         let mut why = Broken(format!("the primary of content {content} has no address"));
         for address in &seat.addresses {
             let whom = Whom {
-                address: address.clone(),
+                addresses: vec![address.clone()],
                 cluster,
                 content,
                 instance: seat.primary,

@@ -154,8 +154,8 @@ impl Children {
                     Rebuild::Differential => "differential",
                     Rebuild::Full => "full",
                 };
-                let from = order.source.first().map(String::as_str).unwrap_or_default();
-                command.args(["--mode", mode, "--from", from, "--progress", "json"]);
+                let from = order.source.join(",");
+                command.args(["--mode", mode, "--from", &from, "--progress", "json"]);
                 if order.max_rate_bytes > 0 {
                     command.args(["--max-rate", &order.max_rate_bytes.to_string()]);
                 }

@@ -44,8 +44,11 @@ struct Link {
 }
 
 impl Door {
-    /// Listens.
-    pub(super) async fn open(address: &str, events: UnboundedSender<Heard>) -> Result<Self, Error> {
+    /// Listens on all of these addresses.
+    pub(super) async fn open(
+        addresses: &[String],
+        events: UnboundedSender<Heard>,
+    ) -> Result<Self, Error> {
         let shared = Arc::new(Shared {
             events,
             links: Mutex::default(),
@@ -58,9 +61,10 @@ impl Door {
             ..Settings::default()
         };
         let to = Arc::clone(&shared);
-        let listener = Listener::bind(address, settings, Arc::new(move |event| to.heard(event)));
+        let listener =
+            Listener::bind_all(addresses, settings, Arc::new(move |event| to.heard(event)));
         let listener = listener.await.map_err(|error| Error::Peer {
-            address: address.to_owned(),
+            address: addresses.join(", "),
             what: "cannot be listened on",
             cause: error.to_string(),
             advice: "stop what uses it, or give another address",

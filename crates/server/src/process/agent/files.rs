@@ -37,9 +37,8 @@ pub(super) fn write(
 fn text(cluster: outrigger_wal::ClusterId, order: &Order, log: &str) -> String {
     let mut text = String::from("# Written by the agent at each start: changes are lost.\n");
     let mut key = |name: &str, value: String| text.push_str(&format!("{name} = {value}\n"));
-    let listen = listen(&order.addresses);
     key("data_dir", quoted(&order.data_dir));
-    key("listen", quoted(&listen));
+    key("listen", list(&listen(&order.addresses)));
     key("advertise", list(&order.addresses));
     let identity = format!(
         "{{ cluster = {}, content = {}, instance = {}, log = {} }}",
@@ -51,7 +50,8 @@ fn text(cluster: outrigger_wal::ClusterId, order: &Order, log: &str) -> String {
     key("identity", identity);
     if order.content.0 < 0 {
         key("coordinators", list(&order.coordinators));
-        key("voters", list(&order.voters));
+        let voters: Vec<_> = order.voters.iter().map(|voter| list(voter)).collect();
+        key("voters", format!("[{}]", voters.join(", ")));
     } else {
         key("coordinator", list(&order.coordinators));
         key("segment_bytes", order.segment_bytes.to_string());
@@ -66,19 +66,21 @@ fn text(cluster: outrigger_wal::ClusterId, order: &Order, log: &str) -> String {
 /// Where an instance with these addresses listens.
 ///
 /// With more than one: on all that the host has, so that one whose network comes up later is served without a restart,
-/// and one that is missing keeps nobody from starting. Not so on loopback, where other hosts may use the same port.
-fn listen(addresses: &[String]) -> String {
-    let first = addresses.first().cloned().unwrap_or_default();
+/// and one that is missing keeps nobody from starting. Not so on loopback, where other hosts may use the same port:
+/// there on each of its own.
+fn listen(addresses: &[String]) -> Vec<String> {
     let of = |address: &String| address.parse::<SocketAddr>().ok();
     let is_shared = |at: SocketAddr| at.ip().is_loopback();
-    let Some((_, port)) = first.rsplit_once(':') else { return first };
-    match addresses {
-        [_, _, ..] if !addresses.iter().any(|address| of(address).is_some_and(is_shared)) => {
+    let port = addresses.first().and_then(|first| first.rsplit_once(':'));
+    match (addresses, port) {
+        ([_, _, ..], Some((_, port)))
+            if !addresses.iter().any(|address| of(address).is_some_and(is_shared)) =>
+        {
             let v6 = addresses.iter().any(|address| of(address).is_some_and(|at| at.is_ipv6()));
             let any = if v6 { "[::]" } else { "0.0.0.0" };
-            format!("{any}:{port}")
+            vec![format!("{any}:{port}")]
         }
-        _ => first,
+        _ => addresses.to_vec(),
     }
 }
 
@@ -109,7 +111,7 @@ mod tests {
             wanted: Wanted::Up,
             run: 1,
             coordinators: vec!["127.0.0.1:7000".to_owned(), "127.0.0.2:7000".to_owned()],
-            voters: vec!["127.0.0.1:6900".to_owned()],
+            voters: vec![vec!["127.0.0.1:6900".to_owned(), "127.0.1.1:6900".to_owned()]],
             source: Vec::new(),
             max_rate_bytes: 0,
             settings: vec![("copy_grace_ms".to_owned(), 300)],
@@ -125,6 +127,7 @@ mod tests {
         assert_eq!(config.coordinator.len(), 2);
         assert_eq!(config.copy_grace_ms, 300);
         assert_eq!(config.advertise.len(), 2);
+        assert_eq!(config.listen, config.advertise);
         let identity = config.identity.ok_or("no identity")?;
         assert_eq!(identity.instance, InstanceId(0xA));
         assert_eq!(identity.content, 3);
@@ -136,12 +139,13 @@ mod tests {
         let at = |addresses: &[&str]| {
             listen(&addresses.iter().map(|at| (*at).to_owned()).collect::<Vec<_>>())
         };
-        assert_eq!(at(&["10.0.0.1:6000", "10.0.1.1:6000"]), "0.0.0.0:6000");
-        assert_eq!(at(&["a:6000", "b:6000"]), "0.0.0.0:6000");
-        assert_eq!(at(&["[fd00::1]:6000", "10.0.1.1:6000"]), "[::]:6000");
+        assert_eq!(at(&["10.0.0.1:6000", "10.0.1.1:6000"]), ["0.0.0.0:6000"]);
+        assert_eq!(at(&["a:6000", "b:6000"]), ["0.0.0.0:6000"]);
+        assert_eq!(at(&["[fd00::1]:6000", "10.0.1.1:6000"]), ["[::]:6000"]);
         // One address is what an administrator meant; on loopback the port is another host's too.
-        assert_eq!(at(&["10.0.0.1:6000"]), "10.0.0.1:6000");
-        assert_eq!(at(&["127.0.0.1:6000", "127.0.1.1:6000"]), "127.0.0.1:6000");
+        assert_eq!(at(&["10.0.0.1:6000"]), ["10.0.0.1:6000"]);
+        let both = ["127.0.0.1:6000", "127.0.1.1:6000"];
+        assert_eq!(at(&both), both);
     }
 
     #[test]
@@ -151,7 +155,7 @@ mod tests {
         let order = Order { settings: Vec::new(), ..order(-1) };
         let path = write(folder.path(), Dbid(1), ClusterId(0xC), &order, "warn")?;
         let config: crate::config::CoordinatorConfig = crate::config::read(&path)?;
-        assert_eq!(config.voters, ["127.0.0.1:6900"]);
+        assert_eq!(config.voters, [["127.0.0.1:6900", "127.0.1.1:6900"]]);
         assert_eq!(config.identity.ok_or("no identity")?.log, LogId(0xB));
         Ok(())
     }

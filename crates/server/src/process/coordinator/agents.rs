@@ -1,6 +1,6 @@
 //! A coordinator's connections to the agents of its hosts: kept up, watched, asked.
 //!
-//! Guarantees: one connection at a time to each; what an agent sees is told as soon as it changes; the
+//! Guarantees: one connection at a time to each, at the first of its addresses that answers; what an agent sees is told as soon as it changes; the
 //! end of a connection is told at once. Not here: what they are told (cluster).
 
 use std::collections::BTreeMap;
@@ -9,14 +9,14 @@ use std::time::Duration;
 use bytes::Bytes;
 use outrigger_cluster::agent::{Ask, Say};
 use outrigger_cluster::coordinator::In;
-use outrigger_net::message::Role;
-use outrigger_wal::{ClusterId, ContentId, InstanceId};
+use outrigger_wal::ClusterId;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::task::AbortHandle;
 use tokio::time::{sleep, timeout};
 
 use super::desk::Heard;
-use crate::kv::line::{Broken, Line, Whom};
+use crate::kv::agents;
+use crate::kv::line::{Broken, Line};
 
 /// Before an agent that cannot be reached is tried again.
 const RETRY_TIME: Duration = Duration::from_millis(100);
@@ -92,15 +92,8 @@ struct Keeper {
 
 impl Keeper {
     async fn run(self, mut asks: UnboundedReceiver<Bytes>) {
-        for address in self.addresses.iter().cycle() {
-            let whom = Whom {
-                address: address.clone(),
-                cluster: self.cluster,
-                content: ContentId(-1),
-                instance: InstanceId::default(),
-                role: Role::Operator,
-            };
-            match Line::open(&whom).await {
+        loop {
+            match agents::open(&self.addresses, self.cluster).await {
                 Ok(line) => {
                     // What was asked of an earlier connection is said again by the machine.
                     while asks.try_recv().is_ok() {}

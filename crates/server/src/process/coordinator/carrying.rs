@@ -42,14 +42,14 @@ impl Carrying {
         (id, content, ask): (u64, ContentId, Ask),
     ) {
         let whom = places.contents.get(&content).map(|seat| {
-            let whom = |address: &String| Whom {
-                address: address.clone(),
+            let whom = Whom {
+                addresses: seat.addresses.clone(),
                 cluster: places.cluster,
                 content,
                 instance: seat.primary,
                 role: Role::Client,
             };
-            (seat.primary, seat.addresses.iter().map(whom).collect::<Vec<_>>())
+            (seat.primary, whom)
         });
         let lines = Arc::clone(&self.lines);
         let task = tokio::spawn(async move {
@@ -80,10 +80,10 @@ impl Carrying {
 async fn asked(
     lines: &Lines,
     content: ContentId,
-    whom: Option<(InstanceId, Vec<Whom>)>,
+    whom: Option<(InstanceId, Whom)>,
     ask: &Ask,
 ) -> Result<Reply, Broken> {
-    let Some((primary, addresses)) = whom else {
+    let Some((primary, whom)) = whom else {
         return Err(Broken(format!("content {content} has no primary")));
     };
     let body = ask.encode().map_err(|error| Broken(error.to_string()))?;
@@ -91,7 +91,7 @@ async fn asked(
     let line = match known {
         Some((to, line)) if to == primary && !line.is_broken() => line,
         _ => {
-            let line = Arc::new(open(content, addresses).await?);
+            let line = Arc::new(open(content, &whom).await?);
             lines.lock().insert(content, (primary, Arc::clone(&line)));
             line
         }
@@ -101,18 +101,9 @@ async fn asked(
         .map_err(|error| Broken(format!("the primary of content {content}: {error}")))
 }
 
-async fn open(content: ContentId, addresses: Vec<Whom>) -> Result<Line, Broken> {
-    let mut why = Broken(format!("the primary of content {content} has no address"));
-    for whom in addresses {
-        match Line::open(&whom).await {
-            Ok(line) => return Ok(line),
-            Err(Broken(cause)) => {
-                why = Broken(format!(
-                    "the primary of content {content} at {}: {cause}",
-                    whom.address
-                ));
-            }
-        }
-    }
-    Err(why)
+async fn open(content: ContentId, whom: &Whom) -> Result<Line, Broken> {
+    Line::open(whom).await.map_err(|Broken(cause)| {
+        let at = whom.addresses.join(", ");
+        Broken(format!("the primary of content {content} at {at}: {cause}"))
+    })
 }

@@ -42,7 +42,7 @@ use self::own::Own;
 use self::voting::Voting;
 use super::pinging::Pinging;
 use super::stop::{Signals, Stop};
-use super::{Begin, announce, ended, free_port, init, places, replica};
+use super::{Begin, announce, ended, free_ports, init, places, replica};
 use crate::config::CoordinatorConfig;
 use crate::error::{Error, Verdict};
 use crate::kv::places::Board;
@@ -64,7 +64,7 @@ pub(crate) fn run(config: &CoordinatorConfig, begin: Begin) -> Result<Verdict, E
     let mut signals = Signals::new()?;
     let dir = &config.data_dir;
     // A taken port is found before anything is made.
-    let listen = free_port(&config.listen)?;
+    let listen = free_ports(&config.listen)?;
     if begin == Begin::New {
         new(config)?;
     }
@@ -79,7 +79,9 @@ pub(crate) fn run(config: &CoordinatorConfig, begin: Begin) -> Result<Verdict, E
         Coordinator::new(whose, Arc::clone(&catalog), init::random()?, options, Micros(0))
             .with_voters(config.voters.clone());
     let tell = events.clone();
-    let pinging = Pinging::start(copy.local_addr().ip(), move |event| {
+    // From its own address where it has but one; else from whichever leads there.
+    let source = (config.listen.len() == 1).then(|| copy.local_addr().ip());
+    let pinging = Pinging::start(source, move |event| {
         // Without a queue the process is ending.
         drop(tell.send(Heard::Machine(event)));
     })?;
@@ -138,7 +140,7 @@ fn new(config: &CoordinatorConfig) -> Result<(), Error> {
         segment_bytes: MIN_SEGMENT_BYTES,
     };
     let slots = Box::new(FileSlots::new(dir.join(STORE), "register"));
-    let addresses = vec![config.listen.clone()];
+    let addresses = config.listen.clone();
     SelfAuthority::create(slots, identity.instance, addresses, Rules::all())
         .map_err(|error| Error::Catalog { dir: dir.clone(), error })?;
     // The control file last: with it, the coordinator exists.
@@ -155,7 +157,7 @@ struct Opened {
 
 fn open(
     config: &CoordinatorConfig,
-    listen: String,
+    listen: Vec<String>,
     events: &UnboundedSender<Heard>,
 ) -> Result<Opened, Error> {
     let dir = &config.data_dir;
@@ -176,7 +178,8 @@ fn open(
         let register = SelfAuthority::open(slots("register"), identity.instance, Rules::all());
         (Own::start(register.map_err(failed)?)?, None)
     } else {
-        let voting = Voting::start(identity, &config.voters, init::random()?, events.clone());
+        let voting =
+            Voting::start(identity, config.voters.clone(), init::random()?, events.clone());
         (Arc::clone(&voting) as Arc<dyn Authority>, Some(voting))
     };
     let Identity { cluster, instance, log, segment_bytes, .. } = identity;
@@ -184,7 +187,9 @@ fn open(
     let board = Board::new(places::look(&catalog, whose, false));
     let router = Router::new(RouterOptions::default(), board.watch());
     let door = Gate::new(Arc::clone(&router), Door { events: events.clone() });
-    let mut options = ReplicaOptions::new(dir, listen);
+    let mut listen = listen.into_iter();
+    let mut options = ReplicaOptions::new(dir, listen.next().unwrap_or_default());
+    options.listen_too = listen.collect();
     // Nothing is streamed: answers alone wait to be taken.
     options.net.send_window_bytes = SEND_WINDOW_BYTES;
     let copy = Replica::open_locked(

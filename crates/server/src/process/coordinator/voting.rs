@@ -1,6 +1,7 @@
 //! The voters as the authority of this process's copy of the catalog (S8).
 //!
-//! One task steps the council; each voter is asked over a connection of its own to its agent.
+//! One task steps the council; each voter is asked over a connection of its own to its agent, at the first of its
+//! addresses that answers. A seat keeps its place in the list, whatever its addresses are.
 //! Guarantees: what the voters recorded is told to the copy and to the coordinator alike. Not here: the
 //! protocol (`outrigger_cluster::voters`), the votes themselves (agents).
 
@@ -17,18 +18,18 @@ use outrigger_cluster::voters::{
     Ask, Council, CouncilOptions, Event, In, Out, Say, Seat, VoterList,
 };
 use outrigger_net::config::{Config, Version};
-use outrigger_net::message::Role;
 use outrigger_replica::control::Identity;
 use outrigger_replica::rules::Rules;
 use outrigger_replica::runtime::{Authority, Told};
-use outrigger_wal::{ClusterId, ContentId, Epoch, InstanceId, Lsn, Micros};
+use outrigger_wal::{ClusterId, Epoch, Lsn, Micros};
 use parking_lot::Mutex;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::sync::oneshot;
 use tokio::time::timeout;
 
 use super::desk::Heard;
-use crate::kv::line::{Line, Whom};
+use crate::kv::agents;
+use crate::kv::line::Line;
 
 /// How long a voter's answer is waited for, connecting included.
 const VOTE_TIME: Duration = Duration::from_millis(1_500);
@@ -56,14 +57,11 @@ impl Voting {
     /// An authority whose task runs on this runtime.
     pub(super) fn start(
         identity: Identity,
-        voters: &[String],
+        voters: Vec<Vec<String>>,
         seed: u128,
         events: UnboundedSender<Heard>,
     ) -> Arc<Self> {
-        let list = VoterList {
-            version: 1,
-            addresses: voters.iter().map(|address| vec![address.clone()]).collect(),
-        };
+        let list = VoterList { version: 1, addresses: voters };
         let (asked, queue) = unbounded_channel();
         let council = Council::new(
             identity.cluster,
@@ -232,7 +230,11 @@ impl Session {
         let Some(booth) = self.booths.get(&seat).cloned() else { return };
         let asked = self.asked.clone();
         tokio::spawn(async move {
-            let said = timeout(VOTE_TIME, booth.ask(&ask)).await.ok().flatten();
+            let said = timeout(VOTE_TIME, booth.ask(&ask)).await;
+            if said.is_err() {
+                booth.hang_up();
+            }
+            let said = said.ok().flatten();
             drop(asked.send(Asked::Voted(said.ok_or(seat))));
         });
     }
@@ -276,20 +278,13 @@ impl Booth {
         if current.is_some() {
             return current;
         }
-        for address in &self.addresses {
-            let whom = Whom {
-                address: address.clone(),
-                cluster: self.cluster,
-                content: ContentId(-1),
-                instance: InstanceId::default(),
-                role: Role::Operator,
-            };
-            if let Ok(line) = Line::open(&whom).await {
-                let line = Arc::new(line);
-                *self.line.lock() = Some(Arc::clone(&line));
-                return Some(line);
-            }
-        }
-        None
+        let line = Arc::new(agents::open(&self.addresses, self.cluster).await.ok()?);
+        *self.line.lock() = Some(Arc::clone(&line));
+        Some(line)
+    }
+
+    /// A voter did not answer in time: the next question goes over another connection, on whichever network answers.
+    fn hang_up(&self) {
+        self.line.lock().take();
     }
 }

@@ -210,7 +210,7 @@ impl World {
 
     fn connect(&self, address: &str, content: i32) -> Line {
         let whom = Whom {
-            address: address.to_owned(),
+            addresses: vec![address.to_owned()],
             cluster: ClusterId::default(),
             content: ContentId(content),
             instance: InstanceId::default(),
