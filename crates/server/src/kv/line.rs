@@ -192,7 +192,8 @@ impl Shared {
     }
 }
 
-fn hello(whom: &Whom) -> Result<(Envelope, Message), Broken> {
+/// The first message of a client, and the envelope that all others are in.
+pub(super) fn hello(whom: &Whom) -> Result<(Envelope, Message), Broken> {
     let session = getrandom::u64().map_err(|error| Broken(error.to_string()))?;
     let envelope = Envelope {
         cluster: whom.cluster,

@@ -6,10 +6,12 @@
 //!
 //! # Layout
 //! - `node`: one copy and its disk
+//! - `lines`: the connections between them
 //! - `world`: what there is
 //! - `steps`: what may happen
 //! - `plans`: what is explored
 
+mod lines;
 mod node;
 pub mod plans;
 mod steps;

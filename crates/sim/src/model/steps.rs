@@ -7,7 +7,8 @@ use outrigger_replica::member::{HandOver, In, Role, Timer};
 use outrigger_wal::Lsn;
 
 use super::node::{instance, node_of};
-use super::world::{Item, World};
+use super::lines::{Conn, End, Item};
+use super::world::World;
 
 /// How far a model goes.
 #[derive(Clone, Copy, Default, Debug)]
@@ -416,8 +417,8 @@ impl World {
         let other = 1 - node;
         let incoming = self.node(other).incoming_link();
         let ends = [(node, link), (other, incoming)];
-        self.conns.push(super::world::Conn {
-            ends: ends.map(|(node, link)| super::world::End { node, link, open: true }),
+        self.conns.push(Conn {
+            ends: ends.map(|(node, link)| End { node, link, open: true }),
             ways: Default::default(),
             cut: false,
         });

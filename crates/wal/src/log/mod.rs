@@ -8,16 +8,22 @@
 //! or a name poisons the log for good, missing room for the next segment apart; a block is written only
 //! into a segment that is durably there.
 //! Not here: recovery ([`crate::recover`](mod@crate::recover)), producers ([`Appender`]), waiting.
+//!
+//! # Layout
+//! - `writing`: blocks are sealed, and go to the disk
+//! - `reading`: where blocks are to be had again
+//! - `segments`: the files, made before they are needed
+//! - `tail`: the last blocks, in memory
 
 #[cfg(feature = "model")]
 mod modelled;
+mod reading;
 mod segments;
 mod tail;
+mod writing;
 
 use std::collections::VecDeque;
 use std::sync::Arc;
-
-use bytes::Bytes;
 
 use crate::append::{Appender, Claimed, Control};
 use crate::disk::{FileId, Io, IoDone, IoFault, OpId};
@@ -29,11 +35,10 @@ use crate::format::{
 use crate::index::BlockIndex;
 use crate::lsn::{ContentId, Epoch, InstanceId, LogId, Lsn, Micros, PAGE_BYTES, RunningHash};
 use crate::recover::Recovered;
+pub use reading::Fetch;
+pub(crate) use reading::decode_run;
 use segments::Segments;
 use tail::Tail;
-
-static ZERO_PAGE: [u8; 4096] = [0; 4096];
-const _: () = assert!(ZERO_PAGE.len() as u64 == PAGE_BYTES);
 
 /// How a log behaves; nothing here changes what its bytes mean.
 #[derive(Clone, Debug)]
@@ -68,24 +73,6 @@ impl Default for LogOptions {
             alone: false,
         }
     }
-}
-
-/// Where to get a block from.
-#[derive(Debug)]
-pub enum Fetch {
-    /// Blocks from memory, one behind the other.
-    Blocks(Vec<Block>),
-    /// They are on disk: read this much there and give the bytes to [`Log::decode`].
-    Read {
-        /// The segment.
-        file: FileId,
-        /// The byte in it.
-        at: u64,
-        /// How many.
-        len: u32,
-    },
-    /// There is nothing behind the position yet.
-    AtEnd,
 }
 
 #[derive(Debug)]
@@ -468,71 +455,6 @@ impl Log {
         }
     }
 
-    /// Where the blocks from block boundary `from` on are to be had, up to about `max_bytes`.
-    ///
-    /// # Errors
-    /// [`Error::Recycled`].
-    pub fn fetch(&self, from: Lsn, max_bytes: u64) -> Result<Fetch, Error> {
-        if from < self.start {
-            return Err(Error::Recycled { lsn: from, start: self.start });
-        }
-        if from >= self.end {
-            return Ok(Fetch::AtEnd);
-        }
-        let mut blocks = Vec::new();
-        self.tail.from(from, max_bytes, &mut blocks);
-        if !blocks.is_empty() {
-            return Ok(Fetch::Blocks(blocks));
-        }
-        let at = from.0 % self.segment_bytes;
-        // Beyond `durable` a block may not have reached its file; it is in the tail.
-        let room = self.segment_bytes.saturating_sub(at).min(self.durable.since(from));
-        if room == 0 {
-            return Ok(Fetch::AtEnd);
-        }
-        let len = u32::try_from(room.min(max_bytes.max(PAGE_BYTES))).unwrap_or(u32::MAX);
-        Ok(Fetch::Read { file: FileId::Segment(from.0 / self.segment_bytes), at, len })
-    }
-
-    /// Cuts the bytes of a [`Fetch::Read`] at `from`, for which `asked` were asked, into blocks; a block
-    /// that is not whole is left out. When not even the first is whole, answers how many bytes it
-    /// needs: more than were asked for.
-    ///
-    /// # Errors
-    /// [`Error::Damage`] for bytes that are not the block at their place, and where the file ends
-    /// before it.
-    pub fn decode(
-        &self,
-        from: Lsn,
-        asked: u32,
-        bytes: &Bytes,
-        blocks: &mut Vec<Block>,
-    ) -> Result<Option<u32>, Error> {
-        decode_run(self.id, self.segment_bytes, from, self.durable, asked, bytes, blocks)
-    }
-
-    /// The running hash at block boundary `lsn`, when memory has it.
-    #[must_use]
-    pub fn hash_at(&self, lsn: Lsn) -> Option<RunningHash> {
-        if lsn == self.end {
-            return Some(self.hash);
-        }
-        if lsn == Lsn::ZERO {
-            return Some(RunningHash::default());
-        }
-        self.tail.find(lsn).filter(|block| block.lsn() == lsn).map(Block::hash_before)
-    }
-
-    /// The block that holds `lsn` starts at or behind this block boundary, within the index's
-    /// stride.
-    #[must_use]
-    pub fn boundary_before(&self, lsn: Lsn) -> Option<Lsn> {
-        if let Some(block) = self.tail.find(lsn) {
-            return Some(block.lsn());
-        }
-        self.index.at_or_before(lsn)
-    }
-
     /// Forgets whole segments below `floor` and removes their files. Returns the new start. A poisoned
     /// log stays as it is.
     pub fn drop_below(&mut self, floor: Lsn, out: &mut Vec<(OpId, Io)>) -> Lsn {
@@ -581,160 +503,6 @@ impl Log {
     fn is_settled(&self) -> bool {
         self.sealing && self.is_drained() && (self.options.alone || self.commit >= self.end)
     }
-
-    fn seal(&mut self, claimed: Claimed) -> Block {
-        let seal = |log: &Self, lsn| Seal {
-            log: log.id,
-            lsn,
-            epoch: log.epoch.number,
-            hash_before: log.hash,
-            durable: log.durable,
-            // A copy that was told of commits which it never held promises no more than it has.
-            commit: log.commit.min(lsn),
-            sealed_micros: log.wall_micros,
-        };
-        if let Some(entry) = self.beginning.take() {
-            self.epoch = entry.epoch;
-            self.epochs.push(entry);
-        }
-        match claimed {
-            Claimed::Data { lsn, body } => body.seal(&seal(self, lsn)),
-            Claimed::Pad { lsn, extent } => Block::pad(extent, &seal(self, lsn)),
-            Claimed::SegmentHead { lsn } => {
-                let head = SegmentHead {
-                    log: self.id,
-                    content: self.content,
-                    segment_bytes: self.segment_bytes,
-                    start: lsn,
-                    predecessor_end: self.end,
-                    predecessor_hash: self.hash,
-                    epochs: self.recent_epochs(),
-                };
-                Block::segment_head(&head, &seal(self, lsn))
-            }
-            Claimed::EpochBegin { lsn, begin } => Block::epoch_begin(&begin, &seal(self, lsn)),
-            Claimed::Open { lsn, open } => Block::open_mark(&open, &seal(self, lsn)),
-            Claimed::Watermark { lsn } => Block::watermark(&seal(self, lsn)),
-        }
-    }
-
-    fn recent_epochs(&self) -> Vec<EpochEntry> {
-        let skip = self.epochs.len().saturating_sub(64);
-        self.epochs.iter().skip(skip).copied().collect()
-    }
-
-    /// Makes a block the log's last one.
-    fn accept(&mut self, now: Micros, block: Block) {
-        let begins = match block.kind() {
-            Kind::SegmentHead => block.segment_head_entry().and_then(|head| head.begins().copied()),
-            Kind::EpochBegin => block.epoch_begin_entry().map(|begin| EpochEntry {
-                epoch: begin.epoch,
-                start: begin.from,
-                instance: begin.instance,
-            }),
-            _ => None,
-        };
-        if let Some(entry) = begins.filter(|entry| self.epochs.last() != Some(entry)) {
-            self.epoch = entry.epoch;
-            self.epochs.push(entry);
-        }
-        self.busy_since = (self.sealing && block.kind() != Kind::Watermark).then_some(now);
-        self.end = block.end();
-        self.hash = block.hash_after();
-        self.index.insert(block.lsn());
-        self.tail.push(block.clone());
-        self.unwritten_bytes = self.unwritten_bytes.saturating_add(block.stored().len() as u64);
-        self.waiting.push_back(block);
-    }
-
-    /// Starts writes while there are slots: each a run of blocks that lie one behind the other.
-    fn write(&mut self, out: &mut Vec<(OpId, Io)>) {
-        while self.has_slot() {
-            let Some(first) = self.waiting.front() else { return };
-            let segment = first.lsn().0 / self.segment_bytes;
-            if !self.segments.is_ready(segment) {
-                return;
-            }
-            let at = first.lsn().0 % self.segment_bytes;
-            let mut parts = Vec::new();
-            let mut bytes = 0u64;
-            let mut stored_bytes = 0u64;
-            let mut end = first.lsn();
-            let mut hash = RunningHash::default();
-            while let Some(block) = self.waiting.front() {
-                let length = (block.stored().len() as u64).next_multiple_of(PAGE_BYTES);
-                let fits = parts.is_empty()
-                    || (block.lsn().0 / self.segment_bytes == segment
-                        && bytes.saturating_add(length) <= self.options.max_write_bytes);
-                if !fits {
-                    break;
-                }
-                // What a compressed block or a pad stores ends before its extent: a gap follows.
-                let gap = block.end().since(block.lsn()) > length;
-                parts.push(block.stored().clone());
-                if block.padding_bytes() > 0 {
-                    parts.push(Bytes::from_static(&ZERO_PAGE).slice(..block.padding_bytes()));
-                }
-                bytes = bytes.saturating_add(length);
-                stored_bytes = stored_bytes.saturating_add(block.stored().len() as u64);
-                end = block.end();
-                hash = block.hash_after();
-                self.waiting.pop_front();
-                if gap {
-                    break;
-                }
-            }
-            let op = bump(&mut self.next_op);
-            self.flights.push_back(Flight { op, end, hash, stored_bytes, done: false });
-            self.writes = self.writes.saturating_add(1);
-            out.push((op, Io::Write { file: FileId::Segment(segment), at, parts, dsync: true }));
-        }
-    }
-}
-
-/// Cuts bytes read at `from` into blocks; see [`Log::decode`].
-pub(crate) fn decode_run(
-    id: LogId,
-    segment_bytes: u64,
-    from: Lsn,
-    durable: Lsn,
-    asked: u32,
-    bytes: &Bytes,
-    blocks: &mut Vec<Block>,
-) -> Result<Option<u32>, Error> {
-    use crate::format::BlockError;
-
-    let damage = |lsn: Lsn, cause: String| Error::Damage {
-        file: FileId::Segment(lsn.0.checked_div(segment_bytes).unwrap_or_default()),
-        lsn,
-        cause,
-        promised: durable,
-        promise: "it was checked when it was written",
-    };
-    let mut at = from;
-    while at < durable {
-        let offset = usize::try_from(at.since(from)).unwrap_or(usize::MAX);
-        if offset >= bytes.len() && !blocks.is_empty() {
-            break;
-        }
-        match Block::open(bytes.slice(offset.min(bytes.len())..), at, id) {
-            Ok(block) => {
-                at = block.end();
-                blocks.push(block);
-            }
-            Err(BlockError::TooShort { .. }) if !blocks.is_empty() => break,
-            Err(BlockError::TooShort { need }) => {
-                let need = u32::try_from(need).unwrap_or(u32::MAX);
-                // What was asked for and did not come is not there: asking again brings no more.
-                if need <= asked {
-                    return Err(damage(at, "the file ends before the block".to_owned()));
-                }
-                return Ok(Some(need));
-            }
-            Err(error) => return Err(damage(at, error.to_string())),
-        }
-    }
-    Ok(None)
 }
 
 const fn bump(next: &mut u64) -> OpId {

@@ -7,11 +7,11 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use bytes::Bytes;
-use outrigger_net::config::Version;
 use outrigger_net::frame::encode;
-use outrigger_net::message::{Abilities, Envelope, History, Message, Role, Session};
-use outrigger_wal::{ContentId, Epoch, InstanceId, LogId};
+use outrigger_net::message::{Envelope, Message, Role};
+use outrigger_wal::{ContentId, InstanceId};
 
+use super::super::super::line::{Whom, hello};
 use super::super::super::protocol::{Answer, Request};
 use super::super::RouterOptions;
 use super::world::{CLUSTER, World, put};
@@ -29,22 +29,14 @@ impl Hostile {
         let mut stream = TcpStream::connect(address).unwrap();
         // A router that takes nothing for so long has stopped reading: a bound of this test.
         stream.set_write_timeout(Some(Duration::from_millis(200))).unwrap();
-        let envelope = Envelope {
+        let whom = Whom {
+            addresses: Vec::new(),
             cluster: CLUSTER,
             content: ContentId(-1),
-            epoch: Epoch::NONE,
-            coordinator_epoch: 0,
-            version: Version(0),
-            session: Session(1),
-        };
-        let hello = Message::Hello {
+            instance: InstanceId::default(),
             role: Role::Client,
-            from: InstanceId::default(),
-            to: InstanceId::default(),
-            log: LogId::default(),
-            abilities: Abilities::OURS,
-            history: History::default(),
         };
+        let (envelope, hello) = hello(&whom).unwrap();
         stream.write_all(&encode(&envelope, &hello).unwrap()).unwrap();
         assert!(stream.read(&mut [0; 16]).unwrap() > 0, "it is welcomed");
         Self { stream, envelope }
