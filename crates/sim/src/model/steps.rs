@@ -6,8 +6,8 @@ use outrigger_cluster::register::Proposer;
 use outrigger_replica::member::{HandOver, In, Role, Timer};
 use outrigger_wal::Lsn;
 
-use super::node::{instance, node_of};
 use super::lines::{Conn, End, Item};
+use super::node::{instance, node_of};
 use super::world::World;
 
 /// How far a model goes.

@@ -26,14 +26,12 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use crate::append::{Appender, Claimed, Control};
-use crate::disk::{FileId, Io, IoDone, IoFault, OpId};
+use crate::disk::{Io, IoDone, IoFault, OpId};
 use crate::error::Error;
 use crate::follow::{End, Identity};
-use crate::format::{
-    Block, EpochBegin, EpochEntry, Kind, Open, Seal, SegmentHead, max_record_bytes,
-};
+use crate::format::{Block, EpochBegin, EpochEntry, Open, max_record_bytes};
 use crate::index::BlockIndex;
-use crate::lsn::{ContentId, Epoch, InstanceId, LogId, Lsn, Micros, PAGE_BYTES, RunningHash};
+use crate::lsn::{ContentId, Epoch, InstanceId, LogId, Lsn, Micros, RunningHash};
 use crate::recover::Recovered;
 pub use reading::Fetch;
 pub(crate) use reading::decode_run;
