@@ -69,6 +69,10 @@ impl Host {
                     let bad = orders.iter().map(|(dbid, _)| (*dbid, "gone".to_owned())).collect();
                     self.step(In::Checked { op, bad });
                 }
+                Out::Inspect { op, orders } => {
+                    let nothing = |(dbid, _)| (dbid, Data::Nothing);
+                    self.step(In::Inspected { op, data: orders.into_iter().map(nothing).collect() });
+                }
                 Out::Say { op, say } => self.said.push((op, say)),
             }
         }
@@ -105,7 +109,7 @@ impl Host {
 
     fn want(&mut self, epoch: u64, wanted: Wanted, run: u64) -> Option<Say> {
         let orders = vec![(ONE, order(wanted, run))];
-        self.ask(Ask::Want { number: 7, cluster: CLUSTER, coordinator_epoch: epoch, orders })
+        self.ask(Ask::Want { number: 7, cluster: CLUSTER, coordinator_epoch: epoch, orders, kept: Bytes::new() })
     }
 
     fn asked(&mut self) -> Vec<String> {
@@ -169,7 +173,7 @@ fn the_number_of_an_instance_that_is_gone_is_another_ones_and_not_before() {
     let other = Order { instance: InstanceId(0xB), ..order(Wanted::New, 1) };
     let want = |host: &mut Host| {
         let orders = vec![(ONE, other.clone())];
-        host.ask(Ask::Want { number: 7, cluster: CLUSTER, coordinator_epoch: 3, orders })
+        host.ask(Ask::Want { number: 7, cluster: CLUSTER, coordinator_epoch: 3, orders, kept: Bytes::new() })
     };
     host.asked();
     want(&mut host);
@@ -202,7 +206,7 @@ fn another_cluster_and_an_unclaimed_agent_are_refused() {
     assert!(matches!(host.want(3, Wanted::Up, 1), Some(Say::Denied { .. })));
     host.ask(Ask::Claim { cluster: CLUSTER, host: "sdw1".to_owned() });
     let orders = vec![(ONE, order(Wanted::Up, 1))];
-    let foreign = Ask::Want { number: 7, cluster: ClusterId(9), coordinator_epoch: 9, orders };
+    let foreign = Ask::Want { number: 7, cluster: ClusterId(9), coordinator_epoch: 9, orders, kept: Bytes::new() };
     assert!(matches!(host.ask(foreign), Some(Say::Denied { .. })));
     let claim = |cluster, host: &str| Ask::Claim { cluster, host: host.to_owned() };
     assert!(matches!(host.ask(claim(ClusterId(9), "sdw1")), Some(Say::Denied { .. })));
@@ -215,7 +219,7 @@ fn another_cluster_and_an_unclaimed_agent_are_refused() {
 fn nothing_is_answered_or_carried_out_before_it_is_durable() {
     let mut host = Host::claimed();
     let orders = vec![(ONE, order(Wanted::Up, 1))];
-    host.ask_unsaved(Ask::Want { number: 7, cluster: CLUSTER, coordinator_epoch: 3, orders });
+    host.ask_unsaved(Ask::Want { number: 7, cluster: CLUSTER, coordinator_epoch: 3, orders, kept: Bytes::new() });
     assert!(host.said.is_empty() && host.asked.is_empty());
     host.save();
     assert_eq!(host.said.len(), 1);
@@ -248,7 +252,7 @@ fn an_agent_that_was_killed_goes_on_where_it_was() {
 fn an_order_that_was_durable_and_not_carried_out_is_carried_out_after_a_kill() {
     let mut host = Host::claimed();
     let orders = vec![(ONE, order(Wanted::Up, 1))];
-    host.ask_unsaved(Ask::Want { number: 7, cluster: CLUSTER, coordinator_epoch: 3, orders });
+    host.ask_unsaved(Ask::Want { number: 7, cluster: CLUSTER, coordinator_epoch: 3, orders, kept: Bytes::new() });
     let (_, memory) = host.unsaved.remove(0);
     let mut again = Host::with(memory);
     let mut out = Vec::new();
@@ -326,7 +330,7 @@ fn an_administrator_runs_coordinators_and_no_instance_of_data() {
     host.want(3, Wanted::Up, 1);
     assert!(matches!(host.ask(Ask::Run { dbid: ONE, up: false }), Some(Say::Denied { .. })));
     let orders = vec![(Dbid(1), Order { content: ContentId(-1), ..order(Wanted::Down, 7) })];
-    host.ask(Ask::Want { number: 7, cluster: CLUSTER, coordinator_epoch: 3, orders });
+    host.ask(Ask::Want { number: 7, cluster: CLUSTER, coordinator_epoch: 3, orders, kept: Bytes::new() });
     host.asked();
     assert_eq!(host.ask(Ask::Run { dbid: Dbid(1), up: true }), Some(Say::Taken { number: 0 }));
     assert_eq!(host.asked(), ["start 1 Up"]);

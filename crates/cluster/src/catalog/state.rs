@@ -102,6 +102,12 @@ pub enum Refused {
         /// Which.
         dbid: Dbid,
     },
+    /// A catalog that was made anew, where there is one.
+    #[error("there is a catalog here already: one that was made anew is not put over it")]
+    NotEmpty,
+    /// Bytes that are no catalog.
+    #[error("what was made anew cannot be read here; is it of another release?")]
+    NoCatalog,
     /// An instance cannot become another.
     #[error("instance {dbid} is of another content, or has another identity")]
     OtherInstance {
@@ -242,6 +248,7 @@ impl State {
                 self.up = up.clone();
                 Ok(())
             }
+            Change::Restore { body } => self.restore(at, body),
             Change::Spread { contents } => self.spread(contents),
             Change::Moves { step, floor, moves } => self.take_moves(at, (*step, *floor), moves),
             Change::Note { dbid, text } => {
@@ -299,6 +306,28 @@ impl State {
                 Ok(())
             }
         }
+    }
+
+    /// Takes over a catalog that was made anew: all of it, or nothing.
+    fn restore(&mut self, at: u64, body: &[u8]) -> Result<(), Refused> {
+        let empty = self.contents.is_empty() && self.instances.is_empty() && self.hosts.is_empty();
+        if !empty || self.up != Up::Founding {
+            return Err(Refused::NotEmpty);
+        }
+        let (restored, _) = super::image::decode(body).map_err(|_| Refused::NoCatalog)?;
+        match (self.cluster, restored.cluster) {
+            (Some(expected), Some(found)) if expected != found => {
+                return Err(Refused::WrongCluster { found, expected });
+            }
+            _ => {}
+        }
+        let before = std::mem::replace(self, restored);
+        self.cluster = before.cluster.or(self.cluster);
+        let known = self.history.len();
+        for row in self.history.iter_mut().take(known) {
+            row.at = at;
+        }
+        Ok(())
     }
 
     fn put_instance(&mut self, at: u64, dbid: Dbid, row: &Instance) -> Result<(), Refused> {

@@ -24,7 +24,7 @@ use crate::register::{Conflict, Proposer};
 use crate::settings;
 
 /// The setting that remembers that a standby was activated by force.
-pub(super) const UNPROVED: &str = "unproved";
+pub(crate) const UNPROVED: &str = "unproved";
 /// A hand-over that is not answered is forgotten after so many times its own limit.
 const HAND_OVER_PATIENCE: u64 = 3;
 /// What the catalog did not take is tried again after so long.
@@ -325,12 +325,7 @@ impl Coordinator {
 
     /// Writes a row of history.
     pub(super) fn note(&mut self, dbid: Dbid, text: String, out: &mut Vec<Out>) {
-        let mut text = text;
-        let mut end = text.len().min(crate::catalog::tables::MAX_ROW_TEXT_BYTES);
-        while !text.is_char_boundary(end) {
-            end = end.saturating_sub(1);
-        }
-        text.truncate(end);
+        let text = crate::catalog::tables::cut(text);
         self.work(vec![Change::Note { dbid, text }], None, String::new(), out);
     }
 

@@ -54,6 +54,8 @@ use crate::operator::Registration;
 use crate::register::Report;
 use crate::settings;
 pub use event::{Event, In, Out};
+pub(crate) use expanding::VERSIONS_A_REIGN;
+pub(crate) use failing::UNPROVED;
 
 /// The content of the coordinator's own catalog.
 pub const CATALOG: ContentId = ContentId(-1);
@@ -177,7 +179,8 @@ pub struct Coordinator {
     /// Reports that no record carries yet.
     reports: BTreeMap<(ContentId, InstanceId), Report>,
     figures: BTreeMap<(ContentId, InstanceId), Figures>,
-    /// Who has reported at all in this reign, counted or not (S8).
+    /// Who has reported at all in this reign, counted or not, and obeys it durably (S8). It acts under nothing that is not
+    /// recorded here: the fence has seen to that.
     reported: BTreeSet<(ContentId, InstanceId)>,
     counters: Counters,
     /// The catalog's own configuration.

@@ -17,6 +17,7 @@ use bytes::Bytes;
 use outrigger_net::config::{Config, Version};
 use outrigger_wal::{ClusterId, ContentId, Epoch, InstanceId, LogId};
 
+use crate::catalog::record::MAX_RESTORED_BYTES;
 use crate::catalog::rows;
 use crate::catalog::state::MAX_CONTENTS;
 use crate::catalog::tables::{
@@ -38,6 +39,7 @@ const INSTANCES: &str = "the number of instances";
 const SETTINGS: &str = "the number of settings";
 const SETTING: &str = "the name of a setting";
 const NAME: &str = "the name of a host";
+const BODY: &str = "the body of a catalog";
 const ROWS: &str = "the rows of history";
 const MAX_SETTINGS: usize = 1024;
 /// The bytes of the smallest host, instance, setting and row of history.
@@ -123,6 +125,12 @@ pub enum Request {
     Activate {
         /// Although it cannot be shown that the standby was in sync.
         force: bool,
+    },
+    /// A catalog that was made anew out of what instances and agents hold (the body of
+    /// [`Change::Restore`](crate::catalog::Change::Restore)): taken where none is yet.
+    Restore {
+        /// The body.
+        body: Bytes,
     },
 }
 
@@ -319,6 +327,10 @@ impl Request {
                 put.u8(16);
                 put.flag(*force);
             }
+            Self::Restore { body } => {
+                put.u8(17);
+                put.list(BODY, MAX_RESTORED_BYTES, body, |put, byte| put.u8(*byte));
+            }
         }
         put.done()
     }
@@ -370,6 +382,9 @@ impl Request {
             14 => Self::Set { key: take.text(SETTING, MAX_ROW_TEXT_BYTES)?, value: take.u64()? },
             15 => Self::Expand(take_founding(&mut take)?),
             16 => Self::Activate { force: take.flag()? },
+            17 => Self::Restore {
+                body: take.list(BODY, MAX_RESTORED_BYTES, 1, Take::u8)?.into(),
+            },
             found => return Err(CodecError::Kind { found }),
         };
         take.end()?;

@@ -576,7 +576,7 @@ impl Fleet {
             epoch: config.epoch,
             version: config.version,
             session: Session(link.0),
-            ..Envelope::default()
+            coordinator_epoch: self.world.coordinator.serving().map_or(0, |epoch| epoch.number),
         }
     }
 

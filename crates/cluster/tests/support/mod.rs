@@ -248,7 +248,7 @@ impl World {
             epoch: config.epoch,
             version: config.version,
             session: Session(link.0),
-            ..Envelope::default()
+            coordinator_epoch: self.coordinator.serving().map_or(0, |epoch| epoch.number),
         };
         let durable = Lsn(durable);
         let (commit, applied) = (durable, durable);
