@@ -17,6 +17,7 @@ use super::tables::{
     Dbid, History, Host, Instance, MAX_HISTORY, MAX_HOSTS, MAX_INSTANCES, Up, Wanted,
 };
 use crate::buckets::{Buckets, BucketsError};
+use crate::coordinator::{SETTLED, UNPROVED};
 use crate::register::{Conflict, Register};
 
 /// The most contents of a cluster.
@@ -300,6 +301,7 @@ impl State {
                 row.register.swap(*seen, new, *proposer, rules)?;
                 let after = row.register.config().cloned();
                 if let (Some(before), Some(after)) = (before, after) {
+                    self.settle_loss(*content, &before, &after);
                     self.note_changes(at, *content, &before, &after);
                     self.settle_made(*content, &after);
                 }
@@ -399,6 +401,21 @@ impl State {
         self.instances.remove(&dbid);
         self.note(at, dbid, text);
         Ok(())
+    }
+
+    /// S8, S10: a loss that is accepted for a content while it is unproved settles what copies may hold that never report.
+    fn settle_loss(&mut self, content: ContentId, before: &Config, after: &Config) {
+        let mark = self.settings.get(UNPROVED).copied().filter(|mark| *mark != 0);
+        if let Some(mark) = mark.filter(|_| before.loss != after.loss) {
+            self.settings.insert(format!("{SETTLED}{}", content.0), mark);
+        }
+    }
+
+    /// Whether a loss was accepted for a content since the catalog was last known to lack something.
+    #[must_use]
+    pub fn is_settled(&self, content: ContentId) -> bool {
+        let mark = self.settings.get(UNPROVED).copied().filter(|mark| *mark != 0);
+        mark.is_some() && self.settings.get(&format!("{SETTLED}{}", content.0)).copied() == mark
     }
 
     /// A row of history for each instance that is something else than before.

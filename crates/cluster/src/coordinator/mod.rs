@@ -55,7 +55,7 @@ use crate::register::Report;
 use crate::settings;
 pub use event::{Event, In, Out};
 pub(crate) use expanding::VERSIONS_A_REIGN;
-pub(crate) use failing::UNPROVED;
+pub(crate) use failing::{SETTLED, UNPROVED};
 
 /// The content of the coordinator's own catalog.
 pub const CATALOG: ContentId = ContentId(-1);

@@ -15,7 +15,7 @@ use crate::buckets::MapVersion;
 use crate::catalog::record::MAX_RESTORED_BYTES;
 use crate::catalog::tables::{Dbid, History, Instance, Preferred, Up, Wanted};
 use crate::catalog::{Content as Row, Keepsake, State, encode_image};
-use crate::coordinator::{CATALOG, UNPROVED, VERSIONS_A_REIGN};
+use crate::coordinator::{CATALOG, SETTLED, UNPROVED, VERSIONS_A_REIGN};
 use crate::error::CodecError;
 use crate::register::Register;
 
@@ -101,7 +101,6 @@ pub fn plan(found: &Found, seat: &Seat, force: Force) -> Result<Plan, Refusal> {
     }
     let Making { contents, mut doubts, .. } = making;
     doubts.extend([Doubt::NoStandby, Doubt::History]);
-    state.settings.insert(UNPROVED.to_owned(), 1);
     state.history = noted(&doubts);
     let above_epoch = found.highest_coordinator().max(found.voters.promised);
     let voters = kept.voters.clone();
@@ -384,6 +383,9 @@ impl Plan {
     /// [`Refusal::TooLarge`].
     pub fn body(&self, epoch: u64) -> Result<Bytes, Refusal> {
         let mut state = self.state.clone();
+        // Unlike any mark of an earlier reign: what was settled by then is settled no more.
+        state.settings.retain(|key, _| !key.starts_with(SETTLED));
+        state.settings.insert(UNPROVED.to_owned(), epoch.max(1));
         if let Some(map) = &mut state.map {
             // Above every version that a content was told of: earlier reigns gave lower ones.
             Arc::make_mut(map).raise(MapVersion(epoch.saturating_mul(VERSIONS_A_REIGN)));
