@@ -73,8 +73,10 @@ pub fn newest_kept(hosts: &[HostFound]) -> Result<(ClusterId, Keepsake, &HostFou
     let kept = Keepsake::decode(&holder.kept.body)
         .map_err(|error| Refusal::Unreadable { host: holder.host.clone(), error })?;
     match kept.rows.cluster {
-        Some(found) if found == cluster => Ok((cluster, kept, holder)),
-        _ => Err(Refusal::NothingKept),
+        Some(other) if other != cluster => {
+            Err(Refusal::MoreClusters { one: cluster, other, agent: holder.agent.clone() })
+        }
+        _ => Ok((cluster, kept, holder)),
     }
 }
 
