@@ -273,11 +273,8 @@ fn super_plan(found: &Found, seat: &Seat) -> Plan {
 #[test]
 fn a_coordinator_without_a_place_is_refused() {
     let to = |host: &str, dir: Option<&str>, found: &Found| {
-        let seat = Seat {
-            host: Some(host.to_owned()),
-            data_dir: dir.map(str::to_owned),
-            instance: FRESH,
-        };
+        let seat =
+            Seat { host: Some(host.to_owned()), data_dir: dir.map(str::to_owned), instance: FRESH };
         plan(found, &seat, Force::No).unwrap_err()
     };
     let all = found();

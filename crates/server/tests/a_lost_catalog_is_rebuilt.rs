@@ -179,7 +179,10 @@ fn a_lost_catalog_is_rebuilt_and_no_acknowledged_row_is_lost() {
     assert!(refused.contains("a coordinator serves at 127.0.90.1:5490"), "{refused}");
     world.kill(1, 1);
     let refused = world.rebuild(&["127.0.90.1:6990"]).error(2);
-    assert!(refused.contains("holds the catalog") && refused.contains("outrigger start"), "{refused}");
+    assert!(
+        refused.contains("holds the catalog") && refused.contains("outrigger start"),
+        "{refused}"
+    );
     let old = world.home.join("old");
     std::fs::rename(world.catalog(), &old).unwrap();
 
@@ -213,14 +216,15 @@ fn a_lost_catalog_is_rebuilt_and_no_acknowledged_row_is_lost() {
 fn the_old_coordinator_commands_nothing(world: &World, old: &Path) {
     let file = world.home.join("old.toml");
     let text = std::fs::read_to_string(world.home.join("h1/agent/instances/1.toml")).unwrap();
-    let kept = text.lines().filter(|line| {
-        !["data_dir", "listen", "identity"].iter().any(|key| line.starts_with(key))
-    });
+    let kept = text
+        .lines()
+        .filter(|line| !["data_dir", "listen", "identity"].iter().any(|key| line.starts_with(key)));
     let kept: Vec<_> = kept.collect();
     let text = format!("data_dir = {old:?}\nlisten = \"127.0.90.1:5491\"\n{}\n", kept.join("\n"));
     std::fs::write(&file, text).unwrap();
-    let ended = run(&["coordinator", "--config", file.to_str().unwrap()]).error(2);
-    assert!(ended.contains("is no copy of the catalog"), "{ended}");
+    let ended = run(&["coordinator", "--config", file.to_str().unwrap()]);
+    assert_eq!(ended.code, Some(2), "{}", ended.err);
+    assert!(ended.err.contains("is no copy of the catalog"), "{}", ended.err);
     world.every_row_is_there();
 }
 
@@ -233,7 +237,10 @@ fn with_a_host_away(world: &mut World) {
     assert!(doubts.contains("host h3: its agent did not answer"), "{doubts}");
     assert!(doubts.contains("2 of 3 voters answered"), "{doubts}");
     for content in [1, 2] {
-        assert!(doubts.contains(&format!("content {content}: not every copy reported")), "{doubts}");
+        assert!(
+            doubts.contains(&format!("content {content}: not every copy reported")),
+            "{doubts}"
+        );
     }
     assert!(!doubts.contains("content 0: not every copy"), "{doubts}");
     // Nothing is failed over that may not be.

@@ -309,9 +309,9 @@ impl Record {
                     Ok(Move { bucket, from: take.content()?, to: take.content()? })
                 })?,
             },
-            13 => Change::Restore {
-                body: take.list(BODY, MAX_RESTORED_BYTES, 1, Take::u8)?.into(),
-            },
+            13 => {
+                Change::Restore { body: take.list(BODY, MAX_RESTORED_BYTES, 1, Take::u8)?.into() }
+            }
             found => return Err(CodecError::Kind { found }),
         };
         take.end()?;

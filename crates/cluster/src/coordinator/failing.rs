@@ -234,8 +234,7 @@ impl Coordinator {
     /// Whether every copy has reported, or an administrator has accepted since what the others may hold (S10).
     fn has_reported(&self, content: ContentId) -> bool {
         // A mark that is not recorded yet is another than the one that was settled.
-        let settled =
-            self.forced.is_none() && self.catalog.read(|state| state.is_settled(content));
+        let settled = self.forced.is_none() && self.catalog.read(|state| state.is_settled(content));
         settled || self.have_all_reported(content)
     }
 

@@ -13,8 +13,8 @@ use outrigger_wal::{ContentId, Micros};
 use super::event::{Event, Out};
 use super::{CATALOG, Coordinator};
 use crate::agent::{Ask, Order, Process, Say, Seen};
-use crate::catalog::{Keepsake, State};
 use crate::catalog::tables::{Dbid, Instance, Up, Wanted};
+use crate::catalog::{Keepsake, State};
 use crate::detect;
 use crate::settings::is_of_instances;
 

@@ -382,9 +382,7 @@ impl Request {
             14 => Self::Set { key: take.text(SETTING, MAX_ROW_TEXT_BYTES)?, value: take.u64()? },
             15 => Self::Expand(take_founding(&mut take)?),
             16 => Self::Activate { force: take.flag()? },
-            17 => Self::Restore {
-                body: take.list(BODY, MAX_RESTORED_BYTES, 1, Take::u8)?.into(),
-            },
+            17 => Self::Restore { body: take.list(BODY, MAX_RESTORED_BYTES, 1, Take::u8)?.into() },
             found => return Err(CodecError::Kind { found }),
         };
         take.end()?;

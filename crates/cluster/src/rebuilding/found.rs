@@ -92,9 +92,14 @@ impl Found {
     }
 
     /// What the copies of a content say: the instance's own word, where its data is its own.
-    pub(super) fn copies(&self, content: ContentId) -> impl Iterator<Item = (InstanceId, &Accepted)> {
+    pub(super) fn copies(
+        &self,
+        content: ContentId,
+    ) -> impl Iterator<Item = (InstanceId, &Accepted)> {
         let of = self.holdings().filter(move |(_, holding)| holding.order.content == content);
-        of.filter_map(|(host, holding)| Some((holding.order.instance, whole(host.cluster, holding)?)))
+        of.filter_map(|(host, holding)| {
+            Some((holding.order.instance, whole(host.cluster, holding)?))
+        })
     }
 
     /// The highest epoch of a coordinator that anybody has heard.

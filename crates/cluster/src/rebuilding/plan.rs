@@ -149,7 +149,13 @@ fn given_up(
                     ("standby", format!("{verb} makes it the coordinator"))
                 };
                 let path = holding.order.data_dir.clone();
-                return Err(Refusal::CatalogThere { host: host.host.clone(), dbid, role, path, advice });
+                return Err(Refusal::CatalogThere {
+                    host: host.host.clone(),
+                    dbid,
+                    role,
+                    path,
+                    advice,
+                });
             }
             doubts.push(Doubt::GivenUp { host: host.host.clone(), dbid });
         } else if counts && running && force == Force::No {
@@ -359,8 +365,10 @@ fn row_of(order: &Order, host: String) -> Instance {
 }
 
 fn noted(doubts: &[Doubt]) -> VecDeque<History> {
-    let rebuilt = "the catalog was lost, and rebuilt from what agents, instances and voters hold".to_owned();
-    let texts = std::iter::once(rebuilt).chain(doubts.iter().map(|doubt| format!("not proved: {doubt}")));
+    let rebuilt =
+        "the catalog was lost, and rebuilt from what agents, instances and voters hold".to_owned();
+    let texts =
+        std::iter::once(rebuilt).chain(doubts.iter().map(|doubt| format!("not proved: {doubt}")));
     let row = |description: String| {
         let description = crate::catalog::tables::cut(description);
         History { at: 0, dbid: Dbid(0), description }
@@ -375,6 +383,13 @@ impl Plan {
         self.state.instances.remove(&self.dbid);
         self.state.instances.insert(dbid, row.clone());
         Self { dbid, coordinator: row, ..self }
+    }
+
+    /// Lists these too: they were found before it was begun.
+    pub fn also<'a>(&mut self, doubts: impl Iterator<Item = &'a Doubt>) {
+        let doubts: Vec<_> = doubts.filter(|doubt| !self.doubts.contains(doubt)).cloned().collect();
+        self.doubts.extend(doubts);
+        self.state.history = noted(&self.doubts);
     }
 
     /// The bytes of the catalog, for a coordinator that begins in this epoch of the voters or in a later one.

@@ -14,7 +14,9 @@ pub enum Refusal {
     #[error("no agent answered: start the agents, and name one with --agent")]
     NobodyAnswered,
     /// Agents of different clusters.
-    #[error("the agents work for more clusters than one ({one}; {agent}: {other}): name those of one")]
+    #[error(
+        "the agents work for more clusters than one ({one}; {agent}: {other}): name those of one"
+    )]
     MoreClusters {
         /// One.
         one: ClusterId,
@@ -104,7 +106,9 @@ pub enum Refusal {
         why: String,
     },
     /// The data directory is in use.
-    #[error("{path} on host {host} is not empty ({why}): move it away, or give another one with --data-dir")]
+    #[error(
+        "{path} on host {host} is not empty ({why}): move it away, or give another one with --data-dir"
+    )]
     PlaceTaken {
         /// On which host.
         host: String,
@@ -154,7 +158,9 @@ pub enum Refusal {
         newest: Version,
     },
     /// A copy without a row.
-    #[error("content {content}: nobody knows where its copy {instance} is: start the agent of its host")]
+    #[error(
+        "content {content}: nobody knows where its copy {instance} is: start the agent of its host"
+    )]
     NoRow {
         /// Which content.
         content: ContentId,
@@ -245,7 +251,10 @@ impl std::fmt::Display for Doubt {
                  by them, is not proved"
             ),
             Self::GivenUp { host, dbid } => {
-                write!(f, "dbid {dbid} on host {host} holds the catalog and is given up: what it recorded is lost")
+                write!(
+                    f,
+                    "dbid {dbid} on host {host} holds the catalog and is given up: what it recorded is lost"
+                )
             }
             Self::Rows { host, epoch } => write!(
                 f,
@@ -263,7 +272,10 @@ impl std::fmt::Display for Doubt {
                 )
             }
             Self::NeverMade { content } => {
-                write!(f, "content {content} held no rows and no configuration: it is left out; expand again")
+                write!(
+                    f,
+                    "content {content} held no rows and no configuration: it is left out; expand again"
+                )
             }
             Self::NotACopy { dbid, content } => write!(
                 f,

@@ -17,8 +17,8 @@ use outrigger_wal::recover::Promise;
 use outrigger_wal::{ClusterId, Epoch, InstanceId};
 
 use super::list::Seat;
-use super::name_of;
 use super::message::{Ask, Question, Reply, Say};
+use super::name_of;
 use super::round::{Purpose, Stage, newest};
 use crate::register::{Conflict, Proposer, Register};
 
@@ -201,13 +201,7 @@ impl Ballot {
     /// held it before is no copy any more: it starts no reign, and commands nothing.
     ///
     /// That nobody holds the old catalog, or that nobody should, is for the caller to know.
-    pub fn replace(
-        &mut self,
-        nonce: u128,
-        anew: Anew,
-        force: bool,
-        out: &mut Vec<Act>,
-    ) {
+    pub fn replace(&mut self, nonce: u128, anew: Anew, force: bool, out: &mut Vec<Act>) {
         let Anew { addresses, above, above_epoch } = anew;
         self.number = self.number.max(above_epoch);
         let instance = self.whose.me;

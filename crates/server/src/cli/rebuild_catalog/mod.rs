@@ -21,7 +21,7 @@ use outrigger_cluster::agent::{Ask, Process, Say};
 use outrigger_cluster::catalog::tables::{self, Dbid, Up};
 use outrigger_cluster::operator::{Answer, Request};
 use outrigger_cluster::rebuilding::{
-    Force, Found, Plan, Seat, VotersFound, newest_kept, plan as plan_of,
+    Doubt, Force, Found, Plan, Seat, VotersFound, newest_kept, plan as plan_of,
 };
 use outrigger_wal::format::MIN_SEGMENT_BYTES;
 use outrigger_wal::{InstanceId, LogId};
@@ -86,10 +86,13 @@ impl RebuildCatalog {
         let asked = asking::everybody(&self.asking, &named).await?;
         let begun = self.begun(&asked).await?;
         let seat = self.seat(begun.as_ref())?;
-        let found = asking::without(self.found(&asked).await?, begun.as_ref().map(|at| at.instance));
+        let found =
+            asking::without(self.found(&asked).await?, begun.as_ref().map(|at| at.instance));
         let force = if self.force { Force::Yes } else { Force::No };
         let mut plan = plan_of(&found, &seat, force).map_err(no)?;
         self.consent.to(&shown::plan(&plan), self.asking.json, "Rebuild the catalog?")?;
+
+        let shown = plan.doubts.clone();
 
         let (address, epoch) = match begun {
             Some(begun) => (begun.address, plan.above_epoch),
@@ -108,6 +111,7 @@ impl RebuildCatalog {
                     ..seat
                 };
                 plan = plan_of(&found, &seat, Force::Yes).map_err(no)?.at(coordinator);
+                plan.also(shown.iter().filter(|doubt| matches!(doubt, Doubt::GivenUp { .. })));
                 (self.make(&asked, &plan, epoch).await?, epoch)
             }
         };
@@ -118,7 +122,7 @@ impl RebuildCatalog {
             Err(error) => return Err(Error::Partial(format!("{}: ask again", error.0))),
         }
         self.until_there(&address).await?;
-        let (page, wrong) = shown::done(&plan, &address);
+        let (page, wrong) = shown::done(&plan, &shown, &address, self.asking.json);
         page.print(self.asking.json)?;
         Ok(Verdict::good_if(!wrong))
     }
@@ -196,7 +200,10 @@ impl RebuildCatalog {
                 return Ok(());
             }
             if Instant::now() >= until {
-                return Err(Error::Partial(format!("dbid {dbid} on host {} does not end", host.name)));
+                return Err(Error::Partial(format!(
+                    "dbid {dbid} on host {} does not end",
+                    host.name
+                )));
             }
             sleep(LOOK_TIME).await;
         }
@@ -231,10 +238,15 @@ impl RebuildCatalog {
             }
             match self.process(host, plan.dbid).await? {
                 Some(Process::Ended { how }) => {
-                    return Err(no(format!("the coordinator on host {} cannot start: {how}", host.name)));
+                    return Err(no(format!(
+                        "the coordinator on host {} cannot start: {how}",
+                        host.name
+                    )));
                 }
                 _ if Instant::now() >= until => {
-                    return Err(Error::Partial("the coordinator does not serve yet: ask again".to_owned()));
+                    return Err(Error::Partial(
+                        "the coordinator does not serve yet: ask again".to_owned(),
+                    ));
                 }
                 _ => sleep(LOOK_TIME).await,
             }
@@ -248,7 +260,9 @@ impl RebuildCatalog {
             match ask_once(address, &Request::State, HERE_TIME).await {
                 Ok(Answer::State(state)) if state.up != Up::Founding => return Ok(()),
                 _ if Instant::now() >= until => {
-                    return Err(Error::Partial("the coordinator does not answer: see `outrigger state`".to_owned()));
+                    return Err(Error::Partial(
+                        "the coordinator does not answer: see `outrigger state`".to_owned(),
+                    ));
                 }
                 _ => sleep(LOOK_TIME).await,
             }

@@ -37,11 +37,14 @@ pub(super) fn plan(plan: &Plan) -> Page {
     page
 }
 
-/// What was done, and whether somebody has to look.
-pub(super) fn done(rebuilt: &Plan, address: &str) -> (Page, bool) {
+/// What was done, and whether somebody has to look. People have seen the plan: they are told what was found since.
+pub(super) fn done(rebuilt: &Plan, before: &[Doubt], address: &str, json: bool) -> (Page, bool) {
     let wrong = rebuilt.doubts.iter().any(is_wrong);
-    let mut page = plan(rebuilt);
-    page.rule().remark("done", format!("the catalog is rebuilt; the coordinator serves at {address}"));
+    let mut page = if json { plan(rebuilt) } else { Page::default() };
+    for doubt in rebuilt.doubts.iter().filter(|doubt| !json && !before.contains(doubt)) {
+        page.remark("not_proved", format!("not proved: {doubt}"));
+    }
+    page.remark("done", format!("the catalog is rebuilt; the coordinator serves at {address}"));
     if wrong {
         page.remark("warnings", "warning: see what is not proved, and `outrigger state -e`");
     }

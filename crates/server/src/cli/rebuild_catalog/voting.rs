@@ -7,9 +7,7 @@ use std::time::Duration;
 
 use outrigger_cluster::agent;
 use outrigger_cluster::rebuilding::{Plan, VotersFound};
-use outrigger_cluster::voters::{
-    Act, Anew, Ask, Ballot, Question, Reply, Say, Seat, Whose, Why,
-};
+use outrigger_cluster::voters::{Act, Anew, Ask, Ballot, Question, Reply, Say, Seat, Whose, Why};
 use outrigger_replica::rules::Rules;
 use outrigger_wal::{ClusterId, InstanceId};
 use tokio::task::JoinSet;
@@ -36,14 +34,8 @@ pub(super) async fn read(
 ) -> Result<VotersFound, Error> {
     let seats = (0..u8::try_from(voters.len()).unwrap_or(u8::MAX)).map(Seat);
     let from = InstanceId::default();
-    let asks = seats.map(|seat| Ask {
-        cluster,
-        list: LIST,
-        seat,
-        from,
-        op: 1,
-        question: Question::Read,
-    });
+    let asks =
+        seats.map(|seat| Ask { cluster, list: LIST, seat, from, op: 1, question: Question::Read });
     let said = ask_all(asking, voters, asks.collect()).await;
     let mut newest = None;
     let (mut promised, mut answered) = (0, 0);
@@ -51,7 +43,8 @@ pub(super) async fn read(
         if let Reply::Holds { promised: epoch, newest: held } = say.reply {
             answered += 1;
             promised = epoch.number.max(promised);
-            let name = |config: &outrigger_net::config::Config| (config.epoch.number, config.version);
+            let name =
+                |config: &outrigger_net::config::Config| (config.epoch.number, config.version);
             if newest.as_ref().is_none_or(|newest| name(newest) < name(&held)) {
                 newest = Some(held);
             }
