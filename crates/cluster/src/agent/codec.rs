@@ -45,11 +45,11 @@ fn take_text(take: &mut Take<'_>, what: &'static str) -> Result<String, CodecErr
 }
 
 fn put_body(put: &mut Put, body: &Bytes) {
-    put.list(BODY, MAX_BODY_BYTES, body, |put, byte| put.u8(*byte));
+    put.body(BODY, MAX_BODY_BYTES, body);
 }
 
 fn take_body(take: &mut Take<'_>) -> Result<Bytes, CodecError> {
-    take.list(BODY, MAX_BODY_BYTES, 1, Take::u8).map(Bytes::from)
+    take.body(BODY, MAX_BODY_BYTES).map(Bytes::copy_from_slice)
 }
 
 fn put_order(put: &mut Put, dbid: Dbid, order: &Order) {

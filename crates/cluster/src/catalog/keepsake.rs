@@ -57,7 +57,7 @@ impl Keepsake {
             put.text(VOTER, MAX_ROW_TEXT_BYTES, at);
         });
         let image = image::encode(&self.rows, Lsn::ZERO)?;
-        put.list(IMAGE, MAX_KEPT_BYTES, &image, |put, byte| put.u8(*byte));
+        put.body(IMAGE, MAX_KEPT_BYTES, &image);
         put.done()
     }
 
@@ -69,9 +69,9 @@ impl Keepsake {
         let mut take = Take::versioned(bytes, VERSION)?;
         let voters =
             take.list(VOTERS, MAX_VOTERS, 2, |take| take.text(VOTER, MAX_ROW_TEXT_BYTES))?;
-        let image = take.list(IMAGE, MAX_KEPT_BYTES, 1, Take::u8)?;
+        let image = take.body(IMAGE, MAX_KEPT_BYTES)?;
         take.end()?;
-        let (rows, _) = image::decode(&image)?;
+        let (rows, _) = image::decode(image)?;
         Ok(Self { voters, rows })
     }
 }

@@ -151,7 +151,6 @@ pub enum MoveStep {
 const MOVES: &str = "the number of moves";
 const MOVE_BYTES: usize = 10;
 const CONTENTS: &str = "the number of contents";
-const KEY: &str = "the name of a setting";
 const NAME: &str = "the name of a host";
 const TEXT: &str = "a text of the history";
 
@@ -213,10 +212,7 @@ impl Record {
                 rows::put_instance(&mut put, row);
             }
             Change::RemoveInstance { dbid } => put.u16(dbid.0),
-            Change::Set { key, value } => {
-                put.text(KEY, MAX_ROW_TEXT_BYTES, key);
-                put.u64(*value);
-            }
+            Change::Set { key, value } => rows::put_setting(&mut put, key, *value),
             Change::SetUp(up) => rows::put_up(&mut put, up),
             Change::Spread { contents } => {
                 put.list(CONTENTS, BUCKETS, contents, |put, content| put.i32(content.0));
@@ -236,7 +232,7 @@ impl Record {
                 });
             }
             Change::Restore { body } => {
-                put.list(BODY, MAX_RESTORED_BYTES, body, |put, byte| put.u8(*byte));
+                put.body(BODY, MAX_RESTORED_BYTES, body);
             }
             Change::Note { dbid, text } => {
                 put.u16(dbid.0);
@@ -288,7 +284,10 @@ impl Record {
                 row: rows::take_instance(&mut take)?,
             },
             7 => Change::RemoveInstance { dbid: Dbid(take.u16()?) },
-            8 => Change::Set { key: take.text(KEY, MAX_ROW_TEXT_BYTES)?, value: take.u64()? },
+            8 => {
+                let (key, value) = rows::take_setting(&mut take)?;
+                Change::Set { key, value }
+            }
             9 => Change::SetUp(rows::take_up(&mut take)?),
             10 => {
                 Change::Note { dbid: Dbid(take.u16()?), text: take.text(TEXT, MAX_ROW_TEXT_BYTES)? }
@@ -309,9 +308,9 @@ impl Record {
                     Ok(Move { bucket, from: take.content()?, to: take.content()? })
                 })?,
             },
-            13 => {
-                Change::Restore { body: take.list(BODY, MAX_RESTORED_BYTES, 1, Take::u8)?.into() }
-            }
+            13 => Change::Restore {
+                body: Bytes::copy_from_slice(take.body(BODY, MAX_RESTORED_BYTES)?),
+            },
             found => return Err(CodecError::Kind { found }),
         };
         take.end()?;
