@@ -411,6 +411,33 @@ fn a_report_of_a_copy_that_could_obey_an_earlier_coordinator_again_proves_nothin
 }
 
 #[test]
+fn an_administrator_changes_nothing_of_a_content_that_is_not_proved_and_starts_what_proves_it() {
+    // The mirror was dropped and told nothing; its old primary reigns. Then the catalog lost something.
+    let mut fleet = pair();
+    fleet.grows = false;
+    fleet.kill(dbid_of(0, true));
+    fleet.run(2_000);
+    assert!(fleet.config(0).held(instance_of(0, true)));
+    fleet.restart(4, true);
+    fleet.run(2_000);
+    let before = fleet.config(0);
+    fleet.done(&Request::BringBack {
+        contents: Vec::new(),
+        mode: RecoverMode::Auto,
+        max_rate_bytes: 0,
+    });
+    assert_eq!(fleet.config(0), before, "a version more would hide that another one was heard of");
+    fleet.run(3_000);
+    assert_eq!(fleet.setting("unproved"), 0, "it was started, and has reported");
+    fleet.done(&Request::BringBack {
+        contents: Vec::new(),
+        mode: RecoverMode::Auto,
+        max_rate_bytes: 0,
+    });
+    assert!(!fleet.config(0).held(instance_of(0, true)));
+}
+
+#[test]
 fn a_content_whose_copy_never_reports_is_settled_by_an_administrator_alone() {
     let mut fleet = Fleet::founded(1, 2, true);
     // The mirror is gone with what it had accepted when the catalog lost something.

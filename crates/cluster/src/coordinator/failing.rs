@@ -231,6 +231,14 @@ impl Coordinator {
         !self.unproved || !self.catalog.rules().hold(Rule::S8Proof) || self.has_reported(content)
     }
 
+    /// S8: whether a change has to wait until its content is proved: another value of its version may have been recorded,
+    /// and a copy that has heard of that one could not be told from one that has not. An accepted loss settles that (S10).
+    pub(super) fn must_be_proved(&self, change: &Change) -> bool {
+        let Change::Swap { content, new, .. } = change else { return false };
+        let loses = self.config(*content).is_some_and(|config| config.loss != new.loss);
+        !loses && !self.is_proved(*content)
+    }
+
     /// Whether every copy has reported, or an administrator has accepted since what the others may hold (S10).
     fn has_reported(&self, content: ContentId) -> bool {
         // A mark that is not recorded yet is another than the one that was settled.

@@ -435,6 +435,9 @@ impl Coordinator {
     /// Asks for a record; `false` when it cannot be written or too many wait.
     fn append(&mut self, change: Change, pending: Pending, out: &mut Vec<Out>) -> bool {
         let Some(serving) = self.serving else { return false };
+        if self.must_be_proved(&change) {
+            return false;
+        }
         // However much is asked for, there is room for a failover.
         let room = match pending {
             Pending::Work { .. } => self.options.max_pending.saturating_mul(3) / 4,

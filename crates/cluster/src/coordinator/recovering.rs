@@ -122,7 +122,8 @@ impl Coordinator {
         for copy in new.copies.iter_mut().filter(|copy| !out(copy.instance)) {
             copy.held = false;
         }
-        if new.copies != config.copies {
+        // S8: of a content that is not proved nothing is recorded; what it takes to prove it is started all the same.
+        if new.copies != config.copies && self.is_proved(content) {
             changes.push(Change::Swap {
                 content,
                 seen: config.version,
