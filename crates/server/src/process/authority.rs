@@ -264,7 +264,7 @@ impl Authority for Remote {
         if cut.is_some() {
             state.cut = Some((epoch, report.clone()));
         }
-        self.send_report(&mut state, epoch, report);
+        self.send_report(&state, epoch, report);
     }
 
     fn gave_up(&self, epoch: Epoch, at: Lsn) {
