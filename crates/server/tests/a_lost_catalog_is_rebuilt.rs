@@ -11,7 +11,8 @@ use std::process::{Child, Command, Stdio};
 use serde_json::Value;
 use support::{BINARY, Ran, begin, run, until};
 
-const COORDINATOR: &str = "127.0.90.1:5490";
+/// Where it is; then where it goes in the end.
+const COORDINATOR: &str = "127.0.90.1:5490,127.0.90.2:5490";
 const HOSTS: u32 = 3;
 
 /// A cluster of three hosts, each with an agent whose instances die with it.
@@ -275,7 +276,10 @@ fn killed_midway(world: &mut World) {
 fn with_everything_down(world: &mut World) {
     world.ask(&["stop", "-a", "--timeout", "60"]).ok();
     std::fs::rename(world.catalog(), world.home.join("fourth-loss")).unwrap();
-    json(world.rebuild(&["127.0.90.1:6990"]), 0);
+    // This time it goes elsewhere.
+    let dir = world.home.join("h2/co").display().to_string();
+    let page = json(world.rebuild(&["127.0.90.1:6990", "--host", "h2", "--data-dir", &dir]), 0);
+    assert_eq!(page["coordinator"]["host"], "h2");
     world.ask(&["start", "--timeout", "60"]).ok();
     world.every_row_is_there();
     world.write("seventh");
