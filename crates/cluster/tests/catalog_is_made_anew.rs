@@ -12,7 +12,7 @@ use outrigger_cluster::catalog::{Change, Keepsake, Refused, State};
 use outrigger_cluster::rebuilding::{
     Doubt, Force, Found, HostFound, Plan, Refusal, Seat, VotersFound, plan,
 };
-use outrigger_cluster::voters::{self, Act, Anew, Ballot, Voter, VoterList, Whose, Why};
+use outrigger_cluster::voters::{Act, Anew, Ballot, Voter, VoterList, Whose, Why};
 use outrigger_net::config::{Config, Copy, Rule, Version};
 use outrigger_replica::control::Identity;
 use outrigger_replica::rules::Rules;
