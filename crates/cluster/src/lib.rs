@@ -12,6 +12,7 @@
 //! - [`buckets`]: which content holds which row
 //! - [`local`]: one content whose copies live in one process
 //! - [`placement`]: which instance is on which host, and what the loss of hosts would do
+//! - [`rebuilding`]: a lost catalog made anew out of what agents, instances and voters hold
 //! - [`settings`]: what can be set, and its defaults
 //! - [`voters`]: who owns the configuration of the catalog itself: one register an agent, and a majority
 //! - [`slots`]: small files that change as a whole
@@ -32,6 +33,7 @@ pub mod local;
 pub mod mover;
 pub mod operator;
 pub mod placement;
+pub mod rebuilding;
 pub mod register;
 pub mod settings;
 pub mod slots;

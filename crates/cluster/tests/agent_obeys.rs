@@ -3,7 +3,10 @@
 
 mod support;
 
-use outrigger_cluster::agent::{Agent, Ask, In, Memory, Order, Out, Process, Say};
+use bytes::Bytes;
+use outrigger_cluster::agent::{
+    Accepted, Agent, Ask, Data, Holding, In, Kept, Memory, Order, Out, Process, Say,
+};
 use outrigger_cluster::catalog::tables::{Dbid, Rebuild, Wanted};
 use outrigger_wal::{ClusterId, ContentId, InstanceId, LogId};
 use support::CLUSTER;
@@ -69,6 +72,13 @@ impl Host {
                     let bad = orders.iter().map(|(dbid, _)| (*dbid, "gone".to_owned())).collect();
                     self.step(In::Checked { op, bad });
                 }
+                Out::Inspect { op, orders } => {
+                    let nothing = |(dbid, _)| (dbid, Data::Nothing);
+                    self.step(In::Inspected {
+                        op,
+                        data: orders.into_iter().map(nothing).collect(),
+                    });
+                }
                 Out::Say { op, say } => self.said.push((op, say)),
             }
         }
@@ -105,7 +115,13 @@ impl Host {
 
     fn want(&mut self, epoch: u64, wanted: Wanted, run: u64) -> Option<Say> {
         let orders = vec![(ONE, order(wanted, run))];
-        self.ask(Ask::Want { number: 7, cluster: CLUSTER, coordinator_epoch: epoch, orders })
+        self.ask(Ask::Want {
+            number: 7,
+            cluster: CLUSTER,
+            coordinator_epoch: epoch,
+            orders,
+            kept: Bytes::new(),
+        })
     }
 
     fn asked(&mut self) -> Vec<String> {
@@ -169,7 +185,13 @@ fn the_number_of_an_instance_that_is_gone_is_another_ones_and_not_before() {
     let other = Order { instance: InstanceId(0xB), ..order(Wanted::New, 1) };
     let want = |host: &mut Host| {
         let orders = vec![(ONE, other.clone())];
-        host.ask(Ask::Want { number: 7, cluster: CLUSTER, coordinator_epoch: 3, orders })
+        host.ask(Ask::Want {
+            number: 7,
+            cluster: CLUSTER,
+            coordinator_epoch: 3,
+            orders,
+            kept: Bytes::new(),
+        })
     };
     host.asked();
     want(&mut host);
@@ -202,7 +224,13 @@ fn another_cluster_and_an_unclaimed_agent_are_refused() {
     assert!(matches!(host.want(3, Wanted::Up, 1), Some(Say::Denied { .. })));
     host.ask(Ask::Claim { cluster: CLUSTER, host: "sdw1".to_owned() });
     let orders = vec![(ONE, order(Wanted::Up, 1))];
-    let foreign = Ask::Want { number: 7, cluster: ClusterId(9), coordinator_epoch: 9, orders };
+    let foreign = Ask::Want {
+        number: 7,
+        cluster: ClusterId(9),
+        coordinator_epoch: 9,
+        orders,
+        kept: Bytes::new(),
+    };
     assert!(matches!(host.ask(foreign), Some(Say::Denied { .. })));
     let claim = |cluster, host: &str| Ask::Claim { cluster, host: host.to_owned() };
     assert!(matches!(host.ask(claim(ClusterId(9), "sdw1")), Some(Say::Denied { .. })));
@@ -215,7 +243,13 @@ fn another_cluster_and_an_unclaimed_agent_are_refused() {
 fn nothing_is_answered_or_carried_out_before_it_is_durable() {
     let mut host = Host::claimed();
     let orders = vec![(ONE, order(Wanted::Up, 1))];
-    host.ask_unsaved(Ask::Want { number: 7, cluster: CLUSTER, coordinator_epoch: 3, orders });
+    host.ask_unsaved(Ask::Want {
+        number: 7,
+        cluster: CLUSTER,
+        coordinator_epoch: 3,
+        orders,
+        kept: Bytes::new(),
+    });
     assert!(host.said.is_empty() && host.asked.is_empty());
     host.save();
     assert_eq!(host.said.len(), 1);
@@ -248,7 +282,13 @@ fn an_agent_that_was_killed_goes_on_where_it_was() {
 fn an_order_that_was_durable_and_not_carried_out_is_carried_out_after_a_kill() {
     let mut host = Host::claimed();
     let orders = vec![(ONE, order(Wanted::Up, 1))];
-    host.ask_unsaved(Ask::Want { number: 7, cluster: CLUSTER, coordinator_epoch: 3, orders });
+    host.ask_unsaved(Ask::Want {
+        number: 7,
+        cluster: CLUSTER,
+        coordinator_epoch: 3,
+        orders,
+        kept: Bytes::new(),
+    });
     let (_, memory) = host.unsaved.remove(0);
     let mut again = Host::with(memory);
     let mut out = Vec::new();
@@ -326,7 +366,13 @@ fn an_administrator_runs_coordinators_and_no_instance_of_data() {
     host.want(3, Wanted::Up, 1);
     assert!(matches!(host.ask(Ask::Run { dbid: ONE, up: false }), Some(Say::Denied { .. })));
     let orders = vec![(Dbid(1), Order { content: ContentId(-1), ..order(Wanted::Down, 7) })];
-    host.ask(Ask::Want { number: 7, cluster: CLUSTER, coordinator_epoch: 3, orders });
+    host.ask(Ask::Want {
+        number: 7,
+        cluster: CLUSTER,
+        coordinator_epoch: 3,
+        orders,
+        kept: Bytes::new(),
+    });
     host.asked();
     assert_eq!(host.ask(Ask::Run { dbid: Dbid(1), up: true }), Some(Say::Taken { number: 0 }));
     assert_eq!(host.asked(), ["start 1 Up"]);
@@ -342,4 +388,130 @@ fn only_data_directories_of_instances_that_do_not_run_are_looked_at() {
     host.step(ended(false));
     let bad = vec![(ONE, "gone".to_owned())];
     assert_eq!(host.ask(Ask::Check), Some(Say::Checked { bad }));
+}
+
+// What is left of a catalog that is lost.
+
+fn kept(host: &Host) -> (u64, u64, &'static [u8]) {
+    let Kept { coordinator_epoch, number, body } = host.agent.memory().kept.clone();
+    let known: [&'static [u8]; 4] = [b"", b"one", b"two", b"three"];
+    let body = known.into_iter().find(|text| body == *text).unwrap();
+    (coordinator_epoch, number, body)
+}
+
+fn leave(host: &mut Host, coordinator_epoch: u64, number: u64, body: &'static [u8]) {
+    let (orders, kept) = (Vec::new(), Bytes::from_static(body));
+    host.ask_unsaved(Ask::Want { number, cluster: CLUSTER, coordinator_epoch, orders, kept });
+    host.save();
+}
+
+#[test]
+fn the_newest_rows_of_a_catalog_are_kept_whatever_comes_late() {
+    let mut host = Host::claimed();
+    leave(&mut host, 3, 5, b"one");
+    leave(&mut host, 3, 4, b"two");
+    assert_eq!(kept(&host), (3, 5, &b"one"[..]), "it comes late");
+    leave(&mut host, 3, 6, b"");
+    assert_eq!(kept(&host), (3, 5, &b"one"[..]), "nothing was left");
+    leave(&mut host, 4, 1, b"two");
+    assert_eq!(kept(&host), (4, 1, &b"two"[..]), "another reign counts anew");
+    leave(&mut host, 3, 9, b"three");
+    assert_eq!(kept(&host), (4, 1, &b"two"[..]), "a deposed one commands nothing");
+    // It is remembered; and what an earlier release remembered is read.
+    let body = Agent::encode(host.agent.memory()).unwrap();
+    assert_eq!(&Agent::decode(&body).unwrap(), host.agent.memory());
+    let tail = 8 + 8 + 4 + 3;
+    let before = Agent::decode(&body[..body.len() - tail]).unwrap();
+    assert_eq!(before, Memory { kept: Kept::default(), ..host.agent.memory().clone() });
+}
+
+#[test]
+fn a_coordinator_that_does_not_run_is_forgotten_and_another_takes_its_number() {
+    let mut host = Host::claimed();
+    let catalog = |instance, wanted, run| {
+        let content = ContentId(-1);
+        vec![(Dbid(1), Order { content, instance: InstanceId(instance), ..order(wanted, run) })]
+    };
+    let want = |coordinator_epoch, orders| {
+        let kept = Bytes::new();
+        Ask::Want { number: 7, cluster: CLUSTER, coordinator_epoch, orders, kept }
+    };
+    let forget =
+        |coordinator_epoch, dbid| Ask::Forget { cluster: CLUSTER, coordinator_epoch, dbid };
+    host.ask(want(3, catalog(1, Wanted::Up, 7)));
+    host.step(In::Runs { dbid: Dbid(1), pid: 5 });
+    host.save();
+    host.want(3, Wanted::Up, 1);
+    assert!(matches!(host.ask(forget(4, Dbid(1))), Some(Say::Denied { .. })), "it runs");
+    assert!(matches!(host.ask(forget(4, ONE)), Some(Say::Denied { .. })), "it has data");
+    host.step(In::Ended { dbid: Dbid(1), how: "signal 9".to_owned(), good: false });
+    host.save();
+    assert!(matches!(host.ask(forget(2, Dbid(1))), Some(Say::Denied { .. })), "S0");
+    host.asked();
+    assert_eq!(host.ask(forget(4, Dbid(1))), Some(Say::Taken { number: 0 }));
+    assert_eq!(host.ask(forget(4, Dbid(1))), Some(Say::Taken { number: 0 }), "again");
+    assert_eq!(host.asked(), [""; 0], "its data stays");
+    // The old one commands nothing from then on.
+    assert!(matches!(host.ask(want(3, Vec::new())), Some(Say::Denied { .. })));
+    host.ask(want(4, catalog(2, Wanted::New, 1)));
+    assert_eq!(host.asked(), ["start 1 New"]);
+}
+
+#[test]
+fn an_agent_tells_all_it_holds_and_changes_nothing_by_that() {
+    let mut host = Host::claimed();
+    host.want(3, Wanted::Up, 1);
+    leave(&mut host, 3, 8, b"one");
+    let before = host.agent.memory().clone();
+    let Some(Say::Holds { instances, kept, .. }) = host.ask(Ask::Inspect) else { panic!() };
+    assert_eq!((instances.len(), kept.number), (1, 8));
+    assert_eq!(host.agent.memory(), &before);
+}
+
+#[test]
+fn what_agents_tell_of_control_files_survives_its_encoding_and_damage_is_an_error() {
+    let config = support::pair();
+    let accepted = Accepted {
+        identity: outrigger_replica::control::Identity {
+            cluster: CLUSTER,
+            content: ContentId(0),
+            instance: InstanceId(0xA),
+            log: LogId(1),
+            segment_bytes: 1 << 20,
+        },
+        epoch: config.epoch,
+        version: config.version,
+        coordinator_epoch: 9,
+        durable: Default::default(),
+        commit: Default::default(),
+        config: Some(config),
+    };
+    let data = [
+        Data::Nothing,
+        Data::Unreadable { why: "damaged".to_owned() },
+        Data::Copy(Box::new(Accepted { config: None, ..accepted.clone() })),
+        Data::Copy(Box::new(accepted)),
+    ];
+    let holding = |data| Holding {
+        dbid: ONE,
+        order: order(Wanted::Up, 1),
+        process: Process::Running { pid: 1 },
+        data,
+    };
+    let say = Say::Holds {
+        cluster: CLUSTER,
+        host: "h1".to_owned(),
+        coordinator_epoch: 9,
+        kept: Kept { coordinator_epoch: 9, number: 2, body: Bytes::from_static(b"rows") },
+        instances: data.into_iter().map(holding).collect(),
+    };
+    let bytes = say.encode().unwrap();
+    assert_eq!(Say::decode(&bytes).unwrap(), say);
+    for len in 0..bytes.len() {
+        assert!(Say::decode(&bytes[..len]).is_err());
+    }
+    for ask in [Ask::Inspect, Ask::Forget { cluster: CLUSTER, coordinator_epoch: 4, dbid: Dbid(1) }]
+    {
+        assert_eq!(Ask::decode(&ask.encode().unwrap()).unwrap(), ask);
+    }
 }

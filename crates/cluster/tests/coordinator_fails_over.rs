@@ -394,6 +394,68 @@ fn a_copy_that_never_reports_keeps_its_content_from_failing_over() {
 }
 
 #[test]
+fn a_report_of_a_copy_that_could_obey_an_earlier_coordinator_again_proves_nothing() {
+    // What came in and is not durable yet is forgotten in a crash, and the earlier coordinator may be there still.
+    let mut fleet = pair();
+    fleet.shrinks = false;
+    fleet.fake(0, true).forgets = true;
+    fleet.restart(4, true);
+    fleet.run(3_000);
+    assert_ne!(fleet.setting("unproved"), 0);
+    fleet.kill(dbid_of(0, false));
+    fleet.run(3_000);
+    assert_eq!(fleet.primary(0), instance_of(0, false), "it is not failed over");
+    fleet.fake(0, true).forgets = false;
+    fleet.run(3_000);
+    assert_eq!(fleet.primary(0), instance_of(0, true));
+}
+
+#[test]
+fn an_administrator_changes_nothing_of_a_content_that_is_not_proved_and_starts_what_proves_it() {
+    // The mirror was dropped and told nothing; its old primary reigns. Then the catalog lost something.
+    let mut fleet = pair();
+    fleet.grows = false;
+    fleet.kill(dbid_of(0, true));
+    fleet.run(2_000);
+    assert!(fleet.config(0).held(instance_of(0, true)));
+    fleet.restart(4, true);
+    fleet.run(2_000);
+    let before = fleet.config(0);
+    fleet.done(&Request::BringBack {
+        contents: Vec::new(),
+        mode: RecoverMode::Auto,
+        max_rate_bytes: 0,
+    });
+    assert_eq!(fleet.config(0), before, "a version more would hide that another one was heard of");
+    fleet.run(3_000);
+    assert_eq!(fleet.setting("unproved"), 0, "it was started, and has reported");
+    assert!(!fleet.config(0).held(instance_of(0, true)), "it is let back now");
+}
+
+#[test]
+fn a_content_whose_copy_never_reports_is_settled_by_an_administrator_alone() {
+    let mut fleet = Fleet::founded(1, 2, true);
+    // The mirror is gone with what it had accepted when the catalog lost something.
+    fleet.shrinks = false;
+    fleet.fake(0, true).silent = true;
+    fleet.restart(4, true);
+    fleet.run(5_000);
+    assert_ne!(fleet.setting("unproved"), 0);
+    let promote = |loss| Request::Promote { content: CONTENT, loss };
+    let text = fleet.denied(&promote(Loss::Accepted));
+    assert!(text.contains("have not reported") && text.contains("is-fenced"), "{text}");
+    let before = fleet.config(0);
+    let answer = fleet.ask(&promote(Loss::AcceptedAndFenced));
+    assert!(matches!(answer, Answer::Promoted { primary, .. } if primary == instance_of(0, false)));
+    let settled = fleet.config(0);
+    assert!(settled.epoch.number > before.epoch.number && settled.loss.is_some());
+    assert_eq!(settled.in_sync_set().collect::<Vec<_>>(), [instance_of(0, false)]);
+    fleet.run(3_000);
+    assert_eq!(fleet.setting("unproved"), 0, "nothing is left to be proved");
+    assert!(fleet.history("a loss is accepted") > 0);
+}
+
+#[test]
 fn that_a_reign_was_forced_is_told_again_and_counts_once() {
     let mut fleet = pair();
     fleet.restart(4, true);

@@ -14,7 +14,8 @@
 //! over everything before it and the body), body.
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
-use outrigger_net::config::Version;
+use outrigger_net::config::{Config, Version};
+use outrigger_net::frame::{decode_config, encode_config};
 use outrigger_wal::disk::{Blocking, FileId, Io, IoFault};
 use outrigger_wal::format::EpochEntry;
 use outrigger_wal::recover::{Promise, Promises, RecoverOptions};
@@ -74,6 +75,9 @@ pub struct Control {
     pub keep: Lsn,
     /// The reigns of the log, oldest first.
     pub epochs: Vec<EpochEntry>,
+    /// The newest configuration that its authority has told it, which may be older than `version`: a primary's word
+    /// names a version too. Nothing is decided by it here; an authority that lost its own is made anew from it.
+    pub config: Option<Config>,
 }
 
 /// A truncation.
@@ -190,6 +194,11 @@ impl Control {
         for entry in kept {
             entry.put(&mut body);
         }
+        // Last, and not there where there is none: a program that does not know of it reads the rest.
+        if let Some(Ok(config)) = self.config.as_ref().map(encode_config) {
+            body.put_u32_le(u32::try_from(config.len()).unwrap_or(0));
+            body.put_slice(&config);
+        }
         let mut slot = BytesMut::with_capacity(HEAD_BYTES.saturating_add(body.len()));
         slot.put_slice(&MAGIC);
         slot.put_u16_le(VERSION);
@@ -265,6 +274,13 @@ impl Control {
         for _ in 0..body.try_get_u32_le().ok()? {
             epochs.push(EpochEntry::take(&mut body)?);
         }
+        let config = if body.has_remaining() {
+            let length = usize::try_from(body.try_get_u32_le().ok()?).ok()?;
+            let bytes = (body.remaining() == length).then_some(body)?;
+            Some(decode_config(&bytes).ok()?)
+        } else {
+            None
+        };
         Some(Self {
             identity,
             epoch,
@@ -278,6 +294,7 @@ impl Control {
             slots,
             keep,
             epochs,
+            config,
         })
     }
 

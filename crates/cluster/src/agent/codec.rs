@@ -6,9 +6,10 @@
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
+use outrigger_replica::control::Identity;
 
 use super::Memory;
-use super::message::{Ask, Order, Process, Say, Seen};
+use super::message::{Accepted, Ask, Data, Holding, Kept, Order, Process, Say, Seen};
 use crate::catalog::rows::{put_wanted, take_wanted};
 use crate::catalog::tables::{Dbid, MAX_INSTANCES, MAX_ROW_TEXT_BYTES};
 use crate::codec::{Put, Take};
@@ -48,11 +49,11 @@ fn take_text(take: &mut Take<'_>, what: &'static str) -> Result<String, CodecErr
 }
 
 fn put_body(put: &mut Put, body: &Bytes) {
-    put.list(BODY, MAX_BODY_BYTES, body, |put, byte| put.u8(*byte));
+    put.body(BODY, MAX_BODY_BYTES, body);
 }
 
 fn take_body(take: &mut Take<'_>) -> Result<Bytes, CodecError> {
-    take.list(BODY, MAX_BODY_BYTES, 1, Take::u8).map(Bytes::from)
+    take.body(BODY, MAX_BODY_BYTES).map(Bytes::copy_from_slice)
 }
 
 fn put_order(put: &mut Put, dbid: Dbid, order: &Order) {
@@ -112,7 +113,7 @@ pub(super) fn encode_ask(ask: &Ask) -> Result<Bytes, CodecError> {
             put.u128(cluster.0);
             put_text(&mut put, NAME, host);
         }
-        Ask::Want { number, cluster, coordinator_epoch, orders } => {
+        Ask::Want { number, cluster, coordinator_epoch, orders, kept } => {
             put.u8(2);
             put.u64(*number);
             put.u128(cluster.0);
@@ -120,6 +121,7 @@ pub(super) fn encode_ask(ask: &Ask) -> Result<Bytes, CodecError> {
             put.list(ORDERS, MAX_INSTANCES, orders, |put, (dbid, order)| {
                 put_order(put, *dbid, order);
             });
+            put_body(&mut put, kept);
         }
         Ask::Run { dbid, up } => {
             put.u8(3);
@@ -139,6 +141,13 @@ pub(super) fn encode_ask(ask: &Ask) -> Result<Bytes, CodecError> {
             put.u8(7);
             put_body(&mut put, body);
         }
+        Ask::Inspect => put.u8(8),
+        Ask::Forget { cluster, coordinator_epoch, dbid } => {
+            put.u8(9);
+            put.u128(cluster.0);
+            put.u64(*coordinator_epoch);
+            put.u16(dbid.0);
+        }
     }
     put.done()
 }
@@ -152,12 +161,19 @@ pub(super) fn decode_ask(bytes: &[u8]) -> Result<Ask, CodecError> {
             cluster: take.cluster()?,
             coordinator_epoch: take.u64()?,
             orders: take.list(ORDERS, MAX_INSTANCES, ORDER_BYTES, take_order)?,
+            kept: take_body(&mut take)?,
         },
         3 => Ask::Run { dbid: Dbid(take.u16()?), up: take.flag()? },
         4 => Ask::Watch { seen: take.u64()? },
         5 => Ask::Check,
         6 => Ask::MakeVoter { body: take_body(&mut take)? },
         7 => Ask::Vote { body: take_body(&mut take)? },
+        8 => Ask::Inspect,
+        9 => Ask::Forget {
+            cluster: take.cluster()?,
+            coordinator_epoch: take.u64()?,
+            dbid: Dbid(take.u16()?),
+        },
         found => return Err(CodecError::Kind { found }),
     };
     take.end()?;
@@ -199,6 +215,72 @@ pub(crate) fn take_process(take: &mut Take<'_>) -> Result<Process, CodecError> {
     })
 }
 
+fn put_kept(put: &mut Put, kept: &Kept) {
+    put.u64(kept.coordinator_epoch);
+    put.u64(kept.number);
+    put_body(put, &kept.body);
+}
+
+fn take_kept(take: &mut Take<'_>) -> Result<Kept, CodecError> {
+    Ok(Kept { coordinator_epoch: take.u64()?, number: take.u64()?, body: take_body(take)? })
+}
+
+fn put_holding(put: &mut Put, holding: &Holding) {
+    put_order(put, holding.dbid, &holding.order);
+    put_process(put, &holding.process);
+    match &holding.data {
+        Data::Nothing => put.u8(1),
+        Data::Unreadable { why } => {
+            put.u8(2);
+            put_text(put, HOW, cut(why));
+        }
+        Data::Copy(accepted) => {
+            put.u8(3);
+            let id = &accepted.identity;
+            put.u128(id.cluster.0);
+            put.i32(id.content.0);
+            put.u128(id.instance.0);
+            put.u128(id.log.0);
+            put.u64(id.segment_bytes);
+            put.epoch(accepted.epoch);
+            put.u64(accepted.version.0);
+            put.u64(accepted.coordinator_epoch);
+            put.promise(accepted.durable);
+            put.promise(accepted.commit);
+            put.flag(accepted.config.is_some());
+            if let Some(config) = &accepted.config {
+                put.config(config);
+            }
+        }
+    }
+}
+
+fn take_holding(take: &mut Take<'_>) -> Result<Holding, CodecError> {
+    let (dbid, order) = take_order(take)?;
+    let process = take_process(take)?;
+    let data = match take.u8()? {
+        1 => Data::Nothing,
+        2 => Data::Unreadable { why: take_text(take, HOW)? },
+        3 => Data::Copy(Box::new(Accepted {
+            identity: Identity {
+                cluster: take.cluster()?,
+                content: take.content()?,
+                instance: take.instance()?,
+                log: take.log()?,
+                segment_bytes: take.u64()?,
+            },
+            epoch: take.epoch()?,
+            version: take.version()?,
+            coordinator_epoch: take.u64()?,
+            durable: take.promise()?,
+            commit: take.promise()?,
+            config: take.option(Take::config)?,
+        })),
+        _ => return Err(CodecError::Malformed { what: "an unknown state of a data directory" }),
+    };
+    Ok(Holding { dbid, order, process, data })
+}
+
 pub(super) fn encode_say(say: &Say) -> Result<Bytes, CodecError> {
     let mut put = Put::versioned(VERSION);
     match say {
@@ -235,6 +317,14 @@ pub(super) fn encode_say(say: &Say) -> Result<Bytes, CodecError> {
                 put_text(put, HOW, cut(why));
             });
         }
+        Say::Holds { cluster, host, coordinator_epoch, kept, instances } => {
+            put.u8(6);
+            put.u128(cluster.0);
+            put_text(&mut put, NAME, host);
+            put.u64(*coordinator_epoch);
+            put_kept(&mut put, kept);
+            put.list(ORDERS, MAX_INSTANCES, instances, put_holding);
+        }
     }
     put.done()
 }
@@ -265,6 +355,13 @@ pub(super) fn decode_say(bytes: &[u8]) -> Result<Say, CodecError> {
                 Ok((Dbid(take.u16()?), take_text(take, HOW)?))
             })?,
         },
+        6 => Say::Holds {
+            cluster: take.cluster()?,
+            host: take_text(&mut take, NAME)?,
+            coordinator_epoch: take.u64()?,
+            kept: take_kept(&mut take)?,
+            instances: take.list(ORDERS, MAX_INSTANCES, ORDER_BYTES, take_holding)?,
+        },
         found => return Err(CodecError::Kind { found }),
     };
     take.end()?;
@@ -283,6 +380,7 @@ pub(super) fn encode_memory(memory: &Memory) -> Result<Bytes, CodecError> {
         put.u16(dbid.0);
         put.u64(**run);
     });
+    put_kept(&mut put, &memory.kept);
     put.done()
 }
 
@@ -294,10 +392,12 @@ pub(super) fn decode_memory(bytes: &[u8]) -> Result<Memory, CodecError> {
     let orders = take.list(ORDERS, MAX_INSTANCES, ORDER_BYTES, take_order)?;
     let done = take
         .list(ORDERS, MAX_INSTANCES, SETTING_BYTES, |take| Ok((Dbid(take.u16()?), take.u64()?)))?;
+    // An agent that has not heard of it yet has written nothing there.
+    let kept = if take.is_done() { Kept::default() } else { take_kept(&mut take)? };
     take.end()?;
     let (orders, done): (BTreeMap<_, _>, BTreeMap<_, _>) =
         (orders.into_iter().collect(), done.into_iter().collect());
-    Ok(Memory { cluster, host, coordinator_epoch, orders, done })
+    Ok(Memory { cluster, host, coordinator_epoch, orders, done, kept })
 }
 
 #[cfg(test)]

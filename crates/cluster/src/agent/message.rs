@@ -6,7 +6,10 @@
 //! encoding. Not here: what becomes of it ([`super::Agent`]).
 
 use bytes::Bytes;
-use outrigger_wal::{ClusterId, ContentId, InstanceId, LogId};
+use outrigger_net::config::{Config, Version};
+use outrigger_replica::control::Identity;
+use outrigger_wal::recover::Promise;
+use outrigger_wal::{ClusterId, ContentId, Epoch, InstanceId, LogId};
 
 use super::codec;
 use crate::catalog::tables::{Dbid, Wanted};
@@ -33,6 +36,9 @@ pub enum Ask {
         coordinator_epoch: u64,
         /// The orders.
         orders: Vec<(Dbid, Order)>,
+        /// What is kept here against the loss of the catalog (a [`Keepsake`](crate::catalog::Keepsake)); empty: what is
+        /// kept already.
+        kept: Bytes,
     },
     /// An administrator starts or stops a coordinator or standby on this host.
     Run {
@@ -52,6 +58,18 @@ pub enum Ask {
     Vote {
         /// The question.
         body: Bytes,
+    },
+    /// Tell everything that is remembered, and what the control files of the instances say: a catalog is being made
+    /// anew. Nothing is changed.
+    Inspect,
+    /// Forget a coordinator or standby that does not run: another one takes its place. Its data stays where it is.
+    Forget {
+        /// The cluster.
+        cluster: ClusterId,
+        /// The reign of the coordinator that takes its place; lower ones than heard are refused (S0).
+        coordinator_epoch: u64,
+        /// Which, of content -1.
+        dbid: Dbid,
     },
     /// Tell what is seen, as soon as it is something else than generation `seen`; 0: at once.
     Watch {
@@ -137,6 +155,63 @@ pub struct Seen {
     pub process: Process,
 }
 
+/// What a coordinator has left here against the loss of its catalog.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Default, Debug)]
+pub struct Kept {
+    /// The reign that left it.
+    pub coordinator_epoch: u64,
+    /// Which of its wishes it came with: the higher, the newer.
+    pub number: u64,
+    /// The bytes; empty: nothing was left yet.
+    pub body: Bytes,
+}
+
+/// What an instance's control file says of its authority and its promises.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Accepted {
+    /// Who it is.
+    pub identity: Identity,
+    /// The highest epoch accepted.
+    pub epoch: Epoch,
+    /// The highest version heard of.
+    pub version: Version,
+    /// The highest epoch of a coordinator accepted.
+    pub coordinator_epoch: u64,
+    /// What it has held durably.
+    pub durable: Promise,
+    /// What it knew to be committed.
+    pub commit: Promise,
+    /// The newest configuration that it was told.
+    pub config: Option<Config>,
+}
+
+/// What is in an instance's data directory.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Data {
+    /// It is not there, or empty.
+    Nothing,
+    /// Something that is no whole copy.
+    Unreadable {
+        /// Why, in words.
+        why: String,
+    },
+    /// A copy.
+    Copy(Box<Accepted>),
+}
+
+/// An instance, with everything that its host knows of it.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Holding {
+    /// Which.
+    pub dbid: Dbid,
+    /// What is wanted of it.
+    pub order: Order,
+    /// Its process.
+    pub process: Process,
+    /// Its data.
+    pub data: Data,
+}
+
 /// What an agent answers.
 #[derive(Clone, PartialEq, Eq, Debug)]
 #[non_exhaustive]
@@ -160,6 +235,19 @@ pub enum Say {
     Checked {
         /// Each with the reason.
         bad: Vec<(Dbid, String)>,
+    },
+    /// Everything that it remembers, and what its instances' control files say.
+    Holds {
+        /// The cluster it works for; nil: none yet.
+        cluster: ClusterId,
+        /// Its host's name there.
+        host: String,
+        /// The highest epoch of a coordinator that it has heard.
+        coordinator_epoch: u64,
+        /// What a coordinator has left here.
+        kept: Kept,
+        /// Its instances.
+        instances: Vec<Holding>,
     },
     /// What it sees.
     Status {

@@ -21,7 +21,7 @@ use std::collections::BTreeMap;
 use outrigger_wal::ClusterId;
 
 pub(crate) use codec::{put_process, take_process};
-pub use message::{Ask, Order, Process, Say, Seen};
+pub use message::{Accepted, Ask, Data, Holding, Kept, Order, Process, Say, Seen};
 
 use crate::catalog::tables::{Dbid, Wanted};
 
@@ -38,6 +38,8 @@ pub struct Memory {
     pub orders: BTreeMap<Dbid, Order>,
     /// The order that was carried out last, by number.
     pub done: BTreeMap<Dbid, u64>,
+    /// What a coordinator has left here against the loss of its catalog.
+    pub kept: Kept,
 }
 
 /// What an agent is told.
@@ -92,6 +94,13 @@ pub enum In {
         /// Which are bad, and why.
         bad: Vec<(Dbid, String)>,
     },
+    /// The data directories were looked into.
+    Inspected {
+        /// Who asked.
+        op: u64,
+        /// What is in each.
+        data: Vec<(Dbid, Data)>,
+    },
 }
 
 /// What an agent asks for.
@@ -125,6 +134,13 @@ pub enum Out {
     },
     /// Look at these data directories: [`In::Checked`].
     Check {
+        /// Who asks.
+        op: u64,
+        /// Whose.
+        orders: Vec<(Dbid, Order)>,
+    },
+    /// Read the control files in these data directories: [`In::Inspected`].
+    Inspect {
         /// Who asks.
         op: u64,
         /// Whose.
@@ -231,6 +247,7 @@ impl Agent {
                 self.see(dbid, Process::Gone);
             }
             In::Checked { op, bad } => out.push(Out::Say { op, say: Say::Checked { bad } }),
+            In::Inspected { op, data } => out.push(Out::Say { op, say: self.holds(data) }),
         }
         self.settle(out);
     }
@@ -252,12 +269,13 @@ impl Agent {
                 }
                 self.answer_when_saved(op, Say::Taken { number: 0 }, out);
             }
-            Ask::Want { number, cluster, coordinator_epoch, orders } => {
+            Ask::Want { number, cluster, coordinator_epoch, orders, kept } => {
                 if let Err(text) = self.fence(cluster, coordinator_epoch) {
                     return out.push(Out::Say { op, say: Say::Denied { text } });
                 }
                 let before = self.memory.clone();
                 self.memory.coordinator_epoch = coordinator_epoch;
+                self.keep(Kept { coordinator_epoch, number, body: kept });
                 for (dbid, order) in orders {
                     self.want(dbid, order);
                 }
@@ -287,6 +305,17 @@ impl Agent {
                     out.push(Out::Say { op, say: Say::Denied { text } });
                 }
             },
+            Ask::Inspect => {
+                let orders = self.memory.orders.iter();
+                let orders = orders.map(|(dbid, order)| (*dbid, order.clone())).collect();
+                out.push(Out::Inspect { op, orders });
+            }
+            Ask::Forget { cluster, coordinator_epoch, dbid } => {
+                match self.forget(cluster, coordinator_epoch, dbid) {
+                    Ok(()) => self.answer_when_saved(op, Say::Taken { number: 0 }, out),
+                    Err(text) => out.push(Out::Say { op, say: Say::Denied { text } }),
+                }
+            }
             Ask::Watch { seen } => self.watching.push((op, seen)),
             Ask::MakeVoter { .. } | Ask::Vote { .. } => {
                 // The driver has the voter's file, and answers by itself.
@@ -322,6 +351,56 @@ impl Agent {
             self.memory.orders.insert(dbid, order);
         } else if known.run <= order.run {
             self.memory.orders.insert(dbid, order);
+        }
+    }
+
+    /// Keeps the newest of what coordinators leave here. What comes late, or with nothing, is no news.
+    fn keep(&mut self, kept: Kept) {
+        let name = |kept: &Kept| (kept.coordinator_epoch, kept.number);
+        if !kept.body.is_empty() && name(&kept) > name(&self.memory.kept) {
+            self.memory.kept = kept;
+        }
+    }
+
+    /// An administrator replaces a coordinator or standby that is lost.
+    fn forget(
+        &mut self,
+        cluster: ClusterId,
+        coordinator_epoch: u64,
+        dbid: Dbid,
+    ) -> Result<(), String> {
+        self.fence(cluster, coordinator_epoch)?;
+        let busy = self.local.get(&dbid).is_some_and(|local| {
+            local.busy || matches!(local.process, Process::Running { .. } | Process::Starting)
+        });
+        match self.memory.orders.get(&dbid) {
+            Some(order) if order.content.0 >= 0 => {
+                Err("only a coordinator or standby is forgotten so".to_owned())
+            }
+            Some(_) if busy => Err(format!("instance {dbid} runs: stop it first")),
+            _ => {
+                self.memory.coordinator_epoch = coordinator_epoch;
+                self.memory.orders.remove(&dbid);
+                self.memory.done.remove(&dbid);
+                self.local.remove(&dbid);
+                self.generation = self.generation.saturating_add(1);
+                Ok(())
+            }
+        }
+    }
+
+    fn holds(&self, data: Vec<(Dbid, Data)>) -> Say {
+        let holding = |(dbid, data)| {
+            let order = self.memory.orders.get(&dbid)?.clone();
+            let process = self.local.get(&dbid).map_or(Process::Stopped, |at| at.process.clone());
+            Some(Holding { dbid, order, process, data })
+        };
+        Say::Holds {
+            cluster: self.memory.cluster,
+            host: self.memory.host.clone(),
+            coordinator_epoch: self.memory.coordinator_epoch,
+            kept: self.memory.kept.clone(),
+            instances: data.into_iter().filter_map(holding).collect(),
         }
     }
 

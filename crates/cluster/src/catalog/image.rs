@@ -80,7 +80,7 @@ fn ascending<K: Ord, V>(items: Vec<(K, V)>) -> Result<BTreeMap<K, V>, CodecError
 }
 
 /// The body of a checkpoint.
-pub(super) fn encode(state: &State, applied: Lsn) -> Result<Bytes, CodecError> {
+pub(crate) fn encode(state: &State, applied: Lsn) -> Result<Bytes, CodecError> {
     let mut put = Put::versioned(VERSION);
     put.u64(applied.0);
     put.flag(state.cluster.is_some());

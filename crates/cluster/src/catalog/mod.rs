@@ -8,11 +8,12 @@
 //! - [`record`]: what is appended
 //! - [`state`]: what it means; `spread`: of the map of rows
 //! - [`tables`]: hosts, instances, settings, history; `rows`: as bytes
-//! - `image`: the whole of it as bytes
+//! - `image`: the whole of it as bytes; [`Keepsake`]: what agents keep of it
 //!
 //! Not here: who may ask for what, and who is told ([`crate::coordinator`]).
 
 mod image;
+mod keepsake;
 pub mod record;
 pub(crate) mod rows;
 mod spread;
@@ -29,6 +30,8 @@ use parking_lot::{Mutex, RwLock};
 
 use crate::error::Error;
 use crate::slots::{Kind, Saved, Slots};
+pub(crate) use image::encode as encode_image;
+pub use keepsake::{Keepsake, MAX_KEPT_BYTES};
 pub use record::{Change, MoveStep, Record, Ticket};
 pub use state::{Content, Refused, State};
 

@@ -19,6 +19,9 @@ use crate::register::{Proposer, Report};
 pub const VERSION: u8 = 1;
 /// The bytes of a report.
 const REPORT_BYTES: usize = 32;
+/// The longest body of a whole catalog: a record of the catalog's log holds no more.
+pub const MAX_RESTORED_BYTES: usize = 240 << 10;
+const BODY: &str = "the body of a catalog";
 const REPORTS: &str = "the number of reports";
 
 /// Names a record, so that whoever had it appended finds out what became of it.
@@ -103,6 +106,12 @@ pub enum Change {
     },
     /// The cluster is up or down.
     SetUp(Up),
+    /// All of a catalog that was made anew out of what instances and agents hold, as the body of a checkpoint: taken as a
+    /// whole, and only where nothing is there yet.
+    Restore {
+        /// The body.
+        body: Bytes,
+    },
     /// Rows are spread evenly over these contents, where no map of them is there yet.
     Spread {
         /// Which.
@@ -165,6 +174,7 @@ impl Record {
             Change::Note { .. } => 10,
             Change::Spread { .. } => 11,
             Change::Moves { .. } => 12,
+            Change::Restore { .. } => 13,
         });
         put.u64(self.ticket.epoch);
         put.u64(self.ticket.number);
@@ -220,6 +230,9 @@ impl Record {
                     put.i32(one.from.0);
                     put.i32(one.to.0);
                 });
+            }
+            Change::Restore { body } => {
+                put.body(BODY, MAX_RESTORED_BYTES, body);
             }
             Change::Note { dbid, text } => {
                 put.u16(dbid.0);
@@ -294,6 +307,9 @@ impl Record {
                     let bucket = Bucket::new(take.u16()?).ok_or(unknown)?;
                     Ok(Move { bucket, from: take.content()?, to: take.content()? })
                 })?,
+            },
+            13 => Change::Restore {
+                body: Bytes::copy_from_slice(take.body(BODY, MAX_RESTORED_BYTES)?),
             },
             found => return Err(CodecError::Kind { found }),
         };

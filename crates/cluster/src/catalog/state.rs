@@ -17,6 +17,7 @@ use super::tables::{
     Dbid, History, Host, Instance, MAX_HISTORY, MAX_HOSTS, MAX_INSTANCES, Up, Wanted,
 };
 use crate::buckets::{Buckets, BucketsError};
+use crate::coordinator::{SETTLED, UNPROVED};
 use crate::register::{Conflict, Register};
 
 /// The most contents of a cluster.
@@ -102,6 +103,12 @@ pub enum Refused {
         /// Which.
         dbid: Dbid,
     },
+    /// A catalog that was made anew, where there is one.
+    #[error("there is a catalog here already: one that was made anew is not put over it")]
+    NotEmpty,
+    /// Bytes that are no catalog.
+    #[error("what was made anew cannot be read here; is it of another release?")]
+    NoCatalog,
     /// An instance cannot become another.
     #[error("instance {dbid} is of another content, or has another identity")]
     OtherInstance {
@@ -242,6 +249,7 @@ impl State {
                 self.up = up.clone();
                 Ok(())
             }
+            Change::Restore { body } => self.restore(at, body),
             Change::Spread { contents } => self.spread(contents),
             Change::Moves { step, floor, moves } => self.take_moves(at, (*step, *floor), moves),
             Change::Note { dbid, text } => {
@@ -293,12 +301,35 @@ impl State {
                 row.register.swap(*seen, new, *proposer, rules)?;
                 let after = row.register.config().cloned();
                 if let (Some(before), Some(after)) = (before, after) {
+                    self.settle_loss(*content, &before, &after);
                     self.note_changes(at, *content, &before, &after);
                     self.settle_made(*content, &after);
                 }
                 Ok(())
             }
         }
+    }
+
+    /// Takes over a catalog that was made anew: all of it, or nothing.
+    fn restore(&mut self, at: u64, body: &[u8]) -> Result<(), Refused> {
+        let empty = self.contents.is_empty() && self.instances.is_empty() && self.hosts.is_empty();
+        if !empty || self.up != Up::Founding {
+            return Err(Refused::NotEmpty);
+        }
+        let (restored, _) = super::image::decode(body).map_err(|_| Refused::NoCatalog)?;
+        match (self.cluster, restored.cluster) {
+            (Some(expected), Some(found)) if expected != found => {
+                return Err(Refused::WrongCluster { found, expected });
+            }
+            _ => {}
+        }
+        let before = std::mem::replace(self, restored);
+        self.cluster = before.cluster.or(self.cluster);
+        let known = self.history.len();
+        for row in self.history.iter_mut().take(known) {
+            row.at = at;
+        }
+        Ok(())
     }
 
     fn put_instance(&mut self, at: u64, dbid: Dbid, row: &Instance) -> Result<(), Refused> {
@@ -370,6 +401,21 @@ impl State {
         self.instances.remove(&dbid);
         self.note(at, dbid, text);
         Ok(())
+    }
+
+    /// S8, S10: a loss that is accepted for a content while it is unproved settles what copies may hold that never report.
+    fn settle_loss(&mut self, content: ContentId, before: &Config, after: &Config) {
+        let mark = self.settings.get(UNPROVED).copied().filter(|mark| *mark != 0);
+        if let Some(mark) = mark.filter(|_| before.loss != after.loss) {
+            self.settings.insert(format!("{SETTLED}{}", content.0), mark);
+        }
+    }
+
+    /// Whether a loss was accepted for a content since the catalog was last known to lack something.
+    #[must_use]
+    pub fn is_settled(&self, content: ContentId) -> bool {
+        let mark = self.settings.get(UNPROVED).copied().filter(|mark| *mark != 0);
+        mark.is_some() && self.settings.get(&format!("{SETTLED}{}", content.0)).copied() == mark
     }
 
     /// A row of history for each instance that is something else than before.

@@ -18,6 +18,16 @@ pub const MAX_HISTORY: usize = 4096;
 /// The longest name, path or text of a row, in bytes.
 pub const MAX_ROW_TEXT_BYTES: usize = 1024;
 
+/// The text of a row, cut where it would be too long.
+pub(crate) fn cut(mut text: String) -> String {
+    let mut end = text.len().min(MAX_ROW_TEXT_BYTES);
+    while !text.is_char_boundary(end) {
+        end = end.saturating_sub(1);
+    }
+    text.truncate(end);
+    text
+}
+
 /// A machine, or whatever fails as one.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct Host {

@@ -109,6 +109,10 @@ impl Coordinator {
                     "this is the acting coordinator: its standby is what is activated".to_owned();
                 self.deny(link, op, text, out);
             }
+            Request::Restore { body } => {
+                let text = "the catalog is made anew".to_owned();
+                self.work(vec![Change::Restore { body }], Some((link, op)), text, out);
+            }
             Request::Expand(founding) => self.expand((link, op), founding, out),
         }
     }

@@ -18,7 +18,7 @@ use crate::mover::{Act, Mover, Reply};
 use crate::operator::Founding;
 
 /// A reign's map versions begin at its epoch's number times this.
-const VERSIONS_A_REIGN: u64 = 1 << 32;
+pub(crate) const VERSIONS_A_REIGN: u64 = 1 << 32;
 
 /// The expansion under way, as far as this reign has it.
 #[derive(Debug)]

@@ -24,7 +24,9 @@ use crate::register::{Conflict, Proposer};
 use crate::settings;
 
 /// The setting that remembers that a standby was activated by force.
-pub(super) const UNPROVED: &str = "unproved";
+pub(crate) const UNPROVED: &str = "unproved";
+/// The beginning of the name of a setting: that a loss was accepted for this content since, while that one had this value.
+pub(crate) const SETTLED: &str = "unproved.settled.";
 /// A hand-over that is not answered is forgotten after so many times its own limit.
 const HAND_OVER_PATIENCE: u64 = 3;
 /// What the catalog did not take is tried again after so long.
@@ -229,7 +231,29 @@ impl Coordinator {
         !self.unproved || !self.catalog.rules().hold(Rule::S8Proof) || self.has_reported(content)
     }
 
+    /// S8: whether a change has to wait until its content is proved: another value of its version may have been recorded,
+    /// and a copy that has heard of that one could not be told from one that has not. An accepted loss settles that (S10).
+    pub(super) fn must_be_proved(&self, change: &Change) -> bool {
+        let Change::Swap { content, new, .. } = change else { return false };
+        let loses = self.config(*content).is_some_and(|config| config.loss != new.loss);
+        !loses && !self.is_proved(*content)
+    }
+
+    /// Whether every copy has reported, or an administrator has accepted since what the others may hold (S10).
     fn has_reported(&self, content: ContentId) -> bool {
+        // A mark that is not recorded yet is another than the one that was settled.
+        let settled = self.forced.is_none() && self.catalog.read(|state| state.is_settled(content));
+        settled || self.have_all_reported(content)
+    }
+
+    /// The copies of a content that have not reported since its catalog lost something.
+    pub(super) fn unreported(&self, content: ContentId) -> Vec<InstanceId> {
+        let copies = self.config(content).map(|config| config.copies).unwrap_or_default();
+        let copies = copies.into_iter().map(|copy| copy.instance);
+        copies.filter(|at| !self.reported.contains(&(content, *at))).collect()
+    }
+
+    fn have_all_reported(&self, content: ContentId) -> bool {
         let Some(config) = self.config(content) else { return false };
         config.copies.iter().all(|copy| self.reported.contains(&(content, copy.instance)))
     }
@@ -325,12 +349,7 @@ impl Coordinator {
 
     /// Writes a row of history.
     pub(super) fn note(&mut self, dbid: Dbid, text: String, out: &mut Vec<Out>) {
-        let mut text = text;
-        let mut end = text.len().min(crate::catalog::tables::MAX_ROW_TEXT_BYTES);
-        while !text.is_char_boundary(end) {
-            end = end.saturating_sub(1);
-        }
-        text.truncate(end);
+        let text = crate::catalog::tables::cut(text);
         self.work(vec![Change::Note { dbid, text }], None, String::new(), out);
     }
 

@@ -221,6 +221,10 @@ impl Coordinator {
                 let epoch = envelope.epoch.number;
                 let figures = super::Figures { epoch, durable, commit, applied };
                 self.report(content, instance, epoch, figures);
+                // S8: from now on it takes nothing of an earlier coordinator, whatever happens to it.
+                if self.serving().is_some_and(|own| envelope.coordinator_epoch >= own.number) {
+                    self.reported.insert((content, instance));
+                }
             }
             (Role::Instance, Message::GaveUp { epoch, at: _ }) => self.gave_up(content, epoch),
             (_, Message::Refuse { reason, text }) => {

@@ -6,14 +6,15 @@
 
 use std::collections::BTreeMap;
 
+use bytes::Bytes;
 use outrigger_replica::store::StateStore;
 use outrigger_wal::{ContentId, Micros};
 
 use super::event::{Event, Out};
 use super::{CATALOG, Coordinator};
 use crate::agent::{Ask, Order, Process, Say, Seen};
-use crate::catalog::State;
 use crate::catalog::tables::{Dbid, Instance, Up, Wanted};
+use crate::catalog::{Keepsake, State};
 use crate::detect;
 use crate::settings::is_of_instances;
 
@@ -39,6 +40,8 @@ struct Told {
     /// The number of it: a confirmation names what it confirms.
     number: u64,
     orders: Vec<(Dbid, Order)>,
+    /// What it is to keep of the catalog.
+    kept: Bytes,
     /// When it was said last.
     at: Option<Micros>,
     confirmed: bool,
@@ -81,8 +84,8 @@ impl Coordinator {
             }
             Say::Status { instances, .. } => self.agent_sees(host, instances, out),
             Say::Checked { bad } => self.checked(host, bad, out),
-            // Its voter is asked by the council.
-            Say::Voted { .. } => {}
+            // Its voter is asked by the council; what it holds, by whoever makes a catalog anew.
+            Say::Voted { .. } | Say::Holds { .. } => {}
         }
     }
 
@@ -117,7 +120,14 @@ impl Coordinator {
         let source = (self.catalog.applied(), self.own.as_ref().map(|own| own.version));
         if self.orders_of != Some(source) {
             self.orders_of = Some(source);
-            let (wanted, reach) = self.catalog.read(|state| (self.orders(state), reach(state)));
+            let (wanted, reach, kept) = self.catalog.read(|state| {
+                (self.orders(state), reach(state), Keepsake::of(state, &self.voters).encode())
+            });
+            // LIMIT: rows of more than a keepsake holds are left with nobody, and told so.
+            let kept = kept.unwrap_or_else(|error| {
+                out.push(Out::Event(Event::Refused { text: format!("nothing is kept: {error}") }));
+                Bytes::new()
+            });
             if reach != self.reached {
                 self.reached.clone_from(&reach);
                 out.push(Out::Reach { agents: reach });
@@ -125,12 +135,14 @@ impl Coordinator {
             for (host, orders) in wanted {
                 let link = self.hosts.get_mut(&host).filter(|link| link.here);
                 let Some(link) = link else { continue };
-                if link.told.as_ref().is_some_and(|told| told.orders == orders) {
+                let same = |told: &Told| told.orders == orders && told.kept == kept;
+                if link.told.as_ref().is_some_and(same) {
                     continue;
                 }
                 self.wants = self.wants.saturating_add(1);
                 let number = self.wants;
-                link.told = Some(Told { number, orders, at: None, confirmed: false });
+                let kept = kept.clone();
+                link.told = Some(Told { number, orders, kept, at: None, confirmed: false });
             }
         }
         let cluster = self.identity.cluster;
@@ -141,9 +153,9 @@ impl Coordinator {
                 continue;
             }
             told.at = Some(now);
-            let (number, orders) = (told.number, told.orders.clone());
+            let (number, orders, kept) = (told.number, told.orders.clone(), told.kept.clone());
             let coordinator_epoch = serving.epoch.number;
-            let ask = Ask::Want { number, cluster, coordinator_epoch, orders };
+            let ask = Ask::Want { number, cluster, coordinator_epoch, orders, kept };
             out.push(Out::Agent { host: host.clone(), ask });
         }
     }

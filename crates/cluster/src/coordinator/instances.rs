@@ -99,8 +99,6 @@ impl Coordinator {
             self.figures.insert((content, instance), figures);
             return;
         }
-        // It acts under nothing that is not recorded here: the fence has seen to that.
-        self.reported.insert((content, instance));
         let report = Report { instance, epoch, durable: figures.durable };
         let Some(mut register) = self.register(content) else { return };
         if let Err(refused) = register.report(&report) {

@@ -54,6 +54,8 @@ use crate::operator::Registration;
 use crate::register::Report;
 use crate::settings;
 pub use event::{Event, In, Out};
+pub(crate) use expanding::VERSIONS_A_REIGN;
+pub(crate) use failing::{SETTLED, UNPROVED};
 
 /// The content of the coordinator's own catalog.
 pub const CATALOG: ContentId = ContentId(-1);
@@ -177,7 +179,8 @@ pub struct Coordinator {
     /// Reports that no record carries yet.
     reports: BTreeMap<(ContentId, InstanceId), Report>,
     figures: BTreeMap<(ContentId, InstanceId), Figures>,
-    /// Who has reported at all in this reign, counted or not (S8).
+    /// Who has reported at all in this reign, counted or not, and obeys it durably (S8). It acts under nothing that is not
+    /// recorded here: the fence has seen to that.
     reported: BTreeSet<(ContentId, InstanceId)>,
     counters: Counters,
     /// The catalog's own configuration.
@@ -432,6 +435,9 @@ impl Coordinator {
     /// Asks for a record; `false` when it cannot be written or too many wait.
     fn append(&mut self, change: Change, pending: Pending, out: &mut Vec<Out>) -> bool {
         let Some(serving) = self.serving else { return false };
+        if self.must_be_proved(&change) {
+            return false;
+        }
         // However much is asked for, there is room for a failover.
         let room = match pending {
             Pending::Work { .. } => self.options.max_pending.saturating_mul(3) / 4,

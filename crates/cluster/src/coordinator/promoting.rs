@@ -15,7 +15,7 @@ use super::{Coordinator, Pending};
 use crate::catalog::Change;
 use crate::failover::{HandOverAnswer, UnderWay};
 use crate::operator::Loss;
-use crate::register::Proposer;
+use crate::register::{Proposer, Register};
 use crate::settings;
 
 /// Promotions that wait for the old primary to give its reign up.
@@ -41,6 +41,9 @@ impl Coordinator {
             self.register(content).ok_or_else(|| super::commands::no_content(content))?;
         let config = register.config().ok_or_else(|| super::commands::no_content(content))?;
         let primary = config.primary;
+        if !self.is_proved(content) {
+            return self.settle_with_loss((link, op), (content, loss), &register, out);
+        }
         let copies: Vec<_> = config.copies.iter().map(|copy| copy.instance).collect();
         let whole: Vec<_> = config.in_sync_set().collect();
         if let Some(whole) =
@@ -66,6 +69,45 @@ impl Coordinator {
         if loss == Loss::Accepted && !gave_up {
             return self.ask_to_give_up((link, op), (content, primary, to), out);
         }
+        self.lose((link, op), (content, to), &register, out)
+    }
+
+    /// S8: copies that never report may hold commits of a configuration that nobody else knows of. Of those that have
+    /// reported one goes on, whatever that is, once an administrator vouches that the others never serve again.
+    fn settle_with_loss(
+        &mut self,
+        asker: (LinkId, u64),
+        (content, loss): (ContentId, Loss),
+        register: &Register,
+        out: &mut Vec<Out>,
+    ) -> Result<(), String> {
+        let config = register.config().ok_or_else(|| super::commands::no_content(content))?;
+        let missing = self.unreported(content);
+        let named: Vec<_> = missing.iter().map(ToString::to_string).collect();
+        if loss != Loss::AcceptedAndFenced {
+            return Err(format!(
+                "the catalog may lack what was recorded last for content {content}: of its copies, {} have not reported.                  Start them; or, knowing that they never serve again, say --old-primary-is-fenced",
+                named.join(", ")
+            ));
+        }
+        let here = |at: &InstanceId| !missing.contains(at) && self.in_touch(content, *at);
+        let whole = config.in_sync_set().filter(here);
+        let best = whole.max_by_key(|at| (register.heard(*at), *at == config.primary));
+        match best {
+            Some(to) => self.lose(asker, (content, to), register, out),
+            None => Err(format!("no copy of content {content} that was in sync is up: start one")),
+        }
+    }
+
+    /// Has the configuration recorded that makes `to` the primary, whatever it may lack.
+    fn lose(
+        &mut self,
+        (link, op): (LinkId, u64),
+        (content, to): (ContentId, InstanceId),
+        register: &Register,
+        out: &mut Vec<Out>,
+    ) -> Result<(), String> {
+        let config = register.config().ok_or_else(|| super::commands::no_content(content))?;
         let figures = self.figures.get(&(content, to)).copied();
         let end = figures.map_or_else(|| register.heard(to).lsn, |figures| figures.durable);
         let most = config.copies.iter().map(|copy| register.heard(copy.instance).lsn).max();

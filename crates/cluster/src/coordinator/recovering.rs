@@ -38,6 +38,8 @@ pub(super) struct Recovering {
     /// When the copies of a content were let back last.
     let_back: BTreeMap<ContentId, Micros>,
     tried: BTreeMap<Dbid, Tried>,
+    /// An administrator lets their copies back, and they are not proved yet (S8).
+    later: BTreeSet<ContentId>,
 }
 
 /// What was tried with a copy since it was last in sync.
@@ -76,6 +78,10 @@ impl Coordinator {
             return self.deny(link, op, super::commands::no_content(content), out);
         }
         let named = |content: &ContentId| contents.is_empty() || contents.contains(content);
+        let all: Vec<_> = self.catalog.read(|state| state.contents.keys().copied().collect());
+        let later = all.into_iter().filter(|content| named(content) && !self.is_proved(*content));
+        let later: Vec<_> = later.collect();
+        self.recovering.later.extend(later);
         let how = (Proposer::Operator, mode, max_rate_bytes);
         let changes = self.catalog.read(|state| {
             let mut changes = Vec::new();
@@ -122,7 +128,8 @@ impl Coordinator {
         for copy in new.copies.iter_mut().filter(|copy| !out(copy.instance)) {
             copy.held = false;
         }
-        if new.copies != config.copies {
+        // S8: of a content that is not proved nothing is recorded; what it takes to prove it is started all the same.
+        if new.copies != config.copies && self.is_proved(content) {
             changes.push(Change::Swap {
                 content,
                 seen: config.version,
@@ -171,9 +178,16 @@ impl Coordinator {
             return;
         }
         let mut changes = self.escalations(out);
-        for content in self.due_back() {
+        let by_policy = self.due_back().into_iter().map(|at| (at, Proposer::Coordinator));
+        let proved = self.recovering.later.iter().copied().filter(|at| self.is_proved(*at));
+        let asked_for = proved.map(|at| (at, Proposer::Operator));
+        let due: Vec<_> = by_policy.chain(asked_for).collect();
+        for (content, by) in due {
+            if by == Proposer::Operator {
+                self.recovering.later.remove(&content);
+            }
             let config = self.config(content);
-            let how = (Proposer::Coordinator, RecoverMode::Auto, 0);
+            let how = (by, RecoverMode::Auto, 0);
             if let Some(config) = config {
                 self.catalog
                     .read(|state| self.way_back(state, (content, &config), how, &mut changes));

@@ -17,6 +17,7 @@ use bytes::Bytes;
 use outrigger_net::config::{Config, Version};
 use outrigger_wal::{ClusterId, ContentId, Epoch, InstanceId, LogId};
 
+use crate::catalog::record::MAX_RESTORED_BYTES;
 use crate::catalog::rows;
 use crate::catalog::state::MAX_CONTENTS;
 use crate::catalog::tables::{Dbid, History, Host, Instance, MAX_INSTANCES, MAX_ROW_TEXT_BYTES};
@@ -32,6 +33,7 @@ pub const MAX_TEXT_BYTES: usize = 4096;
 const TEXT: &str = "a text";
 const CONTENTS: &str = "the number of contents";
 const NAME: &str = "the name of a host";
+const BODY: &str = "the body of a catalog";
 
 /// What is asked.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -110,6 +112,12 @@ pub enum Request {
     Activate {
         /// Although it cannot be shown that the standby was in sync.
         force: bool,
+    },
+    /// A catalog that was made anew out of what instances and agents hold (the body of
+    /// [`Change::Restore`](crate::catalog::Change::Restore)): taken where none is yet.
+    Restore {
+        /// The body.
+        body: Bytes,
     },
 }
 
@@ -305,6 +313,10 @@ impl Request {
                 put.u8(16);
                 put.flag(*force);
             }
+            Self::Restore { body } => {
+                put.u8(17);
+                put.body(BODY, MAX_RESTORED_BYTES, body);
+            }
         }
         put.done()
     }
@@ -362,6 +374,9 @@ impl Request {
             }
             15 => Self::Expand(take_founding(&mut take)?),
             16 => Self::Activate { force: take.flag()? },
+            17 => {
+                Self::Restore { body: Bytes::copy_from_slice(take.body(BODY, MAX_RESTORED_BYTES)?) }
+            }
             found => return Err(CodecError::Kind { found }),
         };
         take.end()?;

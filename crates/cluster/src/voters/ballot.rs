@@ -11,13 +11,14 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use outrigger_net::config::{Config, Version};
+use outrigger_net::config::{Config, Copy, Version};
 use outrigger_replica::rules::{Rule, Rules};
 use outrigger_wal::recover::Promise;
 use outrigger_wal::{ClusterId, Epoch, InstanceId};
 
 use super::list::Seat;
 use super::message::{Ask, Question, Reply, Say};
+use super::name_of;
 use super::round::{Purpose, Stage, newest};
 use crate::register::{Conflict, Proposer, Register};
 
@@ -36,6 +37,17 @@ pub struct Whose {
     pub list: u64,
     /// How many voters are in it.
     pub voters: u8,
+}
+
+/// A catalog that begins anew.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+pub struct Anew {
+    /// Where its coordinator listens.
+    pub addresses: Vec<String>,
+    /// The newest value that was held when the old one was given up for lost, by (epoch, version).
+    pub above: (u64, u64),
+    /// A number above every coordinator's that was heard of otherwise.
+    pub above_epoch: u64,
 }
 
 /// What a ballot asks its owner to do.
@@ -106,6 +118,8 @@ pub enum Why {
     Deposed(Config),
     /// The candidate is not in sync in it: it may lack committed changes.
     Behind(Config),
+    /// It was changed since the catalog was given up for lost: somebody holds one.
+    Moved(Config),
 }
 
 /// Why a change is refused.
@@ -143,6 +157,8 @@ pub struct Ballot {
     /// As many voters suffice, until a majority holds what was forced.
     forced: Option<usize>,
     watch: Option<u64>,
+    /// The only copy of a catalog that begins anew.
+    anew: Option<Copy>,
 }
 
 impl Ballot {
@@ -160,6 +176,7 @@ impl Ballot {
             outcome: None,
             forced: None,
             watch: None,
+            anew: None,
         }
     }
 
@@ -178,6 +195,19 @@ impl Ballot {
     /// Becomes coordinator, in an epoch with this nonce.
     pub fn activate(&mut self, nonce: u128, force: bool, out: &mut Vec<Act>) {
         self.begin(Purpose::Activate { nonce, force }, out);
+    }
+
+    /// Has the catalog begin anew with this candidate as its only copy, where nothing newer than `above` is held. Whoever
+    /// held it before is no copy any more: it starts no reign, and commands nothing.
+    ///
+    /// That nobody holds the old catalog, or that nobody should, is for the caller to know.
+    pub fn replace(&mut self, nonce: u128, anew: Anew, force: bool, out: &mut Vec<Act>) {
+        let Anew { addresses, above, above_epoch } = anew;
+        self.number = self.number.max(above_epoch);
+        let instance = self.whose.me;
+        let durable = Promise::NONE;
+        self.anew = Some(Copy { instance, addresses, in_sync: true, held: false, durable });
+        self.begin(Purpose::Replace { nonce, force, above }, out);
     }
 
     /// Ends what is not recorded; what voters hold stays there, to be found.
@@ -367,7 +397,7 @@ impl Ballot {
         let (nonce, at_least) = match purpose {
             Purpose::Look => return,
             Purpose::Start { nonce, number, .. } => (nonce, number),
-            Purpose::Activate { nonce, .. } => (nonce, 0),
+            Purpose::Activate { nonce, .. } | Purpose::Replace { nonce, .. } => (nonce, 0),
         };
         let epoch = Epoch { number: self.number.saturating_add(step).max(at_least), nonce };
         self.number = epoch.number;
@@ -393,13 +423,18 @@ impl Ballot {
         let outcome = Outcome {
             answered,
             voters: usize::from(self.whose.voters),
-            was_in_sync: newest.in_sync(me),
+            // What begins anew has no earlier catalog to hold.
+            was_in_sync: newest.in_sync(me) || matches!(purpose, Purpose::Replace { .. }),
         };
         let short = answered < self.majority();
         let step = if short { FORCED_STEP } else { 1 };
         self.saw(newest.version);
         self.version = Version(self.version.0.saturating_add(step));
         let mut value = Config { version: self.version, epoch, primary: me, ..newest };
+        if let (Purpose::Replace { .. }, Some(copy)) = (purpose, &self.anew) {
+            value.copies = vec![copy.clone()];
+            value.loss = None;
+        }
         // Who reigns is in sync; it was not only if it was forced.
         for copy in value.copies.iter_mut().filter(|copy| copy.instance == me) {
             copy.in_sync = true;
@@ -451,6 +486,10 @@ impl Ballot {
         let me = self.whose.me;
         match purpose {
             Purpose::Look => None,
+            Purpose::Replace { above, .. } if name_of(newest) > above => {
+                Some(Why::Moved(newest.clone()))
+            }
+            Purpose::Replace { .. } => None,
             Purpose::Start { .. } if !self.rules.hold(Rule::S8Start) => None,
             _ if newest.copy(me).is_none() => Some(Why::Stranger(newest.clone())),
             Purpose::Start { .. } if newest.primary != me => Some(Why::Deposed(newest.clone())),

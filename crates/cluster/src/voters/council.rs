@@ -289,7 +289,7 @@ impl Council {
             return;
         }
         out.push(Out::Event(match why {
-            Why::Stranger(_) => Event::NotACopy { text },
+            Why::Stranger(_) | Why::Moved(_) => Event::NotACopy { text },
             Why::Deposed(newest) | Why::Behind(newest) => {
                 Event::Deposed { primary: newest.primary, text }
             }

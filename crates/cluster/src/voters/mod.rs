@@ -24,7 +24,7 @@ mod voter;
 
 use outrigger_net::config::Config;
 
-pub use ballot::{Act, Ballot, Found, NotChanged, Outcome, Whose, Why};
+pub use ballot::{Act, Anew, Ballot, Found, NotChanged, Outcome, Whose, Why};
 pub use council::Council;
 pub use event::{CouncilOptions, Event, In, Out};
 pub use file::VoterFile;

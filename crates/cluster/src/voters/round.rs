@@ -18,11 +18,19 @@ pub(super) enum Purpose {
     Start { nonce: u128, number: u64, force: bool },
     /// To become coordinator; `force`: with fewer voters, or without having been in sync.
     Activate { nonce: u128, force: bool },
+    /// To begin the catalog anew, in a log of its own, where nobody holds the old one any more. `above`: what was held when
+    /// that was found out, by (epoch, version): whoever changed it since holds one. `force`: with fewer voters.
+    Replace { nonce: u128, force: bool, above: (u64, u64) },
 }
 
 impl Purpose {
     pub(super) const fn is_forced(self) -> bool {
-        matches!(self, Self::Activate { force: true, .. } | Self::Start { force: true, .. })
+        matches!(
+            self,
+            Self::Activate { force: true, .. }
+                | Self::Start { force: true, .. }
+                | Self::Replace { force: true, .. }
+        )
     }
 }
 

@@ -24,6 +24,10 @@ pub(super) fn not_a_copy(me: InstanceId, newest: &Config) -> String {
 pub(super) fn refused(me: InstanceId, why: &Why) -> String {
     match why {
         Why::Stranger(newest) => not_a_copy(me, newest),
+        Why::Moved(newest) => format!(
+            "instance {} has the catalog in epoch {} (version {}), recorded meanwhile: look again",
+            newest.primary, newest.epoch, newest.version.0
+        ),
         Why::Deposed(newest) => format!(
             "instance {} is the coordinator since epoch {} (version {}); this one commands nothing: it comes back \
              as a standby with init-standby",

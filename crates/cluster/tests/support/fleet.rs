@@ -35,6 +35,8 @@ pub(crate) struct Fake {
     pub(crate) durable: u64,
     /// Its network to the coordinator is cut.
     pub(crate) silent: bool,
+    /// What a coordinator tells it is never durable.
+    pub(crate) forgets: bool,
     /// It beats and says nothing on its connection.
     pub(crate) quiet: bool,
     /// Its disk probe has not succeeded for long.
@@ -523,6 +525,7 @@ impl Fleet {
             incarnation: 0,
             durable: 4096,
             silent: false,
+            forgets: false,
             quiet: false,
             disk_hangs: false,
             stream_age: Some(0),
@@ -576,7 +579,7 @@ impl Fleet {
             epoch: config.epoch,
             version: config.version,
             session: Session(link.0),
-            ..Envelope::default()
+            coordinator_epoch: if fake.forgets { 0 } else { self.world.serving() },
         }
     }
 

@@ -234,6 +234,11 @@ impl World {
         self.frame(link, envelope, Message::Report { durable, commit, applied, cut });
     }
 
+    /// The number of the coordinator's epoch.
+    pub(crate) fn serving(&self) -> u64 {
+        self.coordinator.serving().map_or(0, |epoch| epoch.number)
+    }
+
     /// A report on this link, under this configuration.
     pub(crate) fn report_on(
         &mut self,
@@ -248,7 +253,7 @@ impl World {
             epoch: config.epoch,
             version: config.version,
             session: Session(link.0),
-            ..Envelope::default()
+            coordinator_epoch: self.serving(),
         };
         let durable = Lsn(durable);
         let (commit, applied) = (durable, durable);

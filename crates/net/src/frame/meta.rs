@@ -5,7 +5,7 @@
 //! refused, except in `Hello`, `Welcome` and `Refuse`, which a newer peer may have lengthened before
 //! it knows our version. Not here: the head and its checksums ([`super::head`]).
 
-use bytes::{BufMut, BytesMut};
+use bytes::{BufMut, Bytes, BytesMut};
 use outrigger_wal::recover::Promise;
 use outrigger_wal::{ClusterId, ContentId, Lsn};
 
@@ -378,6 +378,27 @@ fn take_history(take: &mut Take<'_>) -> Result<History, Error> {
         history.epochs.push(take.epoch_entry()?);
     }
     Ok(history)
+}
+
+/// The bytes of a configuration, as they are in messages: for whoever keeps one.
+///
+/// # Errors
+/// [`Error::TooLong`] when it has more copies or addresses than a message may.
+pub fn encode_config(config: &Config) -> Result<Bytes, Error> {
+    let mut out = BytesMut::with_capacity(256);
+    put_config(&mut out, config)?;
+    Ok(out.freeze())
+}
+
+/// The configuration in these bytes.
+///
+/// # Errors
+/// [`Error::Malformed`] when they are none.
+pub fn decode_config(bytes: &[u8]) -> Result<Config, Error> {
+    let mut take = Take::new(bytes);
+    let config = take_config(&mut take)?;
+    take.end()?;
+    Ok(config)
 }
 
 fn put_config(out: &mut BytesMut, config: &Config) -> Result<(), Error> {

@@ -20,7 +20,10 @@ use outrigger_wal::{LogId, Lsn};
 
 pub use decoder::{FrameDecoder, Limits, MAX_BODY_BYTES, MAX_GREETING_BYTES, MAX_META_BYTES};
 pub use head::{FRAME_VERSION, HEAD_BYTES, MAGIC};
-pub use meta::{MAX_ADDRESS_BYTES, MAX_ADDRESSES, MAX_BLOCKS, MAX_COPIES, MAX_EPOCHS};
+pub use meta::{
+    MAX_ADDRESS_BYTES, MAX_ADDRESSES, MAX_BLOCKS, MAX_COPIES, MAX_EPOCHS, decode_config,
+    encode_config,
+};
 
 use crate::error::Error;
 use crate::message::{Envelope, Message};

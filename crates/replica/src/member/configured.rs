@@ -40,6 +40,7 @@ impl Member {
             return;
         }
         self.control.version = self.control.version.max(config.version);
+        self.control.config = Some(config.clone());
         let generation = self.persist();
         self.accepting.push_back((generation, config));
     }

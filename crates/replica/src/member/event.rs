@@ -110,6 +110,9 @@ pub enum Out {
         applied: Lsn,
         /// The fork, when the log was just cut.
         cut: Option<Lsn>,
+        /// The highest epoch of a coordinator that is accepted durably: whatever happens to this copy, it takes
+        /// nothing from lower ones any more.
+        obeys: u64,
     },
     /// Tell the authority: this epoch is durably given up, and its log ends here, durable and applied at the copy
     /// that takes over (S9).

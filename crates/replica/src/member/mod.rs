@@ -228,7 +228,7 @@ impl Member {
             drawn: 0,
             now,
             wall_micros: 0,
-            persisting: Persisting::new(generation),
+            persisting: Persisting::new(generation, control.coordinator_epoch),
             openings: 0,
             reopening: None,
             commit,
@@ -584,6 +584,7 @@ impl Member {
             commit: self.commit,
             applied: self.applying.reached(),
             cut,
+            obeys: self.persisting.obeyed,
         });
     }
 

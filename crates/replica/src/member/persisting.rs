@@ -23,6 +23,8 @@ pub(super) struct Persisting {
     pub(super) writing: Option<Writing>,
     /// Whether the content changed since the last write began.
     pub(super) dirty: bool,
+    /// The coordinator's epoch that is durable in both slots: messages of lower ones are refused for good.
+    pub(super) obeyed: u64,
 }
 
 /// A generation on its way to the disk.
@@ -32,6 +34,7 @@ pub(super) struct Writing {
     generation: u64,
     op: OpId,
     bytes: Bytes,
+    obeyed: u64,
     /// Whether the first slot is done.
     second: bool,
 }
@@ -45,9 +48,9 @@ impl Writing {
 }
 
 impl Persisting {
-    /// Both slots hold `generation`; it is to be written again.
-    pub(super) const fn new(generation: u64) -> Self {
-        Self { written: generation, writing: None, dirty: true }
+    /// Both slots hold `generation`, and in it this coordinator's epoch; it is to be written again.
+    pub(super) const fn new(generation: u64, obeyed: u64) -> Self {
+        Self { written: generation, writing: None, dirty: true, obeyed }
     }
 
     pub(super) fn is_writing(&self, op: OpId) -> bool {
@@ -84,10 +87,11 @@ impl Member {
         self.control.epochs.extend_from_slice(self.log.epochs());
         let generation = self.persisting.written.saturating_add(1);
         let bytes = self.control.encode(generation);
+        let obeyed = self.control.coordinator_epoch;
         let [first, _] = SLOTS;
         let op = self.op();
         out.push(Out::Io(op, write_of(first, bytes.clone())));
-        self.persisting.writing = Some(Writing { generation, op, bytes, second: false });
+        self.persisting.writing = Some(Writing { generation, op, bytes, obeyed, second: false });
         self.persisting.dirty = false;
     }
 
@@ -98,6 +102,7 @@ impl Member {
             self.fail(format!("the control file cannot be written: {fault}"), out);
         } else if writing.second {
             self.persisting.written = writing.generation;
+            self.persisting.obeyed = writing.obeyed;
         } else {
             // ORDER: the first slot is durable before the second one is touched: a crash tears one at most.
             let [_, second] = SLOTS;

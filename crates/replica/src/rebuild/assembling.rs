@@ -111,6 +111,7 @@ impl Target {
             slots: Vec::new(),
             keep: opened.from,
             epochs,
+            config: old.and_then(|old| old.config.clone()),
         }
     }
 }

@@ -22,6 +22,12 @@ pub trait Authority: Send + Sync {
     /// Asks to replace the configuration at version `seen`; whatever is recorded then is told.
     fn swap(&self, seen: Version, new: Config);
 
+    /// The highest epoch of a coordinator that the copy has accepted durably: said before each report. By default nobody
+    /// asks.
+    fn obeys(&self, coordinator_epoch: u64) {
+        tracing::trace!(coordinator_epoch, "accepted durably");
+    }
+
     /// How far the copy is, of which reign's history; `cut`: it was just cut there.
     fn report(&self, epoch: Epoch, durable: Lsn, commit: Lsn, applied: Lsn, cut: Option<Lsn>);
 

@@ -202,7 +202,8 @@ impl Shared {
             }
             Out::ReadConfig => self.authority.read(),
             Out::Swap { seen, new } => self.authority.swap(seen, new),
-            Out::Report { epoch, durable, commit, applied, cut } => {
+            Out::Report { epoch, durable, commit, applied, cut, obeys } => {
+                self.authority.obeys(obeys);
                 self.authority.report(epoch, durable, commit, applied, cut);
             }
             Out::GaveUp { epoch, at } => self.authority.gave_up(epoch, at),

@@ -33,7 +33,7 @@ pub use self::authority::{Authority, Told};
 pub use self::commit::{Outcome, Pending};
 pub use self::error::ReplicaError;
 pub use self::links::{Caller, Front, Requests, Visitor, Visits};
-use crate::control::Identity;
+use crate::control::{Control, Identity};
 use crate::member::{Counters, Event, LendError, Lent, MemberOptions, Role};
 pub use crate::member::{HandOver, StreamStatus, Streaming};
 use crate::store::StateStore;
@@ -180,6 +180,15 @@ impl Replica {
     /// As [`Replica::identity`].
     pub fn accepted(data_dir: &Path) -> Result<Accepted, ReplicaError> {
         open::accepted(data_dir)
+    }
+
+    /// What the control file of the instance in a folder says, whether the instance runs or not. Nothing is locked, and
+    /// nothing is written.
+    ///
+    /// # Errors
+    /// As [`Replica::identity`]; while the instance writes it, that it is damaged: look again.
+    pub fn control(data_dir: &Path) -> Result<Control, ReplicaError> {
+        open::control(data_dir)
     }
 
     /// Opens an instance: recovers its log, listens, follows or takes up a reign as `authority` says.

@@ -66,7 +66,7 @@ pub(super) fn accepted(data_dir: &Path) -> Result<Accepted, ReplicaError> {
     Ok(Accepted { version, coordinator_epoch })
 }
 
-fn control(data_dir: &Path) -> Result<Control, ReplicaError> {
+pub(super) fn control(data_dir: &Path) -> Result<Control, ReplicaError> {
     if !data_dir.is_dir() {
         return Err(at(data_dir)(ControlError::Missing));
     }

@@ -56,8 +56,8 @@ pub(super) struct Restart {
 
 /// Where agents are, when there is no coordinator to say it.
 #[derive(Debug, Args)]
-struct Agents {
-    /// The agents of the coordinator's host and of the standby's, for when no coordinator answers
+pub(super) struct Agents {
+    /// Agents, for when no coordinator answers: of the coordinator's host and of the standby's
     #[arg(long, value_name = "HOST:PORT", value_delimiter = ',')]
     agent: Vec<String>,
     /// The cluster's file, which says where agents are
@@ -67,7 +67,10 @@ struct Agents {
 
 impl Agents {
     /// Each agent that was named.
-    fn hosts(&self) -> Result<Vec<tables::Host>, Error> {
+    ///
+    /// # Errors
+    /// The cluster's file cannot be read.
+    pub(super) fn hosts(&self) -> Result<Vec<tables::Host>, Error> {
         if let Some(path) = &self.cluster {
             return Ok(of_file(path)?.1.into_iter().map(|(_, row)| row).collect());
         }

@@ -19,6 +19,7 @@ mod page;
 mod process;
 mod promote;
 mod rebuild;
+mod rebuild_catalog;
 mod recover;
 mod settings;
 mod standby;
@@ -89,6 +90,8 @@ enum Verb {
     RemoveStandby(standby::RemoveStandby),
     /// Make the standby the coordinator
     ActivateStandby(standby::ActivateStandby),
+    /// Make a lost catalog anew out of what agents, instances and voters hold
+    RebuildCatalog(rebuild_catalog::RebuildCatalog),
     /// Print how the cluster stands
     State(state::State),
     /// Print a table of the catalog, with WarehousePG's columns
@@ -132,6 +135,7 @@ pub(crate) fn run(arguments: Arguments) -> Result<Verdict, Error> {
         Verb::InitStandby(init) => init.run(),
         Verb::RemoveStandby(remove) => remove.run(),
         Verb::ActivateStandby(activate) => activate.run(),
+        Verb::RebuildCatalog(rebuild) => rebuild.run(),
         Verb::State(state) => state.run(),
         Verb::Catalog(catalog) => catalog.run(),
         Verb::Config(settings) => settings.run(),

@@ -219,7 +219,9 @@ impl Making<'_> {
         let host = self.config.hosts.iter().find(|host| host.name() == placed.place.host);
         let agent = host.map(|host| host.agent.clone()).unwrap_or_default();
         let orders = vec![(placed.dbid, order)];
-        let ask = Ask::Want { cluster: self.cluster, coordinator_epoch: 0, number: 0, orders };
+        let kept = bytes::Bytes::new();
+        let cluster = self.cluster;
+        let ask = Ask::Want { cluster, coordinator_epoch: 0, number: 0, orders, kept };
         match ask_agent(&agent, &ask, ASK_TIME).await? {
             // A coordinator has commanded it since: an earlier try came that far.
             Say::Denied { text } if text.contains("epoch") => {}

@@ -34,6 +34,8 @@ struct State {
     last_op: u64,
     version: Version,
     coordinator_epoch: u64,
+    /// The same, durably: what a report names.
+    obeys: u64,
     cut: Option<(Epoch, Message)>,
 }
 
@@ -48,7 +50,8 @@ impl Remote {
     /// coordinator whose catalog has less must not take this copy for one that agrees (S8).
     pub(super) fn new(identity: Identity, accepted: Accepted) -> Arc<Self> {
         let Accepted { version, coordinator_epoch } = accepted;
-        let state = State { version, coordinator_epoch, ..State::default() };
+        let obeys = coordinator_epoch;
+        let state = State { version, coordinator_epoch, obeys, ..State::default() };
         Arc::new(Self { identity, state: Mutex::new(state) })
     }
 
@@ -168,7 +171,7 @@ impl Remote {
         let cut = state.cut.clone();
         self.send(state, Epoch::NONE, |op| Message::ReadConfig { op });
         if let Some((epoch, report)) = cut {
-            self.send(state, epoch, |_| report);
+            self.send_report(state, epoch, report);
         }
     }
 
@@ -202,6 +205,14 @@ impl Remote {
         if let Some(line) = &self.state.lock().line {
             line.outbox.close();
         }
+    }
+
+    /// A report proves that this copy obeys a coordinator (S8): it names what is accepted durably, not what came in.
+    fn send_report(&self, state: &State, epoch: Epoch, report: Message) {
+        let Some(line) = state.line.as_ref().filter(|line| line.open) else { return };
+        let (version, coordinator_epoch) = (state.version, state.obeys);
+        let envelope = Envelope { epoch, version, coordinator_epoch, ..line.greeting.0 };
+        send(line, &envelope, &report);
     }
 
     fn send(&self, state: &mut State, epoch: Epoch, message: impl FnOnce(u64) -> Message) {
@@ -243,13 +254,17 @@ impl Authority for Remote {
         self.send(&mut self.state.lock(), Epoch::NONE, swap);
     }
 
+    fn obeys(&self, coordinator_epoch: u64) {
+        self.state.lock().obeys = coordinator_epoch;
+    }
+
     fn report(&self, epoch: Epoch, durable: Lsn, commit: Lsn, applied: Lsn, cut: Option<Lsn>) {
         let report = Message::Report { durable, commit, applied, cut };
         let mut state = self.state.lock();
         if cut.is_some() {
             state.cut = Some((epoch, report.clone()));
         }
-        self.send(&mut state, epoch, |_| report);
+        self.send_report(&state, epoch, report);
     }
 
     fn gave_up(&self, epoch: Epoch, at: Lsn) {

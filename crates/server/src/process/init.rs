@@ -19,7 +19,7 @@ use super::replica;
 use crate::error::Error;
 
 /// Holds the identity of an instance in the making; durable before anybody hears of it.
-const NEWBORN: &str = "newborn";
+pub(in crate::process) const NEWBORN: &str = "newborn";
 /// What is made before the control file is, and holds nothing that anybody was promised until then.
 const UNFINISHED: [&str; 3] = ["wal", "store", "control-new"];
 

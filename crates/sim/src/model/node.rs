@@ -61,6 +61,8 @@ impl Stored {
         // Generations only grow, and no log is recycled that a slot would keep.
         if let Ok((_, mut control)) = Control::decode(&bytes) {
             control.slots.clear();
+            // It decides nothing in a member.
+            control.config = None;
             let mut hasher = DefaultHasher::new();
             control.encode(0).hash(&mut hasher);
             self.control_print = hasher.finish();

@@ -204,6 +204,8 @@ impl Whole {
                     let bad = bad.map(|(dbid, _)| (*dbid, "it is half made".to_owned())).collect();
                     Some(In::Checked { op, bad })
                 }
+                // Nobody's catalog is made anew here.
+                Out::Inspect { op, .. } => Some(In::Inspected { op, data: Vec::new() }),
                 Out::Say { op, say } => {
                     self.answer(host, op, say);
                     None

@@ -78,7 +78,8 @@ impl Whole {
                     coordinator::In::Figures { instance, here: true, durable, commit, applied };
                 self.seat(at, Seated::Coordinator(figures));
             }
-            Out::Report { epoch, durable, commit, applied, cut } => {
+            Out::Report { epoch, durable, commit, applied, cut, obeys } => {
+                self.places[at].line.obeys = obeys;
                 self.report(at, epoch, Message::Report { durable, commit, applied, cut });
             }
             Out::GaveUp { epoch, at: end } => {

@@ -35,6 +35,8 @@ pub(super) struct Line {
     turn: usize,
     version: outrigger_net::config::Version,
     coordinator_epoch: u64,
+    /// The same, durably.
+    pub(super) obeys: u64,
     op: u64,
     cut: Option<(Epoch, Message)>,
 }
@@ -145,8 +147,10 @@ impl Whole {
         let (Some(link), Some((greeting, _)), true) = (line.link, &line.greeting, line.open) else {
             return;
         };
-        let (version, coordinator_epoch) = (line.version, line.coordinator_epoch);
-        let envelope = Envelope { epoch, version, coordinator_epoch, ..*greeting };
+        // A report names what is accepted durably.
+        let is_report = matches!(message, Message::Report { .. });
+        let coordinator_epoch = if is_report { line.obeys } else { line.coordinator_epoch };
+        let envelope = Envelope { epoch, version: line.version, coordinator_epoch, ..*greeting };
         self.put_on_wire(at, link, envelope, message);
     }
 

@@ -183,6 +183,7 @@ impl Whole {
                 coordinator_epoch: 0,
                 orders,
                 done: BTreeMap::new(),
+                ..Memory::default()
             };
             let memory = Agent::encode(&memory).map_err(|error| error.to_string())?;
             let slots = MemorySlots::default();

@@ -8,11 +8,13 @@
 //! # Layout
 //! - `children`: the processes
 //! - `files`: their configurations
+//! - `inspecting`: what their control files say
 //! - `door`: whoever asks
 
 mod children;
 mod door;
 mod files;
+mod inspecting;
 
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
@@ -160,6 +162,10 @@ impl Desk {
                 Out::Check { op, orders } => {
                     let bad = children::check(&orders);
                     self.machine.step(In::Checked { op, bad }, &mut more);
+                }
+                Out::Inspect { op, orders } => {
+                    let data = inspecting::look(&orders);
+                    self.machine.step(In::Inspected { op, data }, &mut more);
                 }
                 Out::Say { op, say } => {
                     if let Some(door) = &self.door {
