@@ -12,6 +12,7 @@ use outrigger_wal::{Epoch, InstanceId, Lsn, Micros, RunningHash};
 
 use super::event::LinkId;
 use super::handing_over::HandingOver;
+use super::resigning::Resigned;
 
 /// What a copy is, in a word.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
@@ -68,6 +69,8 @@ impl Phase {
 #[cfg_attr(feature = "model", derive(Clone))]
 pub(super) struct Following {
     pub(super) stream: Option<Stream>,
+    /// It was primary until an administrator had it give its epoch up (S10).
+    pub(super) resigned: Option<Resigned>,
 }
 
 /// The stream from a primary.
