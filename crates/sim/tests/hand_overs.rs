@@ -1,41 +1,13 @@
 //! Hand-overs (S9) that something goes wrong in, each as a scripted run (docs/failover.md lists them).
 
+mod scripted;
+
 use outrigger_replica::member::HandOver;
 use outrigger_replica::rules::{Rule, Rules};
-use outrigger_sim::cluster::{Cluster, Plan};
+use outrigger_sim::cluster::Cluster;
 use outrigger_sim::disk::Latency;
 use outrigger_wal::Epoch;
-
-/// The authority is the node behind the last of two copies.
-const AUTHORITY: usize = 2;
-
-fn serving_under(rules: Rules, seed: u64, copies: usize) -> Cluster {
-    let mut plan = Plan::quiet(seed, copies);
-    plan.rules = rules;
-    plan.clients = 1;
-    let mut cluster = Cluster::new(plan);
-    cluster.start();
-    assert!(cluster.run_while(5_000, |c| !c.is_serving(0)), "{:?}", cluster.violation());
-    cluster.run_millis(200);
-    cluster
-}
-
-/// Two copies; node 0 serves, both are in sync. One client that writes when told.
-fn serving(seed: u64) -> Cluster {
-    serving_under(Rules::all(), seed, 2)
-}
-
-fn write_some(cluster: &mut Cluster, node: usize, writes: usize) {
-    for _ in 0..writes {
-        assert!(cluster.append(node, 3_000));
-        cluster.run_millis(3);
-    }
-}
-
-fn comes_together(mut cluster: Cluster) {
-    cluster.converge();
-    assert_eq!(cluster.violation(), None);
-}
+use scripted::{AUTHORITY, comes_together, serving, serving_of, serving_under, write_some};
 
 fn until_serving(cluster: &mut Cluster, node: usize, millis: u64) {
     let serves = cluster.run_while(millis, |c| !c.is_serving(node));
@@ -329,7 +301,7 @@ fn a_primary_that_stands_still_during_its_hand_over_acknowledges_nothing_of_its_
 #[test]
 fn a_third_copy_that_is_dead_delays_a_hand_over_and_does_not_break_it() {
     for seed in 0..10 {
-        let mut cluster = serving_under(Rules::all(), seed, 3);
+        let mut cluster = serving_of(seed, 3);
         write_some(&mut cluster, 0, 3);
         cluster.kill(2);
         assert!(cluster.append(0, 9_000));
@@ -351,7 +323,7 @@ fn a_third_copy_that_is_dead_delays_a_hand_over_and_does_not_break_it() {
 /// A mirror that is not in sync, the primary itself and a stranger take nothing over; each request is answered.
 #[test]
 fn only_an_in_sync_mirror_takes_over() {
-    let mut cluster = serving_under(Rules::all(), 3, 3);
+    let mut cluster = serving_of(3, 3);
     cluster.kill(2);
     assert!(cluster.run_while(5_000, |c| c.in_sync(2)), "{:?}", cluster.violation());
     cluster.run_millis(300);
