@@ -426,7 +426,11 @@ impl Fleet {
                     None => {}
                 }
             }
-            Out::Send { link, message: Message::HandOver { to, .. }, .. } => {
+            Out::Send {
+                link,
+                message: Message::HandOver { to, .. } | Message::GiveUp { to, .. },
+                ..
+            } => {
                 let by = self.fakes.values().find(|fake| fake.link == Some(link));
                 let Some(by) = by.map(|fake| fake.instance) else { return };
                 self.handed.push((by, to));

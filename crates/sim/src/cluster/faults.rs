@@ -96,7 +96,7 @@ impl Cluster {
                 self.send_config(node, Some(old));
             }
         }
-        if faults.hand_over > 0 || faults.hold > 0 {
+        if faults.hand_over > 0 || faults.hold > 0 || faults.give_up > 0 {
             self.manage();
         }
         if self.faults.chance(faults.promote_alive) {
