@@ -69,8 +69,9 @@ impl Coordinator {
         }
         let figures = self.figures.get(&(content, to)).copied();
         let end = figures.map_or_else(|| register.heard(to).lsn, |figures| figures.durable);
+        let of = figures.map_or_else(|| register.heard(to).epoch, |figures| figures.epoch);
         let heard = config.copies.iter().map(|copy| register.heard(copy.instance).lsn).max();
-        let what = what_is_lost(end, given_up, heard.unwrap_or_default());
+        let what = what_is_lost((of, end), config.epoch, (given_up, heard.unwrap_or_default()));
         let seen = config.version;
         let nonce = self.draw();
         let new = register.accept_loss(to, nonce, end).map_err(|conflict| conflict.to_string())?;
@@ -95,7 +96,7 @@ impl Coordinator {
             Some(known) => !known.standing.is_dead(),
             None => self.in_touch(content, at),
         };
-        lives && !self.is_below((content, at), floor)
+        lives && !self.is_below((content, at), floor) && !self.is_idle(content, at)
     }
 
     /// The old primary is asked first, when it can be reached: once it has given its reign up it commits nothing
@@ -175,24 +176,27 @@ impl Losing {
     }
 }
 
-/// What is lost at most where a log ends at `end`: exactly, where the old primary has said what it had committed.
-fn what_is_lost(end: Lsn, given_up: Option<Lsn>, heard: Lsn) -> String {
-    match given_up {
-        Some(at) if at <= end => format!(
-            "nothing that was committed: the old primary gave its reign up at LSN {at}, and the log goes on at LSN {end}"
-        ),
-        Some(at) => format!(
-            "what was committed between LSN {end} and LSN {at}, where the old primary gave its reign up: {} bytes \
-             of log",
-            at.since(end)
-        ),
-        None => format!(
-            "at most {} bytes of log, between LSN {end} and LSN {}, that the authority has heard of, and whatever \
-             it has not",
-            heard.since(end),
-            heard.max(end)
-        ),
+/// What is lost at most where a log ends, which belongs to the history of the reign number `of`: exactly, where
+/// the old primary has said what it had committed.
+fn what_is_lost(
+    (of, end): (u64, Lsn),
+    recorded: Epoch,
+    (given_up, heard): (Option<Lsn>, Lsn),
+) -> String {
+    let until = match given_up {
+        Some(at) => format!("up to LSN {at}, where the old primary gave its reign up"),
+        None => format!("up to LSN {heard}, as far as the authority has heard, and whatever it has not"),
+    };
+    let most = given_up.unwrap_or(heard);
+    if of < recorded.number {
+        // LSNs of two histories cannot be compared: it may hold what a later reign has cut.
+        return format!(
+            "the copy holds what epoch {of} had to LSN {end}; lost is what was committed behind the start of the next \
+             epoch, or behind that LSN, {until}"
+        );
     }
+    let bytes = most.since(end);
+    format!("lost are at most {bytes} bytes of log, what was committed behind LSN {end} {until}")
 }
 
 fn not_given_up(primary: InstanceId) -> String {

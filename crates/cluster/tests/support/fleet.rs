@@ -487,6 +487,7 @@ impl Fleet {
             stream_age_micros: fake.stream_age,
             probe_age_micros: Some(if fake.disk_hangs { 60_000_000 } else { 0 }),
             recovering_at: None,
+            flapping: None,
         })
     }
 

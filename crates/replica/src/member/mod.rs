@@ -84,6 +84,9 @@ pub struct MemberOptions {
     pub copy_grace_millis: u64,
     /// How long a connection may be silent before it counts as gone. Default 500.
     pub silence_millis: u64,
+    /// How long a copy that commits wait for may acknowledge nothing new while its connection lives: then the
+    /// connection is ended, and the copy leaves unless it catches up. Default 5,000.
+    pub copy_stall_millis: u64,
     /// How often something is said on a quiet connection. Default 100.
     pub quiet_millis: u64,
     /// How long a copy may not know of a higher commit LSN when no block brings it. Default 1,000 us.
@@ -111,6 +114,7 @@ impl Default for MemberOptions {
             log: LogOptions::default(),
             copy_grace_millis: 200,
             silence_millis: 500,
+            copy_stall_millis: 5_000,
             quiet_millis: 100,
             tell_commit_micros: 1_000,
             ask_again_millis: 200,

@@ -166,9 +166,14 @@ pub(super) struct Swap {
 #[cfg_attr(feature = "model", derive(Clone))]
 pub(super) struct Peer {
     pub(super) line: Line,
-    /// When the line was lost, or first tried.
+    /// When the line was first tried, or lost for the first time since the copy had everything.
     pub(super) lost: Micros,
+    /// Where the log ended then: a copy that has not come so far since has the grace that it had.
+    pub(super) owes: Lsn,
+    /// How often a line ended, or could not be made, since it moved the copy on.
     pub(super) attempts: u32,
+    /// How many lines ended since then that had begun to stream.
+    pub(super) vain: u32,
     /// Its durable LSN, observed in this epoch (S1).
     pub(super) observed: Lsn,
     /// Commits wait for it from here on, though the configuration does not say so yet (S4).
@@ -213,6 +218,8 @@ pub(super) struct Up {
     pub(super) history: Option<History>,
     /// `Start` was said.
     pub(super) started: bool,
+    /// When the copy last had everything, or more than before.
+    pub(super) moved: Micros,
 }
 
 /// A copy that commits wait for before it is in the in-sync set (S4).
@@ -233,7 +240,9 @@ impl Peer {
         Self {
             line: Line::Down(now),
             lost: now,
+            owes: Lsn::ZERO,
             attempts: 0,
+            vain: 0,
             observed: Lsn::ZERO,
             awaited: None,
             deposed,

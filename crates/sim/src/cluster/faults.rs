@@ -255,6 +255,15 @@ impl Cluster {
         }
     }
 
+    /// Every connection is cut, and both ends hear it within so many microseconds.
+    pub fn cut_all(&mut self, micros: u64) {
+        for conn in self.net.open() {
+            self.stats.cuts += 1;
+            let read = self.net.cut(self.now, conn, 0..micros.max(1), &mut self.queue);
+            self.verdict(read);
+        }
+    }
+
     /// Some directions of connections are not read for a while, others go on.
     fn stall_some(&mut self) {
         for conn in self.net.open() {

@@ -185,7 +185,10 @@ impl Cluster {
     /// it holds counts as committed.
     pub fn accept_loss(&mut self, to: usize) {
         let nonce = self.rng.u128();
-        let end = self.nodes[to].shadow.durable;
+        let durable = self.nodes[to].shadow.durable;
+        // What is about to be cut off it is not counted: it would end below its floor, and refuse to reign.
+        let cut = self.nodes[to].process.as_ref().and_then(|it| it.member.control().truncating);
+        let end = cut.map_or(durable, |cut| durable.min(cut.to));
         self.note(|| format!("n{to} is promoted at {end}, the rest is lost"));
         let asked = self.authority.accept_loss(instance(to), nonce, end);
         self.verdict(asked);
@@ -196,7 +199,9 @@ impl Cluster {
     /// An accepted loss is recorded.
     pub(super) fn lose(&mut self, loss: Loss) {
         self.stats.losses += 1;
-        self.checker.accept_loss(loss.end);
+        if let Some(to) = self.node_of(loss.instance) {
+            self.checker.accept_loss(loss.end, &self.nodes[to].shadow);
+        }
         for node in self.nodes.iter_mut().filter(|node| node.instance != loss.instance) {
             node.shadow.outcast = true;
         }
