@@ -52,6 +52,21 @@ fn a_reign_is_handed_over_at_the_primary_and_through_the_mirror() {
     }
 }
 
+/// Whoever hands over one pair after the other waits until both copies are heard in the new reign. They once told the
+/// authority with their next report, which came up to a second later: four pairs took three seconds.
+#[test]
+fn both_copies_tell_the_authority_of_a_new_reign_at_once() {
+    for seed in 0..20 {
+        let mut cluster = serving(seed);
+        write_some(&mut cluster, 0, 5);
+        assert!(cluster.hand_over(0, 1, 500).is_some());
+        until_serving(&mut cluster, 1, 400);
+        let epoch = cluster.config().epoch.number;
+        cluster.run_millis(60);
+        assert_eq!([0, 1].map(|node| cluster.heard_epoch(node)), [epoch; 2], "seed {seed}");
+    }
+}
+
 /// The primary gives its epoch up and says so, and the coordinator does not hear it. Asked again it says it again; nobody
 /// serves in between.
 #[test]
