@@ -448,7 +448,8 @@ fn an_old_primary_that_can_be_reached_is_asked_to_give_up_before_anything_is_los
         assert_eq!(fleet.handed.first(), Some(&(instance_of(0, false), instance_of(0, true))));
         assert_eq!(matches!(answer, Answer::Promoted { .. }), yields, "{answer:?}");
         assert_eq!(fleet.primary(0), instance_of(0, yields));
-        let said = "what was committed behind LSN 0/1000 up to LSN 0/1000, where the old primary gave";
+        let said =
+            "what was committed behind LSN 0/1000 up to LSN 0/1000, where the old primary gave";
         assert_eq!(fleet.history(said), usize::from(yields));
         if let Answer::Denied { text } = answer {
             assert!(text.contains("has not answered") && text.contains("--old-primary-is-fenced"));

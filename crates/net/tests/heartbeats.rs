@@ -3,7 +3,9 @@
 #[path = "../../../fuzz/bodies/beat.rs"]
 mod body;
 
-use outrigger_net::beat::{BEAT_VERSION, Beat, BeatError, DATAGRAM_BYTES, Figures, Flapping, Phase, Ping};
+use outrigger_net::beat::{
+    BEAT_VERSION, Beat, BeatError, DATAGRAM_BYTES, Figures, Flapping, Phase, Ping,
+};
 use outrigger_net::config::Version;
 use outrigger_wal::{ClusterId, ContentId, Epoch, InstanceId, Lsn};
 use proptest::prelude::*;

@@ -138,6 +138,8 @@ pub(crate) struct Checker {
     given_up: BTreeMap<u64, Lsn>,
     /// What was committed, and was accepted as lost, if the copy that reigns next does not hold it after all.
     forgone: BTreeMap<Lsn, RunningHash>,
+    /// The end of what was kept when a loss was accepted last.
+    kept: Option<Lsn>,
 }
 
 pub(crate) type Verdict = Result<(), String>;
@@ -146,6 +148,11 @@ impl Checker {
     /// The end of the committed log.
     pub(crate) const fn top(&self) -> Lsn {
         self.top
+    }
+
+    /// The end of what was committed and kept when a loss was accepted last, if one was.
+    pub(crate) const fn kept(&self) -> Option<Lsn> {
+        self.kept
     }
 
     /// What was acknowledged: digests by LSN.
@@ -303,6 +310,7 @@ impl Checker {
         let common = self.committed.range(..=end).rev();
         let common = common.filter(|(at, hash)| next.bounds.get(at) == Some(hash));
         let end = common.map(|(at, _)| *at).next().unwrap_or(Lsn::ZERO);
+        self.kept = Some(end);
         self.forgone = self.committed.split_off(&Lsn(end.0.saturating_add(1)));
         self.top = self.committed.last_key_value().map_or(Lsn::ZERO, |(at, _)| *at);
         let top = self.top;

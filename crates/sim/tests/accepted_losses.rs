@@ -225,7 +225,11 @@ fn a_reign_that_is_only_said_to_be_given_up_is_found() {
     let mut cluster = parted_under(Rules::without(Rule::S9GiveUp), 1);
     assert!(cluster.give_up(1, 500).is_some());
     cluster.run_millis(500);
-    assert!(cluster.violation().is_some_and(|text| text.contains("gave it up") || text.contains("given up")));
+    assert!(
+        cluster
+            .violation()
+            .is_some_and(|text| text.contains("gave it up") || text.contains("given up"))
+    );
 }
 
 /// The primary gives up, and nobody records anything: the operator went away. It takes a new epoch and serves, with all
@@ -318,7 +322,10 @@ fn an_old_primary_that_dies_while_it_gives_up_leaves_one_primary() {
             stays_out(cluster, seed);
         } else {
             kept += 1;
-            assert!(cluster.config().epoch.number > epoch.number, "seed {seed}: it reigns in {epoch}");
+            assert!(
+                cluster.config().epoch.number > epoch.number,
+                "seed {seed}: it reigns in {epoch}"
+            );
             write_some(&mut cluster, 0, 3);
             comes_together(cluster);
         }

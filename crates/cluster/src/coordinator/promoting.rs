@@ -185,7 +185,9 @@ fn what_is_lost(
 ) -> String {
     let until = match given_up {
         Some(at) => format!("up to LSN {at}, where the old primary gave its reign up"),
-        None => format!("up to LSN {heard}, as far as the authority has heard, and whatever it has not"),
+        None => {
+            format!("up to LSN {heard}, as far as the authority has heard, and whatever it has not")
+        }
     };
     let most = given_up.unwrap_or(heard);
     if of < recorded.number {

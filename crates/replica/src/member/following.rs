@@ -387,7 +387,9 @@ impl Member {
         self.control.truncating = None;
         let generation = self.persist();
         match &mut self.phase {
-            Phase::Following(Following { stream: Some(stream), .. }) => stream.generation = generation,
+            Phase::Following(Following { stream: Some(stream), .. }) => {
+                stream.generation = generation
+            }
             Phase::Gathering(gathering) => {
                 // ORDER: the mark is durably cleared before anything is adopted: what is taken
                 // over behind the cut would be cut again after a crash.

@@ -133,7 +133,8 @@ impl Cluster {
     /// A node says that an epoch is given up: whoever was to take over is promoted.
     pub(super) fn gave_up(&mut self, epoch: Epoch) {
         let current = self.authority.config().epoch;
-        if let Some(losing) = self.losing.take_if(|losing| losing.epoch == epoch && epoch == current)
+        if let Some(losing) =
+            self.losing.take_if(|losing| losing.epoch == epoch && epoch == current)
             && let Some(to) = self.node_of(losing.to)
         {
             return self.accept_loss(to);

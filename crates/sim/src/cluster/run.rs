@@ -164,8 +164,8 @@ impl Cluster {
             let rolled = node.shadow.forgiven > Lsn::ZERO && !config.in_sync(node.instance);
             let damaged = node.shadow.damage.is_some() || node.state == State::Damaged;
             // So does one that committed what was accepted as lost.
-            let accepted = config.loss.is_some_and(|loss| node.shadow.commit > loss.end);
-            let lost = node.shadow.outcast && accepted && !config.in_sync(node.instance);
+            let beyond = self.checker.kept().is_some_and(|kept| node.shadow.commit > kept);
+            let lost = node.shadow.outcast && beyond && !config.in_sync(node.instance);
             if damaged || rolled || lost {
                 continue;
             }
