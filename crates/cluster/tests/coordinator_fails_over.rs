@@ -466,11 +466,7 @@ fn a_word_that_comes_late_accepts_no_loss() {
     fleet.run(2_000);
     fleet.fake(0, false).disk_hangs = true;
     fleet.grows = false;
-    fleet.done(&Request::BringBack {
-        contents: vec![CONTENT],
-        mode: outrigger_cluster::operator::RecoverMode::Auto,
-        max_rate_bytes: 0,
-    });
+    fleet.done(&bring_back(RecoverMode::Auto));
     fleet.run(2_000);
     fleet.yields = false;
     let text = fleet.denied(&Request::Promote { content: CONTENT, loss: Loss::Accepted });
