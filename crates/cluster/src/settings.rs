@@ -164,6 +164,13 @@ pub const SETTINGS: &[Setting] = &[
         of_instances: true,
         meaning: "log that nobody needs is kept for so many bytes of log space",
     },
+    Setting {
+        name: "serve_within_ms",
+        default: 10_000,
+        range: (1_000, DAY_MS),
+        of_instances: false,
+        meaning: "how long a primary may answer without coming to serve, and without getting on, before its mirror is promoted",
+    },
 ];
 
 /// How mirrors are placed, as the settings `mirroring` and `block_hosts` say; `None`: nobody has recorded it.
@@ -247,6 +254,7 @@ pub fn detect_options(state: &State) -> DetectOptions {
         disk_probe_timeout_millis: of("disk_probe_timeout_ms"),
         recovery_stall_millis: of("recovery_stall_ms"),
         first_beat_millis: of("first_beat_ms"),
+        serve_within_millis: of("serve_within_ms"),
     }
 }
 

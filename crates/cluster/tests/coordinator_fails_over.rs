@@ -510,7 +510,33 @@ fn an_old_primary_that_can_be_reached_is_asked_to_give_up_before_anything_is_los
         assert_eq!(fleet.handed.first(), Some(&(instance_of(0, false), instance_of(0, true))));
         assert_eq!(matches!(answer, Answer::Promoted { .. }), yields, "{answer:?}");
         assert_eq!(fleet.primary(0), instance_of(0, yields));
+        let said =
+            "what was committed behind LSN 0/1000 up to LSN 0/1000, where the old primary gave";
+        assert_eq!(fleet.history(said), usize::from(yields));
+        if let Answer::Denied { text } = answer {
+            assert!(text.contains("has not answered") && text.contains("--old-primary-is-fenced"));
+        }
     }
+}
+
+/// The primary gives its reign up, and says so when the administrator has been told that it did not answer: by then
+/// nobody waits, nothing is recorded, and a later order for another epoch is not answered by that word.
+#[test]
+fn a_word_that_comes_late_accepts_no_loss() {
+    let mut fleet = pair();
+    fleet.kill(dbid_of(0, true));
+    fleet.run(2_000);
+    fleet.fake(0, false).disk_hangs = true;
+    fleet.grows = false;
+    fleet.done(&bring_back(RecoverMode::Auto));
+    fleet.run(2_000);
+    fleet.yields = false;
+    let text = fleet.denied(&Request::Promote { content: CONTENT, loss: Loss::Accepted });
+    assert!(text.contains("has not answered"), "{text}");
+    fleet.give_up(instance_of(0, false));
+    fleet.run(5_000);
+    assert_eq!(fleet.primary(0), instance_of(0, false));
+    assert_eq!(fleet.history("a loss is accepted"), 0);
 }
 
 #[test]

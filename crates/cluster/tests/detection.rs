@@ -4,7 +4,7 @@
 mod watched;
 
 use outrigger_cluster::detect::{DetectOptions, Detector, In, Out, Standing, Why};
-use outrigger_net::beat::{Beat, Phase};
+use outrigger_net::beat::{Beat, Figures, Phase};
 use outrigger_wal::{ClusterId, ContentId, InstanceId, Lsn, Micros};
 use proptest::prelude::*;
 use watched::{Answers, CLUSTER, World, beat, content_of, recovering};
@@ -597,4 +597,55 @@ proptest! {
             }
         }
     }
+}
+
+fn idle_of(world: &World, instance: InstanceId, from: Micros) -> u64 {
+    world.detector.idle_micros(instance, from) / 1_000
+}
+
+#[test]
+fn who_is_open_and_gets_no_further_is_idle_and_progress_ends_that() {
+    let mut world = World::of(2);
+    let mut said = beat(A, 1);
+    said.phase = Phase::Rising;
+    world.set(0, Answers::With(said));
+    world.run(5_000);
+    let idle = idle_of(&world, A, Micros(0));
+    assert!((4_700..=5_000).contains(&idle), "{idle}");
+    // Not from before it was recorded.
+    let from = Micros(world.detector.awake().0 - 1_000_000);
+    assert!((800..=1_000).contains(&idle_of(&world, A, from)));
+    // A restart, another phase, a block more: each is progress.
+    for change in 0..4_u64 {
+        match change {
+            0 => said.incarnation = 2,
+            1 => said.phase = Phase::Waiting,
+            2 => said.figures = Some(Figures { durable: Lsn(4096), ..Figures::default() }),
+            _ => said.figures = Some(Figures { applied: Lsn(4096), ..said.figures.unwrap() }),
+        }
+        world.set(0, Answers::With(said));
+        world.run(1_000);
+        let idle = idle_of(&world, A, Micros(0));
+        assert!((700..=1_000).contains(&idle), "{change}: {idle}");
+    }
+    // Who reigns is not idle, however long a commit waits for a mirror; nor who reads its log back.
+    said.phase = Phase::Primary;
+    world.set(0, Answers::With(said));
+    world.run(20_000);
+    assert_eq!(idle_of(&world, A, Micros(0)), 0);
+    world.set(0, Answers::With(recovering(A, 2, Some(1))));
+    world.run(20_000);
+    assert_eq!(idle_of(&world, A, Micros(0)), 0);
+}
+
+#[test]
+fn what_was_not_heard_is_no_idleness() {
+    let mut world = World::of(2);
+    let mut said = beat(A, 1);
+    said.phase = Phase::Rising;
+    world.set(0, Answers::With(said));
+    world.run(1_000);
+    world.set(0, Answers::Silent);
+    world.run(30_000);
+    assert!(idle_of(&world, A, Micros(0)) <= 1_000);
 }

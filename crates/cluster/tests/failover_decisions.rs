@@ -44,6 +44,7 @@ fn seen(instance: InstanceId, standing: Standing) -> CopySight {
         durable: Some(Lsn(8192)),
         attempts: 0,
         below_floor: false,
+        idle_micros: 0,
     }
 }
 
@@ -112,6 +113,46 @@ fn the_mirror_of_a_primary_that_ended_is_promoted() {
         assert_eq!(Case::of(dead(why), UP).decide(), PROMOTE_B);
         assert_eq!(Case::of(dead(why), suspect()).decide(), PROMOTE_B);
     }
+}
+
+#[test]
+fn the_mirror_of_a_primary_that_answers_and_never_serves_is_promoted() {
+    let case = |idle_micros| {
+        let mut case = Case::of(UP, UP);
+        case.copies[0].idle_micros = idle_micros;
+        case
+    };
+    assert_eq!(case(9_999_999).decide(), Decision::Nothing);
+    assert_eq!(case(10_000_000).decide(), PROMOTE_B);
+    assert_eq!(case(u64::MAX).decide(), PROMOTE_B);
+    // S9: a hand-over through the mirror is for a primary that is not reached.
+    let hears = case(10_000_000).mirror(|it| it.primary_heard = Some(ago(1)));
+    assert_eq!(hears.decide(), PROMOTE_B);
+    // S3, S6, S8 hold as ever.
+    let mut lacks = Case::lone(UP, UP);
+    lacks.copies[0].idle_micros = 10_000_000;
+    assert!(matches!(lacks.decide(), Decision::DoubleFault { .. }));
+    let below = case(10_000_000).mirror(|it| it.below_floor = true);
+    assert!(matches!(below.decide(), Decision::DoubleFault { .. }));
+    let mut unproved = case(10_000_000);
+    unproved.proof = Proof::Missing;
+    assert!(matches!(unproved.decide(), Decision::Unproved { .. }));
+}
+
+#[test]
+fn without_mirrors_a_primary_that_does_not_serve_yet_takes_nothing_down() {
+    let mut case = Case::of(UP, UP);
+    case.copies[0].idle_micros = u64::MAX;
+    case.mirrors = Mirrors::Absent;
+    case.config.copies.truncate(1);
+    case.copies.truncate(1);
+    assert_eq!(case.decide(), Decision::Nothing);
+}
+
+#[test]
+fn a_mirror_that_is_idle_is_as_it_should_be() {
+    let idle = Case::of(UP, UP).mirror(|it| it.idle_micros = u64::MAX);
+    assert_eq!(idle.decide(), Decision::Nothing);
 }
 
 #[test]
@@ -495,6 +536,7 @@ prop_compose! {
         durable in prop::option::of(0_u64..100),
         attempts in 0_u32..20,
         below_floor: bool,
+        idle_micros in 0_u64..20_000_000,
     ) -> CopySight {
         CopySight {
             instance,
@@ -505,6 +547,7 @@ prop_compose! {
             durable: durable.map(Lsn),
             attempts,
             below_floor,
+            idle_micros,
         }
     }
 }
@@ -544,7 +587,10 @@ proptest! {
             under_way,
             Some(UnderWay::HandOver { answer: HandOverAnswer::GaveUp, .. })
         );
-        let primary = watched[0].then_some(all[0].standing);
+        // One that answers and never serves counts as dead.
+        let idle = configured && all[0].standing == UP && all[0].idle_micros >= 10_000_000;
+        let stands = if idle { dead(Why::Idle) } else { all[0].standing };
+        let primary = watched[0].then_some(stands);
         match decide(&sight, &DetectOptions::default()) {
             Decision::Promote { to } => {
                 let copy = copies.iter().find(|copy| copy.instance == to).unwrap();

@@ -77,6 +77,15 @@ pub struct Figures {
     pub applied: Lsn,
 }
 
+/// A copy that connects to its primary again and again, and is never brought further by it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Flapping {
+    /// Whose copy.
+    pub copy: InstanceId,
+    /// How many connections to it ended, since one brought it further, that had begun to stream. Above 0.
+    pub attempts: u32,
+}
+
 /// An instance's answer.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Beat {
@@ -103,6 +112,8 @@ pub struct Beat {
     pub probe_age_micros: Option<u64>,
     /// How far its recovery has read the log; `None`: not recovering, or not known.
     pub recovering_at: Option<Lsn>,
+    /// On a primary: the copy that has tried most often in vain; `None`: none has.
+    pub flapping: Option<Flapping>,
 }
 
 /// Why a datagram is no heartbeat.
@@ -211,6 +222,9 @@ impl Beat {
             put_known(out, self.stream_age_micros);
             put_known(out, self.probe_age_micros);
             put_known(out, self.recovering_at.map(|at| at.0));
+            let flapping = self.flapping.unwrap_or(Flapping { copy: InstanceId(0), attempts: 0 });
+            out.put_u128_le(flapping.copy.0);
+            out.put_u64_le(u64::from(flapping.attempts));
         })
     }
 
@@ -249,6 +263,7 @@ impl Beat {
             stream_age_micros: known(&mut take)?,
             probe_age_micros: known(&mut take)?,
             recovering_at: known(&mut take)?.map(Lsn),
+            flapping: flapping(&mut take)?,
         };
         rest_is_zero(take)?;
         Ok(beat)
@@ -304,6 +319,16 @@ fn opened(kind: u8, datagram: &[u8]) -> Result<Take<'_>, BeatError> {
         return Err(BeatError::Malformed { what: "it has flags that are not known here" });
     }
     Ok(take)
+}
+
+fn flapping(take: &mut Take<'_>) -> Result<Option<Flapping>, BeatError> {
+    let malformed = BeatError::Malformed { what: "a copy that flaps without having tried" };
+    let (copy, attempts) = (take.instance()?, take.u64()?);
+    match u32::try_from(attempts) {
+        Ok(0) if copy == InstanceId(0) => Ok(None),
+        Ok(0) | Err(_) => Err(malformed),
+        Ok(attempts) => Ok(Some(Flapping { copy, attempts })),
+    }
 }
 
 fn rest_is_zero(mut take: Take<'_>) -> Result<(), BeatError> {

@@ -285,13 +285,21 @@ pub enum Message {
         /// How long writes may wait for it, in milliseconds: without success by then the reign goes on.
         at_most_millis: u64,
     },
-    /// The primary has durably given its epoch up, and everything in it is durable on `to` and applied
-    /// there (S9). The same way back as `HandOver` came.
+    /// The primary has durably given its epoch up, and nothing behind `at` was committed in it. After `HandOver`
+    /// its log ends there, durable on `to` and applied there (S9). The same way back as `HandOver` or `GiveUp` came.
     GaveUp {
         /// The reign that ended.
         epoch: Epoch,
-        /// Where its log ends.
+        /// What was committed in it at most.
         at: Lsn,
+    },
+    /// An administrator accepts that what `to` lacks is lost (S10): from the coordinator to the primary, which gives
+    /// its reign up and waits for nothing. Answered by `GaveUp`, or not at all.
+    GiveUp {
+        /// The copy that takes over.
+        to: InstanceId,
+        /// Half the time, in milliseconds, after which it takes a new epoch if nobody took over.
+        at_most_millis: u64,
     },
     /// A request whose layout is the server's business.
     Request {

@@ -3,7 +3,9 @@
 #[path = "../../../fuzz/bodies/beat.rs"]
 mod body;
 
-use outrigger_net::beat::{BEAT_VERSION, Beat, BeatError, DATAGRAM_BYTES, Figures, Phase, Ping};
+use outrigger_net::beat::{
+    BEAT_VERSION, Beat, BeatError, DATAGRAM_BYTES, Figures, Flapping, Phase, Ping,
+};
 use outrigger_net::config::Version;
 use outrigger_wal::{ClusterId, ContentId, Epoch, InstanceId, Lsn};
 use proptest::prelude::*;
@@ -35,6 +37,7 @@ const BEAT: Beat = Beat {
     stream_age_micros: Some(12),
     probe_age_micros: Some(13),
     recovering_at: None,
+    flapping: None,
 };
 
 fn resealed(mut datagram: Vec<u8>) -> Vec<u8> {
@@ -148,6 +151,7 @@ prop_compose! {
         figures in prop::option::of(figures()),
         (oldest_write_micros, stream_age_micros) in (ages(), ages()),
         (probe_age_micros, recovering_at) in (ages(), ages()),
+        flapping in prop::option::of((any::<u128>(), 1_u32..)),
     ) -> Beat {
         Beat {
             cluster: ClusterId(cluster),
@@ -161,6 +165,7 @@ prop_compose! {
             stream_age_micros,
             probe_age_micros,
             recovering_at: recovering_at.map(Lsn),
+            flapping: flapping.map(|(copy, attempts)| Flapping { copy: InstanceId(copy), attempts }),
         }
     }
 }

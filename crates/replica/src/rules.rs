@@ -47,13 +47,15 @@ pub enum Rule {
     S8OldEpoch,
     /// S8: after a forced activation a content fails over only when every copy of it has reported.
     S8Proof,
+    /// Log rule 10: nothing that the store holds only in memory is recycled: its last synced checkpoint bounds it.
+    L10Recycle,
     /// S9: an epoch is durably given up before that is said, and nothing is served in it from then on.
     S9GiveUp,
 }
 
 impl Rule {
     /// Those of one content, which the simulator leaves out one by one.
-    pub const ALL: [Self; 14] = [
+    pub const ALL: [Self; 15] = [
         Self::S0Epoch,
         Self::S0Version,
         Self::S1Session,
@@ -68,6 +70,7 @@ impl Rule {
         Self::S6Floor,
         Self::S7Truncate,
         Self::S9GiveUp,
+        Self::L10Recycle,
     ];
 
     /// Those of the voters, which the model check of the cluster leaves out one by one.

@@ -136,6 +136,10 @@ pub(crate) struct Checker {
     shown: Lsn,
     /// Where the log of each epoch ended that was given up.
     given_up: BTreeMap<u64, Lsn>,
+    /// What was committed, and was accepted as lost, if the copy that reigns next does not hold it after all.
+    forgone: BTreeMap<Lsn, RunningHash>,
+    /// The end of what was kept when a loss was accepted last.
+    kept: Option<Lsn>,
 }
 
 pub(crate) type Verdict = Result<(), String>;
@@ -144,6 +148,11 @@ impl Checker {
     /// The end of the committed log.
     pub(crate) const fn top(&self) -> Lsn {
         self.top
+    }
+
+    /// The end of what was committed and kept when a loss was accepted last, if one was.
+    pub(crate) const fn kept(&self) -> Option<Lsn> {
+        self.kept
     }
 
     /// What was acknowledged: digests by LSN.
@@ -205,6 +214,11 @@ impl Checker {
                 Err(format!("node {node} commits {to} with hash {hash:?}, it was {known:?}"))
             };
         }
+        if self.forgone.get(&to) == Some(&hash) {
+            // It was on its way to this disk when the loss was accepted: this copy still has it.
+            self.commit_up_to(to, shadow);
+            return Ok(());
+        }
         if to <= self.top {
             return Err(format!(
                 "node {node} commits {to}, which is no boundary of what is committed"
@@ -238,13 +252,17 @@ impl Checker {
                 ));
             }
         }
+        self.commit_up_to(to, shadow);
+        self.last = self.last.max(epoch.number);
+        Ok(())
+    }
+
+    fn commit_up_to(&mut self, to: Lsn, shadow: &Shadow) {
         let new = shadow
             .bounds
             .range((std::ops::Bound::Excluded(self.top), std::ops::Bound::Included(to)));
         self.committed.extend(new.map(|(at, hash)| (*at, *hash)));
-        self.top = to;
-        self.last = self.last.max(epoch.number);
-        Ok(())
+        self.top = self.top.max(to);
     }
 
     /// A copy says that it gave its epoch up, or a mirror passes that on.
@@ -286,10 +304,14 @@ impl Checker {
         }
     }
 
-    /// A loss was accepted: what lies behind `end` is not committed any more (S10).
-    pub(crate) fn accept_loss(&mut self, end: Lsn) {
-        let lost = |at: &Lsn| *at > end;
-        self.committed.retain(|at, _| !lost(at));
+    /// A loss was accepted: what lies behind `end`, or is not in the log of the copy that reigns next, is not committed
+    /// any more (S10).
+    pub(crate) fn accept_loss(&mut self, end: Lsn, next: &Shadow) {
+        let common = self.committed.range(..=end).rev();
+        let common = common.filter(|(at, hash)| next.bounds.get(at) == Some(hash));
+        let end = common.map(|(at, _)| *at).next().unwrap_or(Lsn::ZERO);
+        self.kept = Some(end);
+        self.forgone = self.committed.split_off(&Lsn(end.0.saturating_add(1)));
         self.top = self.committed.last_key_value().map_or(Lsn::ZERO, |(at, _)| *at);
         let top = self.top;
         self.records.retain(|at, _| *at < top);

@@ -28,13 +28,15 @@ pub struct Failure {
 
 /// What each suite must have seen, and how often it did.
 #[must_use]
-pub const fn coverage(stats: &Stats) -> [(&'static str, u64); 14] {
+pub const fn coverage(stats: &Stats) -> [(&'static str, u64); 16] {
     [
         ("commits", stats.commits),
         ("power cuts", stats.power_cuts),
         ("torn tails", stats.torn_tails),
         ("promotions", stats.promotions),
         ("hand-overs", stats.handed_over),
+        ("reigns given up for a copy that lacks commits", stats.resigned),
+        ("accepted losses", stats.losses),
         ("copies held out", stats.held),
         ("truncations", stats.truncations),
         ("grows", stats.grows),

@@ -7,7 +7,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use outrigger_net::config::Version;
+use outrigger_net::beat::Flapping;
+use outrigger_net::config::{Config, Version};
 use outrigger_net::message::{Message, Role};
 use outrigger_replica::rules::Rule;
 use outrigger_replica::store::StateStore;
@@ -41,11 +42,15 @@ pub(super) struct Failing {
     refrain: BTreeMap<ContentId, Micros>,
     /// The floor of each copy, and since when it is known here.
     floors: BTreeMap<(ContentId, InstanceId), (Promise, Micros)>,
+    /// The reign of each content, and since when it is known here, in the detector's waking time.
+    reigns: BTreeMap<ContentId, (Epoch, Micros)>,
     /// What was heard of in this step.
     due: BTreeSet<ContentId>,
     /// The catalog, and its own configuration, that were looked at last.
     source: Option<(Lsn, Option<Version>)>,
     mirrors: Mirrors,
+    /// At which versions a mirror that flaps was to be held out.
+    holding: BTreeSet<(ContentId, Version)>,
     /// From when on something about the proof may be recorded; `None`: something is on its way.
     prove_at: Option<Micros>,
 }
@@ -56,9 +61,11 @@ impl Default for Failing {
             under_way: BTreeMap::new(),
             refrain: BTreeMap::new(),
             floors: BTreeMap::new(),
+            reigns: BTreeMap::new(),
             due: BTreeSet::new(),
             source: None,
             mirrors: Mirrors::Absent,
+            holding: BTreeSet::new(),
             prove_at: Some(Micros(0)),
         }
     }
@@ -263,7 +270,15 @@ impl Coordinator {
         let Some(register) = self.register(content) else { return Decision::Nothing };
         let Some(config) = register.config() else { return Decision::Nothing };
         let mut copies = self.detector.sights(config);
+        let idle_micros = self.idle_micros(content, config);
+        let flapping = self.flapping(config);
         for copy in &mut copies {
+            if copy.instance == config.primary {
+                copy.idle_micros = idle_micros;
+            }
+            if let Some(flapping) = flapping.filter(|it| it.copy == copy.instance) {
+                copy.attempts = flapping.attempts;
+            }
             let floor = register.heard(copy.instance);
             copy.below_floor = self.is_below((content, copy.instance), floor);
             copy.durable = copy.durable.or(Some(floor.lsn));
@@ -277,6 +292,30 @@ impl Coordinator {
             now: self.now,
         };
         decide(&sight, self.detector.options())
+    }
+
+    /// How long the recorded primary has answered without coming to reign: since it is recorded, so that what it did as a
+    /// mirror does not count.
+    fn idle_micros(&mut self, content: ContentId, config: &Config) -> u64 {
+        let now = self.detector.awake();
+        let known = self.failing.reigns.entry(content).or_insert((config.epoch, now));
+        if known.0 != config.epoch {
+            *known = (config.epoch, now);
+        }
+        self.detector.idle_micros(config.primary, known.1)
+    }
+
+    /// Whether an instance is the recorded primary, answers, and does not come to serve.
+    pub(super) fn is_idle(&mut self, content: ContentId, instance: InstanceId) -> bool {
+        let config = self.config(content).filter(|config| config.primary == instance);
+        let limit = self.detector.options().serve_within();
+        config.is_some_and(|config| self.idle_micros(content, &config) >= limit)
+    }
+
+    /// The mirror that its primary says to come and go, while the primary reigns as recorded.
+    fn flapping(&self, config: &Config) -> Option<Flapping> {
+        let beat = self.detector.known(config.primary)?.beat?;
+        beat.flapping.filter(|_| beat.figures.is_some_and(|at| at.epoch == config.epoch))
     }
 
     /// S6: whether a copy says that its log ends below its floor. What it said before the floor was known says
@@ -308,6 +347,9 @@ impl Coordinator {
                 self.ask_to_hand_over(content, *mirror, *mirror, out);
             }
             Decision::Shutdown { instance, why } => self.shut_down(content, *instance, *why, out),
+            Decision::DropMirror { mirror, attempts } => {
+                self.drop_mirror(content, *mirror, *attempts, out);
+            }
             Decision::DoubleFault { copies } if !self.is_double_fault(content) => {
                 let said: Vec<_> = copies.iter().map(|copy| self.fault(content, copy)).collect();
                 let text = format!("double fault of contentid {content}: {}", said.join("; "));
@@ -315,6 +357,35 @@ impl Coordinator {
             }
             _ => {}
         }
+    }
+
+    /// A mirror that never catches up is kept out until somebody has looked, once its primary has let go of it (S2).
+    fn drop_mirror(
+        &mut self,
+        content: ContentId,
+        mirror: InstanceId,
+        attempts: u32,
+        out: &mut Vec<Out>,
+    ) {
+        let Some(config) = self.config(content).filter(|_| self.is_proved(content)) else { return };
+        let stays_out = config.in_sync(mirror) || config.held(mirror);
+        if stays_out || self.failing.holding.contains(&(content, config.version)) {
+            return;
+        }
+        self.failing.holding.insert((content, config.version));
+        let seen = config.version;
+        let mut new = Config { version: seen.next(), ..config };
+        for copy in new.copies.iter_mut().filter(|copy| copy.instance == mirror) {
+            copy.held = true;
+        }
+        let dbid = self.catalog.read(|state| state.row_of(mirror).map(|(dbid, _)| dbid));
+        let dbid = dbid.unwrap_or_default();
+        let text = format!(
+            "dbid {dbid} connected {attempts} times and never caught up: it stays out until `outrigger recover`"
+        );
+        let reports = self.take_reports(content);
+        let swap = Change::Swap { content, seen, new, proposer: Proposer::Operator, reports };
+        self.work(vec![swap, Change::Note { dbid, text }], None, String::new(), out);
     }
 
     fn is_double_fault(&self, content: ContentId) -> bool {
@@ -336,9 +407,16 @@ impl Coordinator {
         let sync = if copy.in_sync { "in sync" } else { "not in sync" };
         let seen = match copy.standing {
             Some(detect::Standing::Dead { why, .. }) => why.as_str(),
+            Some(detect::Standing::Up) if self.is_primary(content, copy.instance) => {
+                detect::Why::Idle.as_str()
+            }
             _ => "not up",
         };
         format!("dbid {dbid}, {sync}, durable to {durable}: {seen}")
+    }
+
+    fn is_primary(&self, content: ContentId, instance: InstanceId) -> bool {
+        self.config(content).is_some_and(|config| config.primary == instance)
     }
 
     pub(super) fn dbid_of(&self, content: ContentId) -> Dbid {

@@ -226,7 +226,10 @@ impl Coordinator {
                     self.reported.insert((content, instance));
                 }
             }
-            (Role::Instance, Message::GaveUp { epoch, at: _ }) => self.gave_up(content, epoch),
+            (Role::Instance, Message::GaveUp { epoch, at }) => {
+                self.gave_up(content, epoch);
+                self.resigned(content, instance, (epoch, at));
+            }
             (_, Message::Refuse { reason, text }) => {
                 let text = format!("{instance} refused: {reason:?}: {text}");
                 out.push(Out::Event(Event::Refused { text }));

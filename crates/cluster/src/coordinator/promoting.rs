@@ -6,14 +6,15 @@
 
 use std::collections::BTreeMap;
 
+use outrigger_net::config::Config;
+use outrigger_net::message::{Message, Role};
 use outrigger_replica::member::LinkId;
 use outrigger_wal::recover::Promise;
-use outrigger_wal::{ContentId, InstanceId, Micros};
+use outrigger_wal::{ContentId, Epoch, InstanceId, Lsn, Micros};
 
 use super::event::Out;
 use super::{Coordinator, Pending};
 use crate::catalog::Change;
-use crate::failover::{HandOverAnswer, UnderWay};
 use crate::operator::Loss;
 use crate::register::{Proposer, Register};
 use crate::settings;
@@ -26,6 +27,9 @@ pub(super) struct Losing(BTreeMap<ContentId, Asked>);
 struct Asked {
     asker: (LinkId, u64),
     primary: InstanceId,
+    epoch: Epoch,
+    /// It gave that epoch up, durably, and had committed up to here.
+    gave_up: Option<Lsn>,
     until: Micros,
 }
 
@@ -62,12 +66,9 @@ impl Coordinator {
         let Some(to) = best else {
             return Err(format!("no other copy of content {content} is up: start one"));
         };
-        let gave_up = matches!(
-            self.under_way(content, config.epoch),
-            Some(UnderWay::HandOver { answer: HandOverAnswer::GaveUp, .. })
-        );
-        if loss == Loss::Accepted && !gave_up {
-            return self.ask_to_give_up((link, op), (content, primary, to), out);
+        let given_up = self.losing.given_up(content, config.epoch);
+        if loss == Loss::Accepted && given_up.is_none() {
+            return self.ask_to_give_up((link, op), (content, config, to), out);
         }
         self.lose((link, op), (content, to), &register, out)
     }
@@ -110,8 +111,9 @@ impl Coordinator {
         let config = register.config().ok_or_else(|| super::commands::no_content(content))?;
         let figures = self.figures.get(&(content, to)).copied();
         let end = figures.map_or_else(|| register.heard(to).lsn, |figures| figures.durable);
-        let most = config.copies.iter().map(|copy| register.heard(copy.instance).lsn).max();
-        let lost = most.unwrap_or_default().since(end);
+        let of = figures.map_or_else(|| register.heard(to).epoch, |figures| figures.epoch);
+        let heard = config.copies.iter().map(|copy| register.heard(copy.instance).lsn).max();
+        let what = what_is_lost((of, end), config.epoch, (given_up, heard.unwrap_or_default()));
         let seen = config.version;
         let nonce = self.draw();
         let new = register.accept_loss(to, nonce, end).map_err(|conflict| conflict.to_string())?;
@@ -119,10 +121,7 @@ impl Coordinator {
             .decide(seen, &new, Proposer::Operator, self.catalog.rules())
             .map_err(|conflict| conflict.to_string())?;
         let dbid = self.catalog.read(|state| state.row_of(to).map(|(dbid, _)| dbid));
-        let text = format!(
-            "a loss is accepted for contentid {content}: at most {lost} bytes of log behind LSN {end} that \
-             the authority has heard of, and whatever it has not"
-        );
+        let text = format!("a loss is accepted for contentid {content}: {what}");
         self.note(dbid.unwrap_or_default(), text, out);
         let reports = self.take_reports(content);
         let change = Change::Swap { content, seen, new, proposer: Proposer::Operator, reports };
@@ -139,7 +138,7 @@ impl Coordinator {
             Some(known) => !known.standing.is_dead(),
             None => self.in_touch(content, at),
         };
-        lives && !self.is_below((content, at), floor)
+        lives && !self.is_below((content, at), floor) && !self.is_idle(content, at)
     }
 
     /// The old primary is asked first, when it can be reached: once it has given its reign up it commits nothing
@@ -147,19 +146,37 @@ impl Coordinator {
     fn ask_to_give_up(
         &mut self,
         asker: (LinkId, u64),
-        (content, primary, to): (ContentId, InstanceId, InstanceId),
+        (content, config, to): (ContentId, &Config, InstanceId),
         out: &mut Vec<Out>,
     ) -> Result<(), String> {
         if self.losing.0.contains_key(&content) {
             return Err(format!("content {content} is about to be promoted already"));
         }
-        if !self.in_touch(content, primary) || !self.ask_to_hand_over(content, to, primary, out) {
-            return Err(not_given_up(primary));
-        }
-        let limit = self.catalog.read(|state| settings::value(state, "hand_over_ms"));
-        let until = self.now.plus(limit.saturating_mul(2000));
-        self.losing.0.insert(content, Asked { asker, primary, until });
+        let (primary, epoch) = (config.primary, config.epoch);
+        let link = self.links.iter().find(|(_, link)| {
+            link.role == Role::Instance && (link.content, link.instance) == (content, primary)
+        });
+        let link = link.map(|(id, _)| *id).filter(|_| self.in_touch(content, primary));
+        let Some(link) = link else { return Err(not_given_up(primary)) };
+        let at_most_millis = self.catalog.read(|state| settings::value(state, "hand_over_ms"));
+        let until = self.now.plus(at_most_millis.saturating_mul(2000));
+        self.losing.0.insert(content, Asked { asker, primary, epoch, gave_up: None, until });
+        self.send(link, Message::GiveUp { to, at_most_millis }, out);
         Ok(())
+    }
+
+    /// An instance says that it gave an epoch up: durably, and for good.
+    pub(super) fn resigned(
+        &mut self,
+        content: ContentId,
+        instance: InstanceId,
+        (epoch, at): (Epoch, Lsn),
+    ) {
+        if let Some(asked) = self.losing.0.get_mut(&content)
+            && (asked.primary, asked.epoch) == (instance, epoch)
+        {
+            asked.gave_up = Some(at);
+        }
     }
 
     /// Goes on with those whose old primary has answered, and ends those whose has not in its time.
@@ -167,20 +184,21 @@ impl Coordinator {
         if self.serving.is_none() || self.losing.0.is_empty() {
             return;
         }
-        for (content, asked) in std::mem::take(&mut self.losing.0) {
+        let contents: Vec<_> = self.losing.0.keys().copied().collect();
+        for content in contents {
+            let epoch = self.config(content).map(|config| config.epoch);
+            let Some(asked) = self.losing.0.get(&content) else { continue };
             let (link, op) = asked.asker;
-            let epoch = self.config(content).map(|config| config.epoch).unwrap_or_default();
-            let begun = self.under_way(content, epoch);
-            let result = match begun {
-                Some(UnderWay::HandOver { answer: HandOverAnswer::GaveUp, .. }) => {
-                    self.promote_with_loss(link, op, (content, Loss::Accepted), out)
-                }
-                Some(UnderWay::HandOver { .. }) if self.now < asked.until => {
-                    self.losing.0.insert(content, asked);
-                    Ok(())
-                }
-                _ => Err(not_given_up(asked.primary)),
+            let result = if epoch != Some(asked.epoch) {
+                Err(not_given_up(asked.primary))
+            } else if asked.gave_up.is_some() {
+                self.promote_with_loss(link, op, (content, Loss::Accepted), out)
+            } else if self.now < asked.until {
+                continue;
+            } else {
+                Err(not_given_up(asked.primary))
             };
+            self.losing.0.remove(&content);
             if let Err(text) = result {
                 self.deny(link, op, text, out);
             }
@@ -191,6 +209,38 @@ impl Coordinator {
     pub(super) fn losing_deadline(&self) -> Option<Micros> {
         self.losing.0.values().map(|asked| asked.until).min()
     }
+}
+
+impl Losing {
+    /// Up to where the primary had committed when it gave this epoch up.
+    fn given_up(&self, content: ContentId, epoch: Epoch) -> Option<Lsn> {
+        self.0.get(&content).filter(|asked| asked.epoch == epoch)?.gave_up
+    }
+}
+
+/// What is lost at most where a log ends, which belongs to the history of the reign number `of`: exactly, where
+/// the old primary has said what it had committed.
+fn what_is_lost(
+    (of, end): (u64, Lsn),
+    recorded: Epoch,
+    (given_up, heard): (Option<Lsn>, Lsn),
+) -> String {
+    let until = match given_up {
+        Some(at) => format!("up to LSN {at}, where the old primary gave its reign up"),
+        None => {
+            format!("up to LSN {heard}, as far as the authority has heard, and whatever it has not")
+        }
+    };
+    let most = given_up.unwrap_or(heard);
+    if of < recorded.number {
+        // LSNs of two histories cannot be compared: it may hold what a later reign has cut.
+        return format!(
+            "the copy holds what epoch {of} had to LSN {end}; lost is what was committed behind the start of the next \
+             epoch, or behind that LSN, {until}"
+        );
+    }
+    let bytes = most.since(end);
+    format!("lost are at most {bytes} bytes of log, what was committed behind LSN {end} {until}")
 }
 
 fn not_given_up(primary: InstanceId) -> String {

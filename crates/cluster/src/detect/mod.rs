@@ -139,13 +139,21 @@ impl Detector {
     }
 
     /// What is known of the copies of a content, for [`crate::failover::decide`]. What beats do not tell is left
-    /// for the caller: [`CopySight::attempts`], [`CopySight::below_floor`].
+    /// for the caller: [`CopySight::attempts`], [`CopySight::below_floor`], [`CopySight::idle_micros`].
     #[must_use]
     pub fn sights(&self, config: &Config) -> Vec<CopySight> {
         let known = |copy: &outrigger_net::config::Copy| {
             self.known(copy.instance).map(|known| CopySight::of(copy.instance, &known))
         };
         config.copies.iter().filter_map(known).collect()
+    }
+
+    /// For how long, in microseconds, an instance has answered, open, that it does not reign, and got no further, as is right
+    /// for a mirror while nothing is written; not before `from`, a moment of [`Detector::awake`].
+    #[must_use]
+    pub fn idle_micros(&self, instance: InstanceId, from: Micros) -> u64 {
+        let idle = self.pairs.get(&instance).and_then(Pair::idle);
+        idle.map_or(0, |(since, until)| until.since(since.max(from)))
     }
 
     /// What it has done.
@@ -165,8 +173,9 @@ impl Detector {
         self.options = options;
     }
 
-    /// The coordinator's waking time.
-    const fn awake(&self) -> Micros {
+    /// The coordinator's waking time: what it slept through is taken out.
+    #[must_use]
+    pub const fn awake(&self) -> Micros {
         Micros(self.now.0.saturating_sub(self.slept))
     }
 

@@ -22,6 +22,9 @@ pub struct DetectOptions {
     pub recovery_stall_millis: u64,
     /// How long an instance that this coordinator has never heard may take to start. Default 2,000.
     pub first_beat_millis: u64,
+    /// How long the recorded primary may answer, open, without reigning and without getting on before its mirror
+    /// is promoted. Default 10,000.
+    pub serve_within_millis: u64,
 }
 
 impl Default for DetectOptions {
@@ -35,6 +38,7 @@ impl Default for DetectOptions {
             disk_probe_timeout_millis: 2_000,
             recovery_stall_millis: 2_000,
             first_beat_millis: 2_000,
+            serve_within_millis: 10_000,
         }
     }
 }
@@ -62,6 +66,10 @@ impl DetectOptions {
 
     pub(crate) const fn stall(&self) -> u64 {
         self.recovery_stall_millis.saturating_mul(1_000)
+    }
+
+    pub(crate) const fn serve_within(&self) -> u64 {
+        self.serve_within_millis.saturating_mul(1_000)
     }
 
     pub(crate) fn first_beat(&self) -> u64 {

@@ -6,7 +6,7 @@
 
 use std::collections::VecDeque;
 
-use outrigger_net::beat::{Beat, Phase};
+use outrigger_net::beat::{Beat, Figures, Phase};
 use outrigger_wal::{ContentId, Lsn, Micros};
 
 use super::options::DetectOptions;
@@ -28,6 +28,15 @@ struct Recovery {
     /// The furthest it ever got, in whichever process.
     best: Option<Lsn>,
     moved: Micros,
+}
+
+/// An open instance that does not reign, and whose figures stand still.
+#[derive(Clone, Copy, Debug)]
+struct Idle {
+    /// Who said it, and what.
+    said: (u64, Phase, Option<Figures>),
+    /// The question to which it said that first.
+    since: Micros,
 }
 
 /// What became of a beat.
@@ -61,6 +70,7 @@ pub(super) struct Pair {
     line_lost: Option<Doubt>,
     exited: Option<Doubt>,
     recovery: Option<Recovery>,
+    idle: Option<Idle>,
     pub(super) agent_here: Option<bool>,
     /// Whether a stranger was reported since it was last heard itself.
     pub(super) alarmed: bool,
@@ -87,6 +97,7 @@ impl Pair {
             line_lost: None,
             exited: None,
             recovery: None,
+            idle: None,
             agent_here: None,
             alarmed: false,
             standing: Standing::Suspect { since: now },
@@ -137,6 +148,7 @@ impl Pair {
             self.refusals = 0;
         }
         self.follow_recovery(beat, now);
+        self.follow_idleness(beat, asked);
         if restarted { Heard::Restarted } else { Heard::Counted }
     }
 
@@ -150,6 +162,23 @@ impl Pair {
         if beat.recovering_at > recovery.best {
             *recovery = Recovery { best: beat.recovering_at, moved: now };
         }
+    }
+
+    /// Time is counted between its own answers: what was not heard says nothing.
+    fn follow_idleness(&mut self, beat: &Beat, asked: Micros) {
+        if matches!(beat.phase, Phase::Recovering | Phase::Primary | Phase::Down) {
+            self.idle = None;
+            return;
+        }
+        let said = (beat.incarnation, beat.phase, beat.figures);
+        if self.idle.is_none_or(|idle| idle.said != said) {
+            self.idle = Some(Idle { said, since: asked });
+        }
+    }
+
+    /// Since when it is open, answers, does not reign, and gets no further; with its last answer.
+    pub(super) fn idle(&self) -> Option<(Micros, Micros)> {
+        self.idle.map(|idle| idle.since).zip(self.heard)
     }
 
     /// Nobody listens there. Whether to ask again at once.

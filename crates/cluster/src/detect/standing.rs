@@ -44,6 +44,8 @@ pub enum Why {
     Stalled,
     /// It says itself that it is down.
     Failed,
+    /// It answers, is recorded as primary, and does not come to reign.
+    Idle,
 }
 
 impl Standing {
@@ -93,6 +95,7 @@ impl Why {
             Self::Disk => "its disk does not take writes",
             Self::Stalled => "its recovery does not get on",
             Self::Failed => "it says that it failed",
+            Self::Idle => "it does not serve",
         }
     }
 }

@@ -2,7 +2,7 @@
 //!
 //! Guarantees: only a member of the recorded in-sync set is ever named for promotion (S3), never one below
 //! its floor (S6), and none while the catalog is unproved (S8); nothing is promoted while the primary
-//! answers, unless it gave its epoch up (S9). A decision is a wish: the register judges it again, and
+//! answers, unless it gave its epoch up (S9) or does not come to reign. A decision is a wish: the register judges it again, and
 //! epochs fence it. Asked again in the same state it gives the same answer, so a lost answer costs a
 //! repetition. Not here: who carries it out, and for the catalog itself (the voters).
 //!
@@ -32,11 +32,21 @@ pub fn decide(sight: &Sight<'_>, options: &DetectOptions) -> Decision {
     // A primary that is not watched yet is one that was not heard yet.
     let Some(seen) = sight.copy(primary) else { return Decision::Nothing };
     match seen.standing {
+        Standing::Up if is_idle(sight, seen, options) => {
+            let since = Micros(sight.now.0.saturating_sub(seen.idle_micros));
+            without_primary(sight, (Why::Idle, since), options)
+        }
         Standing::Up => mirrors(sight, options),
         Standing::Suspect { .. } => Decision::Nothing,
         Standing::Recovering { .. } => Decision::WaitFor { copy: primary },
         Standing::Dead { why, since } => without_primary(sight, (why, since), options),
     }
+}
+
+/// A primary that answers, and does not come to reign. Where it is the only copy of its content nothing is won by
+/// calling it dead.
+fn is_idle(sight: &Sight<'_>, seen: &CopySight, options: &DetectOptions) -> bool {
+    seen.idle_micros >= options.serve_within() && sight.mirrors == Mirrors::Configured
 }
 
 /// The primary has given its epoch up: whoever it did that for reigns next, while he can.

@@ -59,6 +59,9 @@ pub struct CopySight {
     pub attempts: u32,
     /// Whether its log ends below its floor (S6): the register says so.
     pub below_floor: bool,
+    /// For how long, in microseconds, it has answered, open, without reigning and without getting on since it is recorded
+    /// as primary; 0 of any other.
+    pub idle_micros: u64,
 }
 
 /// What was begun for a content.
@@ -104,6 +107,7 @@ impl CopySight {
             durable: known.beat.and_then(|beat| beat.figures).map(|figures| figures.durable),
             attempts: 0,
             below_floor: false,
+            idle_micros: 0,
         }
     }
 }

@@ -428,7 +428,11 @@ impl Fleet {
                     None => {}
                 }
             }
-            Out::Send { link, message: Message::HandOver { to, .. }, .. } => {
+            Out::Send {
+                link,
+                message: Message::HandOver { to, .. } | Message::GiveUp { to, .. },
+                ..
+            } => {
                 let by = self.fakes.values().find(|fake| fake.link == Some(link));
                 let Some(by) = by.map(|fake| fake.instance) else { return };
                 self.handed.push((by, to));
@@ -485,6 +489,7 @@ impl Fleet {
             stream_age_micros: fake.stream_age,
             probe_age_micros: Some(if fake.disk_hangs { 60_000_000 } else { 0 }),
             recovering_at: None,
+            flapping: None,
         })
     }
 

@@ -52,6 +52,7 @@ pub(crate) fn beat(instance: InstanceId, incarnation: u64) -> Beat {
         stream_age_micros: None,
         probe_age_micros: Some(1_000),
         recovering_at: None,
+        flapping: None,
     }
 }
 

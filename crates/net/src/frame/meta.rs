@@ -92,6 +92,7 @@ pub(crate) const fn kind(message: &Message) -> u8 {
         Message::Joined { .. } => 20,
         Message::HandOver { .. } => 21,
         Message::GaveUp { .. } => 22,
+        Message::GiveUp { .. } => 23,
     }
 }
 
@@ -100,7 +101,7 @@ pub(crate) const WELCOME: u8 = 2;
 pub(crate) const REFUSE: u8 = 3;
 pub(crate) const DATA: u8 = 8;
 /// The highest kind that is known.
-pub(crate) const LAST_KIND: u8 = 22;
+pub(crate) const LAST_KIND: u8 = 23;
 
 pub(crate) fn put_envelope(out: &mut BytesMut, envelope: &Envelope) {
     out.put_u128_le(envelope.cluster.0);
@@ -199,7 +200,7 @@ pub(crate) fn put_message(out: &mut BytesMut, message: &Message) -> Result<(), E
                 out.put_u64_le(cut.0);
             }
         }
-        Message::HandOver { to, at_most_millis } => {
+        Message::HandOver { to, at_most_millis } | Message::GiveUp { to, at_most_millis } => {
             out.put_u128_le(to.0);
             out.put_u64_le(*at_most_millis);
         }
@@ -285,6 +286,7 @@ fn take_message(kind: u8, take: &mut Take<'_>) -> Result<Message, Error> {
         20 => Message::Joined { durable: take.lsn()? },
         21 => Message::HandOver { to: take.instance()?, at_most_millis: take.u64()? },
         22 => Message::GaveUp { epoch: take.epoch()?, at: take.lsn()? },
+        23 => Message::GiveUp { to: take.instance()?, at_most_millis: take.u64()? },
         kind => return Err(Error::UnknownKind { kind }),
     })
 }

@@ -166,6 +166,7 @@ pub(crate) fn all() -> Vec<(&'static str, Message, Vec<Bytes>)> {
         plain("joined", Message::Joined { durable: Lsn(8192) }),
         plain("hand_over", Message::HandOver { to: InstanceId(2), at_most_millis: 1_000 }),
         plain("gave_up", Message::GaveUp { epoch: Epoch { number: 3, nonce: 5 }, at: Lsn(20480) }),
+        plain("give_up", Message::GiveUp { to: InstanceId(2), at_most_millis: 1_000 }),
         plain("request", Message::Request { op: 5, body: Bytes::from_static(b"get k") }),
         plain("response", Message::Response { op: 5, body: Bytes::new() }),
     ]

@@ -49,6 +49,9 @@ pub enum In {
     /// The authority asks for a hand-over (S9): at the primary, or at the mirror that takes over, which
     /// passes it on. Answered by [`Out::GaveUp`] or [`Out::NotHandedOver`]; asked again it is answered again.
     HandOver(HandOver),
+    /// An administrator accepts that what `to` lacks is lost (S10): the primary is to give its reign up for it, and waits
+    /// for nothing. Answered by [`Out::GaveUp`] or [`Out::NotHandedOver`]; asked again it is answered again.
+    GiveUp(HandOver),
     /// The store has applied everything up to here.
     Applied(Lsn),
     /// A checkpoint of the store up to here is durable.
@@ -114,12 +117,12 @@ pub enum Out {
         /// nothing from lower ones any more.
         obeys: u64,
     },
-    /// Tell the authority: this epoch is durably given up, and its log ends here, durable and applied at the copy
-    /// that takes over (S9).
+    /// Tell the authority: this epoch is durably given up, and nothing behind `at` was committed in it. After a
+    /// hand-over (S9) its log ends there, durable and applied at the copy that takes over.
     GaveUp {
         /// The reign that ended.
         epoch: Epoch,
-        /// Where its log ends.
+        /// What was committed in it at most.
         at: Lsn,
     },
     /// Tell the authority: what it asked for did not come about, and the reign goes on.
@@ -178,6 +181,13 @@ pub enum Event {
         at: Lsn,
         /// The copy that takes over.
         to: InstanceId,
+    },
+    /// This copy gave its reign up on an administrator's word (S10).
+    Resigned {
+        /// Its epoch.
+        epoch: Epoch,
+        /// What was committed in it at most.
+        at: Lsn,
     },
     /// A copy joined the in-sync set.
     Grown {

@@ -28,7 +28,7 @@ const LEND_BYTES: u64 = 256 << 10;
 impl Member {
     pub(super) fn stream(&mut self) -> Option<&mut Stream> {
         match &mut self.phase {
-            Phase::Following(Following { stream }) => stream.as_mut(),
+            Phase::Following(Following { stream, .. }) => stream.as_mut(),
             _ => None,
         }
     }
@@ -138,6 +138,7 @@ impl Member {
                 asked: false,
                 lending: None,
             }),
+            resigned: None,
         });
     }
 
@@ -386,7 +387,9 @@ impl Member {
         self.control.truncating = None;
         let generation = self.persist();
         match &mut self.phase {
-            Phase::Following(Following { stream: Some(stream) }) => stream.generation = generation,
+            Phase::Following(Following { stream: Some(stream), .. }) => {
+                stream.generation = generation
+            }
             Phase::Gathering(gathering) => {
                 // ORDER: the mark is durably cleared before anything is adopted: what is taken
                 // over behind the cut would be cut again after a crash.

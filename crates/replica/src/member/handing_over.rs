@@ -17,12 +17,13 @@ use super::phase::{Line, Peer, Phase};
 use crate::rules::Rule;
 
 /// LIMIT: the longest that writes wait, in microseconds, whatever is asked for.
-const MAX_FROZEN_MICROS: u64 = 60_000_000;
+pub(super) const MAX_FROZEN_MICROS: u64 = 60_000_000;
 
-/// A hand-over as the authority asks for it (S9).
+/// A hand-over as the authority asks for it (S9), or a reign that is to be given up for a copy that may lack
+/// commits (S10).
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct HandOver {
-    /// The copy that takes over: in sync, and not the primary.
+    /// The copy that takes over: for a hand-over in sync, and not the primary.
     pub to: InstanceId,
     /// How long writes may wait for it, in milliseconds, a minute at most: without success by then the reign
     /// goes on.
@@ -137,7 +138,7 @@ impl Member {
     }
 
     /// S0: a coordinator that was deposed moves nobody.
-    fn fence(&mut self, asked: HandOver) -> Result<(), String> {
+    pub(super) fn fence(&mut self, asked: HandOver) -> Result<(), String> {
         let (theirs, ours) = (asked.coordinator_epoch, self.control.coordinator_epoch);
         if theirs < ours {
             self.counters.refusals = self.counters.refusals.saturating_add(1);

@@ -41,6 +41,7 @@ impl Member {
             sender: Sender::new(instance, session, window, now),
             history: None,
             started: false,
+            moved: now,
         }));
         let hello = Message::Hello {
             role: Caller::Primary,
@@ -60,13 +61,23 @@ impl Member {
         });
         let (now, roll) = (self.now, self.draw());
         let roll = u64::try_from(roll >> 64).unwrap_or(0);
-        let config = self.config.clone();
+        let (config, end) = (self.config.clone(), self.log.end());
         if let Some((instance, peer)) = self.peer_of(link) {
             if let Line::Up(up) = &peer.line
                 && up.sender.stage() == Stage::Streaming
             {
-                peer.attempts = 0;
-                peer.lost = now;
+                let caught_up = peer.observed >= peer.owes;
+                if caught_up || up.sender.durable() > up.sender.began() {
+                    (peer.attempts, peer.vain) = (0, 0);
+                } else {
+                    peer.vain = peer.vain.saturating_add(1);
+                }
+                // A line that comes and goes, and never brings the copy what was there when the first one broke, does
+                // not begin the grace anew: commits would wait for it without end.
+                if caught_up {
+                    peer.lost = now;
+                    peer.owes = end;
+                }
                 if config.is_some_and(|config| !config.in_sync(instance)) {
                     let earlier = &mut peer.earlier;
                     earlier.from.get_or_insert(up.sender.began());
@@ -207,7 +218,12 @@ impl Member {
             },
             Message::Ack { received, durable, hash, applied } => {
                 match up.sender.ack(received, durable, hash, applied, checked) {
-                    Ok(()) => peer.observed = peer.observed.max(durable),
+                    Ok(()) => {
+                        if durable > observed {
+                            up.moved = now;
+                        }
+                        peer.observed = peer.observed.max(durable);
+                    }
                     Err(error) => self.bad_ack(link, error.to_string(), out),
                 }
             }
@@ -262,15 +278,28 @@ impl Member {
     /// Dials, gives silent lines up, tells where to start.
     pub(super) fn settle_lines(&mut self, out: &mut Vec<Out>) {
         let (now, silence) = (self.now, self.options.silence_millis.saturating_mul(1000));
+        let (end, stall) = (self.log.end(), self.options.copy_stall_millis.saturating_mul(1000));
         let reigning = matches!(self.phase, super::Phase::Reigning(_));
         let Some(config) = self.config.clone() else { return };
         let mine = self.history();
         let mut dial = Vec::new();
         let mut needing = Vec::new();
         let mut silent = Vec::new();
+        let mut stalled = Vec::new();
         let mut start = Vec::new();
         let Some(peers) = self.peers() else { return };
         for (instance, peer) in peers.iter_mut() {
+            let waited = config.in_sync(*instance) || peer.awaited.is_some();
+            let observed = peer.observed;
+            if let Line::Up(up) = &mut peer.line {
+                let owes = waited && reigning && observed < end;
+                if !owes || up.sender.stage() != Stage::Streaming {
+                    up.moved = now;
+                } else if now.since(up.moved) >= stall {
+                    stalled.push(up.link);
+                    continue;
+                }
+            }
             match &mut peer.line {
                 Line::Down(at) if now >= *at && may_call(&config, *instance) => {
                     dial.push(*instance)
@@ -301,6 +330,10 @@ impl Member {
         }
         for link in silent {
             self.drop_line(link, "it is silent", out);
+        }
+        for link in stalled {
+            // It says that it lives, and takes nothing: a disk that hangs. Commits wait for it.
+            self.drop_line(link, "it does not get on", out);
         }
         for (link, session, instance, at) in start {
             let waited = self.is_waited_for(instance);

@@ -15,7 +15,7 @@
 //! - `restart`: how a reign is taken up
 //! - `reign`: who belongs to the in-sync set
 //! - `lines`: a primary and its copies
-//! - `handing_over`: a reign given up for another (S9)
+//! - `handing_over`: a reign given up for another (S9); `resigning`: for one that may lack commits (S10)
 //! - `serve`: commit, apply, keep; `streams`: how its streams stand
 //! - `lending`: what a primary lends to a copy that is rebuilt
 //! - `modelled`: what the model checker needs, in a test-only build
@@ -33,6 +33,7 @@ mod persisting;
 mod phase;
 mod reading;
 mod reign;
+mod resigning;
 mod restart;
 mod serve;
 mod streams;
@@ -83,6 +84,9 @@ pub struct MemberOptions {
     pub copy_grace_millis: u64,
     /// How long a connection may be silent before it counts as gone. Default 500.
     pub silence_millis: u64,
+    /// How long a copy that commits wait for may acknowledge nothing new while its connection lives: then the
+    /// connection is ended, and the copy leaves unless it catches up. Default 5,000.
+    pub copy_stall_millis: u64,
     /// How often something is said on a quiet connection. Default 100.
     pub quiet_millis: u64,
     /// How long a copy may not know of a higher commit LSN when no block brings it. Default 1,000 us.
@@ -110,6 +114,7 @@ impl Default for MemberOptions {
             log: LogOptions::default(),
             copy_grace_millis: 200,
             silence_millis: 500,
+            copy_stall_millis: 5_000,
             quiet_millis: 100,
             tell_commit_micros: 1_000,
             ask_again_millis: 200,
@@ -276,6 +281,7 @@ impl Member {
                 self.recorded(config, coordinator_epoch, out);
             }
             In::HandOver(asked) => self.asked_to_hand_over(asked, out),
+            In::GiveUp(asked) => self.asked_to_give_up(asked, out),
             In::Applied(to) => self.applying.applied(to),
             In::Checkpointed(to) => self.checkpointed = self.checkpointed.max(to),
             In::StoreFailed(text) => self.fail(text, out),
@@ -302,7 +308,7 @@ impl Member {
             }
             _ => None,
         };
-        let handing = self.handing_deadline();
+        let handing = self.handing_deadline().or_else(|| self.resigned_deadline());
         [promise, ask, log, self.reign_deadline(), handing].into_iter().flatten().min()
     }
 
@@ -552,6 +558,7 @@ impl Member {
         self.settle_applying(out);
         self.acknowledge(out);
         self.settle_handing_over(out);
+        self.settle_resigned(out);
         self.settle_keep(&mut io);
         out.extend(io.drain(..).map(|(op, io)| Out::Io(op, io)));
         self.settle_promise(out);

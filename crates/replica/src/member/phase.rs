@@ -12,6 +12,7 @@ use outrigger_wal::{Epoch, InstanceId, Lsn, Micros, RunningHash};
 
 use super::event::LinkId;
 use super::handing_over::HandingOver;
+use super::resigning::Resigned;
 
 /// What a copy is, in a word.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
@@ -68,6 +69,8 @@ impl Phase {
 #[cfg_attr(feature = "model", derive(Clone))]
 pub(super) struct Following {
     pub(super) stream: Option<Stream>,
+    /// It was primary until an administrator had it give its epoch up (S10).
+    pub(super) resigned: Option<Resigned>,
 }
 
 /// The stream from a primary.
@@ -163,9 +166,14 @@ pub(super) struct Swap {
 #[cfg_attr(feature = "model", derive(Clone))]
 pub(super) struct Peer {
     pub(super) line: Line,
-    /// When the line was lost, or first tried.
+    /// When the line was first tried, or lost for the first time since the copy had everything.
     pub(super) lost: Micros,
+    /// Where the log ended then: a copy that has not come so far since has the grace that it had.
+    pub(super) owes: Lsn,
+    /// How often a line ended, or could not be made, since it moved the copy on.
     pub(super) attempts: u32,
+    /// How many lines ended since then that had begun to stream.
+    pub(super) vain: u32,
     /// Its durable LSN, observed in this epoch (S1).
     pub(super) observed: Lsn,
     /// Commits wait for it from here on, though the configuration does not say so yet (S4).
@@ -210,6 +218,8 @@ pub(super) struct Up {
     pub(super) history: Option<History>,
     /// `Start` was said.
     pub(super) started: bool,
+    /// When the copy last had everything, or more than before.
+    pub(super) moved: Micros,
 }
 
 /// A copy that commits wait for before it is in the in-sync set (S4).
@@ -230,7 +240,9 @@ impl Peer {
         Self {
             line: Line::Down(now),
             lost: now,
+            owes: Lsn::ZERO,
             attempts: 0,
+            vain: 0,
             observed: Lsn::ZERO,
             awaited: None,
             deposed,

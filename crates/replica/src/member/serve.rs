@@ -183,7 +183,13 @@ impl Member {
         // boundary that may lie before the checkpoint.
         let recent = Lsn(self.log.end().0.saturating_sub(self.options.retain_bytes));
         let held = self.held.floor(self.log.end(), self.options.max_held_bytes);
-        let floor = keep.min(self.checkpointed).min(self.applying.next).min(recent).min(held);
+        let stored = if self.rules.hold(Rule::L10Recycle) {
+            self.checkpointed
+        } else {
+            // Seeded bug: what is applied would be gone after a crash.
+            self.applying.reached()
+        };
+        let floor = keep.min(stored).min(self.applying.next).min(recent).min(held);
         let segment = self.log.segment_bytes();
         if keep.0 / segment > self.control.keep.0 / segment {
             self.control.keep = keep;

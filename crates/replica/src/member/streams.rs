@@ -37,7 +37,7 @@ pub struct StreamStatus {
     pub durable: Lsn,
     /// What it has applied.
     pub applied: Lsn,
-    /// How often a connection to it ended or could not be made since it last streamed.
+    /// How often a connection to it ended or could not be made since one brought it further.
     pub attempts: u32,
 }
 
@@ -48,6 +48,17 @@ impl Member {
         let Phase::Reigning(reign) = &self.phase else { return Vec::new() };
         let in_sync = |copy| self.config.as_ref().is_some_and(|config| config.in_sync(copy));
         reign.peers.iter().map(|(copy, peer)| stream(*copy, peer, in_sync(*copy))).collect()
+    }
+}
+
+impl Member {
+    /// The copy whose connections have most often ended in vain since one brought it further, and how often; while
+    /// this copy reigns.
+    #[must_use]
+    pub fn flapping(&self) -> Option<(InstanceId, u32)> {
+        let Phase::Reigning(reign) = &self.phase else { return None };
+        let vain = reign.peers.iter().map(|(copy, peer)| (*copy, peer.vain));
+        vain.filter(|(_, vain)| *vain > 0).max_by_key(|(_, vain)| *vain)
     }
 }
 

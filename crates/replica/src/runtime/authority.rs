@@ -31,9 +31,9 @@ pub trait Authority: Send + Sync {
     /// How far the copy is, of which reign's history; `cut`: it was just cut there.
     fn report(&self, epoch: Epoch, durable: Lsn, commit: Lsn, applied: Lsn, cut: Option<Lsn>);
 
-    /// The primary durably gave this epoch up, and all of it up to `at`, where its log ends, is durable and applied
-    /// at the copy that was to take over (S9): told by the primary, or by that mirror. It may come more than
-    /// once. By default nobody waits for it.
+    /// The primary durably gave this epoch up, and nothing behind `at` was committed in it. After a hand-over (S9) its
+    /// log ends there, durable and applied at the copy that was to take over: told by the primary, or by that
+    /// mirror. It may come more than once. By default nobody waits for it.
     fn gave_up(&self, epoch: Epoch, at: Lsn) {
         tracing::debug!(%epoch, %at, "an epoch is given up, and nobody asked for it");
     }
@@ -67,6 +67,14 @@ impl Told {
     pub fn hand_over(&self, asked: HandOver) {
         if let Some(shared) = self.0.upgrade() {
             shared.push(In::HandOver(asked));
+        }
+    }
+
+    /// The authority asks the primary to give its reign up for a copy that may lack commits (S10). It is answered
+    /// as a hand-over is.
+    pub fn give_up(&self, asked: HandOver) {
+        if let Some(shared) = self.0.upgrade() {
+            shared.push(In::GiveUp(asked));
         }
     }
 

@@ -491,6 +491,7 @@ fn status_of(member: &Member, config: Option<Config>) -> Status {
         at_micros: 0,
         undurable_since_micros: None,
         stream_heard_micros: member.stream_heard().map(|at| at.0),
+        flapping: member.flapping(),
         handing_over: member.handing_over(),
         config,
         counters: member.counters(),

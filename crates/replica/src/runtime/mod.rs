@@ -105,6 +105,8 @@ pub struct Status {
     pub undurable_since_micros: Option<u64>,
     /// A mirror: when something came from its primary last, on that clock; `None`: nothing streams to it.
     pub stream_heard_micros: Option<u64>,
+    /// A primary: the copy that has connected most often in vain since a connection brought it further, and how often.
+    pub flapping: Option<(InstanceId, u32)>,
     /// The copy that its reign is being handed over to (S9).
     pub handing_over: Option<InstanceId>,
     /// The configuration it acts under.

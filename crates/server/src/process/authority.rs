@@ -126,15 +126,15 @@ impl Remote {
                 self.recorded(envelope, config);
             }
             Message::HandOver { to, at_most_millis } => {
-                let told = self.state.lock().told.clone();
-                if let Some(told) = told.filter(|_| self.is_ours(envelope)) {
-                    told.hand_over(HandOver {
-                        to,
-                        at_most_millis,
-                        epoch: envelope.epoch,
-                        version: envelope.version,
-                        coordinator_epoch: envelope.coordinator_epoch,
-                    });
+                let asked = asked(envelope, to, at_most_millis);
+                if let Some(told) = self.told(envelope) {
+                    told.hand_over(asked);
+                }
+            }
+            Message::GiveUp { to, at_most_millis } => {
+                let asked = asked(envelope, to, at_most_millis);
+                if let Some(told) = self.told(envelope) {
+                    told.give_up(asked);
                 }
             }
             Message::Refuse { reason, text } => {
@@ -143,6 +143,12 @@ impl Remote {
             }
             _ => {}
         }
+    }
+
+    /// Where what the coordinator asks for is brought, if it is ours.
+    fn told(&self, envelope: &Envelope) -> Option<Told> {
+        let told = self.state.lock().told.clone();
+        told.filter(|_| self.is_ours(envelope))
     }
 
     fn welcome(&self, envelope: &Envelope, welcome: &Message) {
@@ -226,6 +232,16 @@ impl Remote {
 }
 
 /// Sends, or forgets: a coordinator that does not read is not worth a queue.
+const fn asked(envelope: &Envelope, to: InstanceId, at_most_millis: u64) -> HandOver {
+    HandOver {
+        to,
+        at_most_millis,
+        epoch: envelope.epoch,
+        version: envelope.version,
+        coordinator_epoch: envelope.coordinator_epoch,
+    }
+}
+
 fn send(line: &Line, envelope: &Envelope, message: &Message) {
     match encode(envelope, message) {
         Ok(head) => {

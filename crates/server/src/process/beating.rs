@@ -13,7 +13,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
-use outrigger_net::beat::{Beat, DATAGRAM_BYTES, Figures, Phase, Ping};
+use outrigger_net::beat::{Beat, DATAGRAM_BYTES, Figures, Flapping, Phase, Ping};
 use outrigger_net::config::Version;
 use outrigger_replica::control::Identity;
 use outrigger_replica::member::Role;
@@ -201,6 +201,9 @@ impl Heart {
                 Some(_) => None,
             },
             probe_age_micros: self.probe.as_ref().map(ProbeAge::micros),
+            flapping: status
+                .and_then(|status| status.flapping)
+                .map(|(copy, attempts)| Flapping { copy, attempts }),
         }
     }
 }

@@ -216,6 +216,11 @@ impl Cluster {
                 let verdict = self.checker.hands_over((epoch, at), shadow, other);
                 self.verdict(verdict);
             }
+            Said::Resigned { epoch, .. } => {
+                self.stats.resigned += 1;
+                let gave_up = &mut self.nodes[node].shadow.gave_up;
+                *gave_up = epoch.number.max(*gave_up);
+            }
             Said::Serves { .. } => {
                 let verdict = self.checker.serves(node, self.nodes[node].store.applied());
                 self.verdict(verdict);

@@ -95,6 +95,9 @@ impl Cluster {
                     _ => {}
                 }
             }
+            if let Some(loss) = after.loss.filter(|_| after.loss != before.loss) {
+                self.lose(loss);
+            }
         }
         self.push_config();
     }
@@ -150,6 +153,7 @@ impl Cluster {
         self.coordinator_down = false;
         self.deciding = false;
         self.wanted = None;
+        self.losing = None;
         let epoch = self.authority.epoch();
         self.note(|| format!("the coordinator starts in epoch {epoch}"));
         self.mix(7, 0, epoch);

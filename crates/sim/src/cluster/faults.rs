@@ -96,7 +96,7 @@ impl Cluster {
                 self.send_config(node, Some(old));
             }
         }
-        if faults.hand_over > 0 || faults.hold > 0 {
+        if faults.hand_over > 0 || faults.hold > 0 || faults.give_up > 0 {
             self.manage();
         }
         if self.faults.chance(faults.promote_alive) {
@@ -251,6 +251,15 @@ impl Cluster {
             let notice = if self.faults.chance(700) { 0..3_000 } else { 0..1_500_000 };
             self.note(|| format!("connection {conn} is cut"));
             let read = self.net.cut(self.now, conn, notice, &mut self.queue);
+            self.verdict(read);
+        }
+    }
+
+    /// Every connection is cut, and both ends hear it within so many microseconds.
+    pub fn cut_all(&mut self, micros: u64) {
+        for conn in self.net.open() {
+            self.stats.cuts += 1;
+            let read = self.net.cut(self.now, conn, 0..micros.max(1), &mut self.queue);
             self.verdict(read);
         }
     }

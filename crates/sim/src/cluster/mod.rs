@@ -80,6 +80,8 @@ pub struct Cluster {
     deciding: bool,
     /// The hand-over that it waits for.
     wanted: Option<operator::Wanted>,
+    /// The same, of a reign that is to be given up for a copy that may lack commits.
+    losing: Option<operator::Wanted>,
     clients: Vec<Client>,
     checker: Checker,
     stats: Stats,
@@ -142,6 +144,7 @@ impl Cluster {
             coordinator_down: false,
             deciding: false,
             wanted: None,
+            losing: None,
             clients,
             checker: Checker::default(),
             stats: Stats::default(),
@@ -360,6 +363,7 @@ impl Cluster {
             Event::Fault => self.fault(),
             Event::Operator => self.operate(),
             Event::HandOver { node, asked } => self.ask_hand_over(node, *asked),
+            Event::GiveUp { node, asked } => self.ask_give_up(node, *asked),
             Event::Mend { from, to } => {
                 self.net.blocked.remove(&(from, to));
             }

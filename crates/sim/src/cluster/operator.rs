@@ -4,6 +4,7 @@
 //! comes late now and then, when everything has moved on. Not here: what the copies make of it (the shipped
 //! member), promotions (`faults`).
 
+use outrigger_net::config::Loss;
 use outrigger_replica::member::{HandOver, In};
 use outrigger_wal::{Epoch, InstanceId, Lsn};
 
@@ -30,6 +31,55 @@ impl Cluster {
         }
         if self.faults.chance(faults.hold) {
             self.hold_some();
+        }
+        if self.faults.chance(faults.give_up) {
+            self.give_up_some();
+        }
+    }
+
+    /// A primary that may well live is asked to give up for a copy that is not in sync. Once in a run the loss is
+    /// recorded then; else the operator changes its mind.
+    fn give_up_some(&mut self) {
+        let config = self.authority.config().clone();
+        let Some(primary) = self.node_of(config.primary) else { return };
+        let others: Vec<usize> = (0..self.nodes.len())
+            .filter(|node| *node != primary && !config.in_sync(instance(*node)))
+            .filter(|node| self.nodes[*node].process.is_some())
+            .collect();
+        let Some(to) = self.faults.pick(&others).copied() else { return };
+        let at_most_millis = self.faults.range(20..500);
+        let Some(asked) = self.give_up(to, at_most_millis) else { return };
+        if self.stats.losses > 0 || self.faults.chance(500) {
+            self.losing = None;
+        }
+        for longest in [200_000, 200_000, 4_000_000] {
+            let micros = self.faults.range(0..longest);
+            self.at(micros, Event::GiveUp { node: primary, asked: Box::new(asked) });
+        }
+    }
+
+    /// Asks the primary to give its reign up for node `to`, whose loss is accepted then; what was asked for.
+    pub fn give_up(&mut self, to: usize, at_most_millis: u64) -> Option<HandOver> {
+        if self.coordinator_down {
+            return None;
+        }
+        let config = self.authority.config();
+        let (epoch, version) = (config.epoch, config.version);
+        let at = self.node_of(config.primary)?;
+        let (to, coordinator_epoch) = (instance(to), self.authority.epoch());
+        self.losing = Some(Wanted { epoch, to });
+        let asked = HandOver { to, at_most_millis, epoch, version, coordinator_epoch };
+        self.note(|| format!("n{at} is asked to give up: {asked:?}"));
+        let micros = self.net.rng.range(self.plan.authority_delay_micros.clone());
+        self.at(micros, Event::GiveUp { node: at, asked: Box::new(asked) });
+        Some(asked)
+    }
+
+    /// An order to give a reign up, however old, reaches a node.
+    pub fn ask_give_up(&mut self, node: usize, asked: HandOver) {
+        let authority = self.nodes.len();
+        if !self.net.is_blocked(authority, node) {
+            self.give(node, In::GiveUp(asked));
         }
     }
 
@@ -83,6 +133,12 @@ impl Cluster {
     /// A node says that an epoch is given up: whoever was to take over is promoted.
     pub(super) fn gave_up(&mut self, epoch: Epoch) {
         let current = self.authority.config().epoch;
+        if let Some(losing) =
+            self.losing.take_if(|losing| losing.epoch == epoch && epoch == current)
+            && let Some(to) = self.node_of(losing.to)
+        {
+            return self.accept_loss(to);
+        }
         let Some(wanted) = self.wanted.filter(|wanted| wanted.epoch == epoch && epoch == current)
         else {
             return;
@@ -130,16 +186,26 @@ impl Cluster {
     /// it holds counts as committed.
     pub fn accept_loss(&mut self, to: usize) {
         let nonce = self.rng.u128();
-        let end = self.nodes[to].shadow.durable;
+        let durable = self.nodes[to].shadow.durable;
+        // What is about to be cut off it is not counted: it would end below its floor, and refuse to reign.
+        let cut = self.nodes[to].process.as_ref().and_then(|it| it.member.control().truncating);
+        let end = cut.map_or(durable, |cut| durable.min(cut.to));
         self.note(|| format!("n{to} is promoted at {end}, the rest is lost"));
         let asked = self.authority.accept_loss(instance(to), nonce, end);
         self.verdict(asked);
-        self.checker.accept_loss(end);
-        for node in (0..self.nodes.len()).filter(|node| *node != to) {
-            self.nodes[node].shadow.outcast = true;
-        }
         self.served = self.now;
         self.decide_soon();
+    }
+
+    /// An accepted loss is recorded.
+    pub(super) fn lose(&mut self, loss: Loss) {
+        self.stats.losses += 1;
+        if let Some(to) = self.node_of(loss.instance) {
+            self.checker.accept_loss(loss.end, &self.nodes[to].shadow);
+        }
+        for node in self.nodes.iter_mut().filter(|node| node.instance != loss.instance) {
+            node.shadow.outcast = true;
+        }
     }
 
     /// Whether the log of a node ends where the loss was accepted, or it holds what was lost.

@@ -47,6 +47,9 @@ pub struct Faults {
     pub hand_over: u32,
     /// The operator holds a copy out, or lets it come back.
     pub hold: u32,
+    /// The operator has the primary give its reign up for a copy that is not in sync, and, once in a run, accepts
+    /// what is lost.
+    pub give_up: u32,
     /// A bit of a promised block flips, once in a run.
     pub flip: u32,
     /// A disk comes back older than it was, once in a run.
@@ -144,6 +147,7 @@ impl Plan {
             promote_stalled: 0,
             hand_over: 0,
             hold: 0,
+            give_up: 0,
             flip: some(260, 5..40),
             rollback: some(150, 5..30),
             rot: 0,
@@ -174,6 +178,9 @@ impl Plan {
         }
         if rng.chance(300) {
             plan.faults.hold = u32::try_from(rng.range(5..60)).unwrap_or(0);
+        }
+        if rng.chance(200) {
+            plan.faults.give_up = u32::try_from(rng.range(10..120)).unwrap_or(0);
         }
         plan
     }

@@ -72,6 +72,8 @@ pub(crate) enum Event {
     Operator,
     /// A hand-over is asked for at a node.
     HandOver { node: usize, asked: Box<HandOver> },
+    /// A node is asked to give its reign up for a copy that may lack commits.
+    GiveUp { node: usize, asked: Box<HandOver> },
     /// The two directions between two nodes work again.
     Mend { from: usize, to: usize },
 }

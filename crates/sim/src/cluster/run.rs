@@ -163,7 +163,10 @@ impl Cluster {
             // A copy that was damaged or rolled back may need what is not here yet: a base backup.
             let rolled = node.shadow.forgiven > Lsn::ZERO && !config.in_sync(node.instance);
             let damaged = node.shadow.damage.is_some() || node.state == State::Damaged;
-            if damaged || rolled {
+            // So does one that committed what was accepted as lost.
+            let beyond = self.checker.kept().is_some_and(|kept| node.shadow.commit > kept);
+            let lost = node.shadow.outcast && beyond && !config.in_sync(node.instance);
+            if damaged || rolled || lost {
                 continue;
             }
             let Some(process) = &node.process else { return Some(format!("n{at} is down")) };

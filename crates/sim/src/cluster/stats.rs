@@ -35,6 +35,10 @@ pub struct Stats {
     pub handed_over: u64,
     /// Hand-overs that were answered with a refusal.
     pub not_handed_over: u64,
+    /// Reigns that were given up for a copy that may lack commits.
+    pub resigned: u64,
+    /// Losses that were accepted and recorded.
+    pub losses: u64,
     /// Copies that an operator held out.
     pub held: u64,
     /// Logs cut at a fork.
@@ -88,6 +92,8 @@ impl Stats {
         self.given_up += other.given_up;
         self.handed_over += other.handed_over;
         self.not_handed_over += other.not_handed_over;
+        self.resigned += other.resigned;
+        self.losses += other.losses;
         self.held += other.held;
         self.truncations += other.truncations;
         self.grows += other.grows;

@@ -5,6 +5,7 @@
 //! then; now and then it comes again although it was answered. Not here: what must hold (the checker).
 
 use bytes::Bytes;
+use outrigger_net::config::Loss;
 use outrigger_replica::member::{In, Role};
 use outrigger_replica::store::kv::Outcome;
 use outrigger_wal::Lsn;
@@ -115,8 +116,16 @@ impl Cluster {
             if process.committed.front().is_none_or(|write| write.end > applied) {
                 return;
             }
-            let Some(Write { client, request, .. }) = process.committed.pop_front() else { return };
+            let Some(write) = process.committed.pop_front() else { return };
+            let accepted = self.authority.config().loss;
+            let lost = |loss: Loss| write.epoch.number < loss.epoch && write.end > loss.end;
+            let is_lost = accepted.is_some_and(lost);
+            let Write { client, request, .. } = write;
             self.clients[client].in_flight -= 1;
+            // It was committed before the reign was given up, and is among what was accepted as lost since.
+            if is_lost {
+                continue;
+            }
             let outcome = self.answer(node, &request);
             let took_effect = matches!(outcome, Some(Outcome::Applied { .. }));
             // One that was not sent before has an effect; every other one is decided by now.

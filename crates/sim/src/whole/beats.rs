@@ -3,7 +3,7 @@
 //! Not here: what is made of them (the shipped detector).
 
 use outrigger_cluster::coordinator;
-use outrigger_net::beat::{Beat, Figures, Phase, Ping};
+use outrigger_net::beat::{Beat, Figures, Flapping, Phase, Ping};
 use outrigger_net::config::Version;
 use outrigger_replica::member::Role;
 use outrigger_wal::{InstanceId, Lsn};
@@ -65,6 +65,7 @@ impl Whole {
             stream_age_micros: None,
             probe_age_micros: place.hangs.map_or(Some(1_000), |since| Some(self.now.since(since))),
             recovering_at: None,
+            flapping: None,
         }
     }
 
@@ -89,7 +90,8 @@ impl Whole {
         };
         let stream_age_micros = member.stream_heard().map(|heard| now.since(heard));
         let figures = Some(figures);
-        let beat = Beat { phase, figures, stream_age_micros, ..self.beat(at, ping) };
+        let flapping = member.flapping().map(|(copy, attempts)| Flapping { copy, attempts });
+        let beat = Beat { phase, figures, stream_age_micros, flapping, ..self.beat(at, ping) };
         if let Some(clone) = self.places[at].cloned
             && self.faults.chance(500)
         {

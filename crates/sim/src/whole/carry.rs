@@ -256,6 +256,11 @@ impl Whole {
                 self.verdict(group, verdict);
                 self.seat_serves(at, None);
             }
+            Said::Resigned { epoch, .. } => {
+                self.counts.count("reigns given up for a copy that lacks commits");
+                let gave_up = &mut self.places[at].node.shadow.gave_up;
+                *gave_up = epoch.number.max(*gave_up);
+            }
             Said::Serves { epoch } => {
                 let applied = self.places[at].node.store.applied();
                 let verdict = self.groups[group].checker.serves(slot, applied);

@@ -173,6 +173,11 @@ pub(super) enum Event {
         b: usize,
         left: u32,
     },
+    /// An order to give a reign up (S10) that comes late.
+    GiveUp {
+        at: usize,
+        asked: HandOver,
+    },
     /// A hand-over comes again, late.
     HandOver {
         at: usize,

@@ -225,6 +225,21 @@ impl Whole {
                 }
                 self.step(at, In::HandOver(asked));
             }
+            Message::GiveUp { to, at_most_millis } => {
+                let asked = HandOver {
+                    to,
+                    at_most_millis,
+                    epoch: envelope.epoch,
+                    version: envelope.version,
+                    coordinator_epoch: envelope.coordinator_epoch,
+                };
+                if self.faults.chance(300) && !self.healed {
+                    self.counts.count("late commands to instances");
+                    let micros = self.faults.range(1_000..4_000_000);
+                    self.at(micros, Event::GiveUp { at, asked });
+                }
+                self.step(at, In::GiveUp(asked));
+            }
             Message::Refuse { reason, text } => {
                 self.note(|| format!("p{at} is refused by the coordinator: {reason:?}: {text}"));
                 self.hang_up_line(at, link);

@@ -225,6 +225,7 @@ impl Whole {
             Event::Mend { from, to } => self.mend(from, to),
             Event::Flap { a, b, left } => self.flap(a, b, left),
             Event::HandOver { at, asked } => self.bring(at, Brought::Member(In::HandOver(asked))),
+            Event::GiveUp { at, asked } => self.bring(at, Brought::Member(In::GiveUp(asked))),
             Event::DiskWell { at } => self.disk_well(at),
         }
     }

@@ -259,7 +259,8 @@ impl Whole {
         self.note(|| format!("p{at} has {end} of {top}: the rest of the catalog is lost"));
         self.counts.count("catalogs that lost something");
         self.lossy = true;
-        self.groups[0].checker.accept_loss(end);
+        let shadow = &self.places[at].node.shadow;
+        self.groups[0].checker.accept_loss(end, shadow);
         self.catalog_top = self.catalog_top.min(end).max(Lsn::ZERO);
         for other in self.groups[0].members.clone() {
             if other != at {
