@@ -33,7 +33,7 @@ enum Step {
 impl Coordinator {
     /// Whether an instance can become the standby.
     pub(super) fn can_stand_by(&self, state: &State, row: &Instance) -> Result<(), String> {
-        let mut rows = state.instances.values().filter(|row| row.content == CATALOG);
+        let rows = state.instances.values().filter(|row| row.content == CATALOG);
         let mine = rows.clone().find(|other| other.instance == self.identity.instance);
         let Some(mine) = mine else {
             return Err("the coordinator has no row: its cluster was not made by `outrigger init`"
@@ -52,7 +52,13 @@ impl Coordinator {
                 row.port()
             ));
         }
-        if let Some(other) = rows.find(|other| other.instance != self.identity.instance) {
+        // One that is to be removed, and that nothing waits for, stays in the catalog until its host has removed its data.
+        let leaves = |other: &Instance| {
+            let copy = self.own.as_ref().and_then(|own| own.copy(other.instance));
+            other.wanted == Wanted::Gone && copy.is_none() && other.host != row.host
+        };
+        let others = |other: &&Instance| other.instance != self.identity.instance;
+        if let Some(other) = rows.filter(others).find(|other| !leaves(other)) {
             return Err(format!(
                 "there is a standby already, on host {}: remove it first",
                 other.host

@@ -154,6 +154,11 @@ async fn start(asking: &Asking, agents: &Agents) -> Result<Verdict, Error> {
         }
         start_catalogs(asking, &hosts).await?;
     }
+    bring_up(asking).await
+}
+
+/// What follows when a coordinator runs, or is about to.
+async fn bring_up(asking: &Asking) -> Result<Verdict, Error> {
     let text = ask_to_start(asking).await?;
     if !asking.json {
         asking.tell(&text)?;
@@ -388,7 +393,7 @@ impl Restart {
                 hosts = self.agents.hosts()?;
             }
             start_catalogs(&self.asking, &hosts).await?;
-            start(&self.asking, &self.agents).await
+            bring_up(&self.asking).await
         })
     }
 }

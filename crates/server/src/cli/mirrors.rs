@@ -22,6 +22,7 @@ use super::layout::{addresses_of, layout, new_row, numbered, place_of};
 use super::page::{Cell, Name, Page, Row};
 use super::recover::ended;
 use super::recover::follow::{End, Show, follow};
+use super::recover::leaving::gone;
 use super::state::seats::{Pair, data_pairs};
 use super::time::stamp;
 use crate::error::{Error, Verdict};
@@ -253,10 +254,11 @@ impl MoveMirrors {
         let ends = follow(asking, &ids, show(asking)).await?;
         // ORDER: the new mirror is in sync before the old one goes.
         let dbids = arrived(&going, &ends);
-        if !dbids.is_empty() {
-            asking.command(&Request::DropCopies { dbids }).await?;
-        }
         let (mut page, wrong) = ended(&ends);
+        if !dbids.is_empty() {
+            asking.command(&Request::DropCopies { dbids: dbids.clone() }).await?;
+            gone(asking, &dbids, &mut page).await?;
+        }
         page.remark("notes", format!("to undo it: outrigger move-mirrors -i {}", back.display()));
         page.print(asking.json)?;
         Ok(Verdict::good_if(!wrong))

@@ -41,8 +41,7 @@ impl Hosts {
             let etc = hosts.path(&format!("data/sdw{host}/etc"));
             std::fs::create_dir_all(&etc).expect("a folder");
             let text = format!(
-                "data_dir = {:?}\nlisten = \"sdw{host}:{}\"\n",
-                hosts.path(&format!("data/sdw{host}/agent")),
+                "data_dir = \"/data/sdw{host}/agent\"\nlisten = \"sdw{host}:{}\"\n",
                 PORTS[0]
             );
             std::fs::write(etc.join("agent.toml"), hosts.here(&text)).expect("writable");
@@ -217,15 +216,16 @@ impl Hosts {
 
 impl Drop for Hosts {
     fn drop(&mut self) {
+        if std::thread::panicking() {
+            eprintln!("{}", self.ask("state -e").out);
+            eprintln!("{}", self.ask("catalog gp_configuration_history").out);
+        }
         let left: Vec<_> = self.agents.keys().flat_map(|host| self.pids(*host)).collect();
         for agent in self.agents.values_mut() {
             agent.kill().ok();
             agent.wait().ok();
         }
-        if std::thread::panicking() {
-            eprintln!("state -e:\n{}", self.ask("state -e").out);
-            eprintln!("{}", self.ask("catalog gp_configuration_history").out);
-        } else {
+        if !std::thread::panicking() {
             until(|| !left.iter().any(|(_, pid)| lives(*pid)));
         }
     }

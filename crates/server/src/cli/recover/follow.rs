@@ -34,7 +34,7 @@ pub(in crate::cli) enum Show {
     Nothing,
 }
 
-/// How a copy stands.
+/// How a copy stands: one that is recorded as in sync and does not run is on its way too.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(in crate::cli) enum Stand {
     InSync,
@@ -70,7 +70,7 @@ pub(in crate::cli) struct Missed(BTreeMap<InstanceId, u64>);
 impl Missed {
     /// How a copy stands now.
     pub(in crate::cli) fn stand(&mut self, seat: &Seat<'_>) -> Stand {
-        if seat.in_sync() {
+        if seat.in_sync() && seat.is_alive() {
             return Stand::InSync;
         }
         if seat.is_going() {
