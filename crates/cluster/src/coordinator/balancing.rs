@@ -219,7 +219,8 @@ impl Coordinator {
             return;
         }
         if late || !config.in_sync(to) {
-            let text = format!("not handed over: contentid {content}: it took too long");
+            let why = if late { "it took too long" } else { "the pair is not in sync any more" };
+            let text = format!("not handed over: contentid {content}: {why}");
             let dbid = self.catalog.read(|state| state.row_of(to).map(|(dbid, _)| dbid));
             self.note(dbid.unwrap_or_default(), text, out);
             self.balancing.turn = None;

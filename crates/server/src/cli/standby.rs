@@ -15,7 +15,7 @@ use super::asking::{Asking, Consent, denied};
 use super::layout::{new_row, numbered, place_of};
 use super::page::{Fact, Page};
 use super::recover::ended;
-use super::recover::follow::{Show, follow};
+use super::recover::follow::{INCREMENTAL, Show, follow};
 use super::recover::leaving::gone;
 use super::state::seats::{CATALOG, Pair, pairs};
 use crate::error::{Error, Verdict};
@@ -90,7 +90,7 @@ impl InitStandby {
         let rows = numbered(&state, vec![row]);
         asking.command(&Request::AddCopies { hosts: Vec::new(), rows }).await?;
         let show = if asking.json { Show::Nothing } else { Show::Bars };
-        let ends = follow(asking, &[instance], show).await?;
+        let ends = follow(asking, &[(instance, INCREMENTAL)], show).await?;
         let (page, wrong) = ended(&ends);
         page.print(asking.json)?;
         Ok(Verdict::good_if(!wrong))

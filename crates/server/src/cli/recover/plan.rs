@@ -10,7 +10,7 @@ use outrigger_cluster::operator::{ClusterState, RecoverMode};
 use outrigger_cluster::placement::{Host, Move, Place, move_mirrors, recovery_target};
 use outrigger_wal::{ContentId, InstanceId};
 
-use super::follow::End;
+use super::follow::{DIFFERENTIAL, End, FULL, INCREMENTAL};
 use super::{Recover, file, ids};
 use crate::cli::hosts::{of_file, unknown};
 use crate::cli::layout::{addresses_of, layout, new_row, numbered, place_of};
@@ -246,12 +246,17 @@ impl Plan {
         modes.map(of).into_iter().filter(|(_, contents)| !contents.is_empty()).collect()
     }
 
-    /// Whom to wait for.
-    pub(super) fn followed(&self) -> Vec<InstanceId> {
+    /// Whom to wait for, and how each comes back.
+    pub(super) fn followed(&self) -> Vec<(InstanceId, &'static str)> {
+        let how = |item: &Item| match (&item.target, item.mode) {
+            (Some(_), _) | (None, RecoverMode::Full) => FULL,
+            (None, RecoverMode::Differential) => DIFFERENTIAL,
+            (None, RecoverMode::Auto) => INCREMENTAL,
+        };
+        let who = |item: &Item| item.target.as_ref().and_then(|(_, id)| *id);
         let items = self.items.iter();
-        let mut found: Vec<_> = items
-            .map(|item| item.target.as_ref().and_then(|(_, id)| *id).unwrap_or(item.instance))
-            .collect();
+        let mut found: Vec<_> =
+            items.map(|item| (who(item).unwrap_or(item.instance), how(item))).collect();
         found.sort_unstable();
         found.dedup();
         found
