@@ -207,6 +207,8 @@ fn another_coordinator_takes_over() {
     cluster.in_sync();
     gone.run(&mut cluster, "state -e");
     cluster.rows_are_there();
+    a_commit_waits_for_its_mirror_while_nobody_can_drop_it(&cluster, row.trim());
+    cluster.rows_are_there();
     cluster.refused("activate-standby --standby sdw1:7000 -a", "this is the acting coordinator");
     cluster.refused("init-standby --host sdw3 -a", "there is a standby on host sdw2");
 
@@ -232,6 +234,30 @@ fn another_coordinator_takes_over() {
     cluster.in_sync();
     cluster.write(20);
     cluster.rows_are_there();
+}
+
+/// With the coordinator down a mirror that dies holds the commits of its primary, and of nobody else, until the coordinator
+/// is back and records a configuration without it.
+fn a_commit_waits_for_its_mirror_while_nobody_can_drop_it(cluster: &Hosts, value: &str) {
+    let put = |key: &str, content: u32, at: &str, timeout: u32| {
+        let line = format!("kv put {key} '{value}' --direct --content {content} --at {at}");
+        cluster.ask(&format!("{line} --timeout {timeout}"))
+    };
+    cluster.kill(1);
+    cluster.kill(7);
+    let held = put("key000001", 1, "sdw2:6000,sdw3:8000", 1);
+    assert_eq!(held.code, Some(1), "{}{}", held.out, held.err);
+    assert!(held.err.contains("in doubt"), "{}", held.err);
+    // The row's own value, wherever it lies: one of the others has it, and takes it.
+    let value = |n: u32| format!("kv get key00000{n} --direct --content 2 --at sdw3:6000");
+    let other = (0..10).find(|n| cluster.ask(&value(*n)).code == Some(0)).expect("some key");
+    let same = cluster.ask(&value(other)).ok();
+    let line = format!("kv put key00000{other} '{}' --direct --content 2", same.trim());
+    cluster.ask(&format!("{line} --at sdw3:6000,sdw4:8000")).ok();
+    cluster.ask("start --agent sdw1:7070").ok();
+    until(|| put("key000001", 1, "sdw2:6000,sdw3:8000", 10).code == Some(0));
+    cluster.ask("recover -a").ok();
+    cluster.in_sync();
 }
 
 #[test]

@@ -10,6 +10,7 @@ use outrigger_wal::Micros;
 use outrigger_wal::recover::Promise;
 
 use super::event::Out;
+use super::lifecycle::again;
 use super::{CATALOG, Coordinator};
 use crate::agent::Process;
 use crate::catalog::tables::{Dbid, Instance, Wanted};
@@ -106,8 +107,16 @@ impl Coordinator {
             }
             (Wanted::Gone, None) => {
                 let seen = self.process(dbid, row)?;
-                let removed = seen.process == Process::Gone && seen.run >= row.run;
-                removed.then_some(Step::Row(Change::RemoveInstance { dbid }))
+                match &seen.process {
+                    _ if seen.run < row.run => None,
+                    Process::Gone => Some(Step::Row(Change::RemoveInstance { dbid })),
+                    Process::Starting => None,
+                    // An administrator has used that number up at its agent, while nobody here could see it.
+                    _ => {
+                        let row = Instance { run: seen.run, ..row.clone() };
+                        Some(Step::Row(again(dbid, &row, Wanted::Gone)))
+                    }
+                }
             }
             // It is made: from now on it only has to run.
             (Wanted::New | Wanted::Rebuild(_), Some(copy)) if copy.in_sync => {

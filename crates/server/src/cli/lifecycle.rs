@@ -199,7 +199,8 @@ async fn ask_to_start(asking: &Asking) -> Result<String, Error> {
 
 /// Whether a coordinator says no because it has only just begun.
 fn is_early(text: &str) -> bool {
-    text.contains("is not connected") || text.contains("does not serve")
+    let early = ["is not connected", "does not serve", "is still going down"];
+    early.iter().any(|words| text.contains(words))
 }
 
 /// Has the standby's agent start it. The cluster serves without, and `state` shows it.
