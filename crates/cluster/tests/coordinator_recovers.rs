@@ -4,7 +4,7 @@
 mod support;
 
 use outrigger_cluster::agent::Process;
-use outrigger_cluster::catalog::tables::{Dbid, Rebuild, Wanted};
+use outrigger_cluster::catalog::tables::{Dbid, Preferred, Rebuild, Wanted};
 use outrigger_cluster::coordinator::{CATALOG, In};
 use outrigger_cluster::operator::{RecoverMode, Request};
 use outrigger_net::config::{Config, Copy};
@@ -294,6 +294,28 @@ fn a_mirror_moves_the_third_copy_is_there_before_the_second_goes() {
     assert!(fleet.state().instances.iter().all(|at| at.dbid != dbid), "its row is gone");
     assert_eq!(fleet.history("removed, was for contentid 0"), 1);
     assert_eq!(fleet.note(0), "ok");
+}
+
+#[test]
+fn a_role_goes_to_who_took_the_place_of_a_lost_primary_though_its_row_is_still_there() {
+    // `recover -p` had put a new copy in the place of a primary whose host was lost; `recover -r` then waited for the lost
+    // one, whose row stays until its host is back.
+    let mut fleet = Fleet::founded(1, 2, true);
+    fleet.lose_host("sdw1");
+    fleet.run(3_000);
+    assert_eq!(fleet.primary(0), instance_of(0, true));
+    let (dbid, mut third) = row_of_third();
+    third.preferred = Preferred::Primary;
+    let third = (dbid, third);
+    fleet.add(std::slice::from_ref(&third));
+    fleet.run(3_000);
+    fleet.done(&Request::DropCopies { dbids: vec![dbid_of(0, false)] });
+    fleet.run(3_000);
+    assert_eq!(fleet.row(dbid_of(0, false)).wanted, Wanted::Gone);
+    let text = fleet.done(&Request::Rebalance);
+    assert!(text.contains("1 pairs are handed over"), "{text}");
+    fleet.run(3_000);
+    assert_eq!(fleet.primary(0), third.1.instance);
 }
 
 #[test]

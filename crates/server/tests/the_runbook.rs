@@ -11,7 +11,7 @@ use support::runbook::{page, situation, situations};
 use support::until;
 
 /// What is killed is found dead at once; a machine that is busy with other tests is no reason to suspect anybody.
-const PATIENT: &str = "fts_probe_timeout_ms = 10000";
+const PATIENT: &str = "fts_probe_timeout_ms = 10000\nfts_mark_mirror_down_grace_period_ms = 1000";
 
 fn mirrored() -> String {
     format!(
@@ -172,6 +172,8 @@ fn a_cluster_is_looked_at_and_goes_down_and_up() {
     cluster.in_sync();
     cluster.rows_are_there();
 
+    // Primaries that are started wait for their mirrors, however late those begin.
+    cluster.ask("config --set fts_mark_mirror_down_grace_period_ms=15000").ok();
     let mut down = situation("The cluster is to be brought down, and up");
     down.run(&mut cluster, "stop -a");
     down.run(&mut cluster, "state");

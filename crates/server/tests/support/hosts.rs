@@ -84,8 +84,7 @@ impl Hosts {
         let data = self.path("data");
         let mut text = text.replace("/data/", &format!("{}/", data.display()));
         for host in 1..=15 {
-            text = text
-                .replace(&format!("sdw{host}:"), &format!("127.0.{}.{host}:", self.network));
+            text = text.replace(&format!("sdw{host}:"), &format!("127.0.{}.{host}:", self.network));
         }
         text
     }
@@ -205,9 +204,11 @@ impl Hosts {
     /// Checks that each acknowledged row is there with its value, and no other.
     pub(crate) fn rows_are_there(&self) {
         let scanned = self.ask("kv scan --limit 1000000 --timeout 30").ok();
-        let found: BTreeMap<_, _> = scanned.lines().filter_map(|line| line.split_once('\t')).collect();
+        let found: BTreeMap<_, _> =
+            scanned.lines().filter_map(|line| line.split_once('\t')).collect();
         for (key, value) in &self.rows {
-            let found: Value = serde_json::from_str(found.get(key.as_str()).unwrap_or(&"null")).unwrap();
+            let found: Value =
+                serde_json::from_str(found.get(key.as_str()).unwrap_or(&"null")).unwrap();
             assert_eq!(found["value"], **value, "lost: {key}");
         }
         assert_eq!(found.len(), self.rows.len(), "rows that nobody wrote");

@@ -70,8 +70,8 @@ impl Situation {
     /// Runs the next command, which ends as the page says and is this one; returns what it printed.
     pub(crate) fn run(&mut self, cluster: &mut Hosts, expected: &str) -> String {
         let command = self.commands.next();
-        let Command { line, exit, host } =
-            command.unwrap_or_else(|| panic!("{}: no command is left for {expected:?}", self.title));
+        let Command { line, exit, host } = command
+            .unwrap_or_else(|| panic!("{}: no command is left for {expected:?}", self.title));
         assert!(line.contains(expected), "{}: {line:?} comes next, not {expected:?}", self.title);
         if line.starts_with("outrigger agent ") {
             cluster.start_agent(host);
