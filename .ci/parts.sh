@@ -18,7 +18,7 @@ failures=0
 
 # part NAME COMMAND...: runs a part, times it, remembers how it ended; what comes behind it runs anyway.
 part() {
-  local name=$1 began=$SECONDS code=0 verdict=ok
+  local name=$1 began=$SECONDS code=0
   shift
   echo "=== $name"
   # Not in a condition: there `set -e` would be off inside the part.
@@ -26,13 +26,42 @@ part() {
   (set -euo pipefail; "$@") 2>&1
   code=$?
   set -e
-  if [[ $code -ne 0 ]]; then
-    verdict="FAILED ($code)"
+  ended "$name" "$code" $((SECONDS - began))
+}
+
+# ended NAME CODE SECONDS: counts a part and prints how it ended.
+ended() {
+  local verdict=ok
+  if [[ $2 -ne 0 ]]; then
+    verdict="FAILED ($2)"
     failures=$((failures + 1))
   fi
-  report+=("$(awk -v s=$((SECONDS - began)) -v n="$name" -v v="$verdict" \
+  report+=("$(awk -v s="$3" -v n="$1" -v v="$verdict" \
     'BEGIN { printf "%6.1f min  %-16s %s", s / 60, n, v }')")
-  echo "--- $name: $verdict"
+  echo "--- $1: $verdict"
+}
+
+# beside NAME COMMAND...: begins a part that needs one core only; those that follow run beside it, until `joined NAME`
+# prints what it said and counts it.
+beside() {
+  local name=$1
+  shift
+  (
+    began=$SECONDS code=0
+    set +e
+    (set -euo pipefail; "$@") >"$scratch/beside-$name.txt" 2>&1
+    code=$?
+    echo "$code $((SECONDS - began))" >"$scratch/beside-$name.end"
+  ) &
+}
+
+joined() {
+  local name=$1 code=1 seconds=0
+  echo "=== $name"
+  wait
+  [[ ! -f $scratch/beside-$name.txt ]] || cat "$scratch/beside-$name.txt"
+  [[ ! -f $scratch/beside-$name.end ]] || read -r code seconds <"$scratch/beside-$name.end"
+  ended "$name" "$code" "$seconds"
 }
 
 # Prints each part's time and end.

@@ -4,7 +4,7 @@ mod support;
 
 use outrigger_cluster::catalog::Change;
 use outrigger_cluster::coordinator::{In, Out};
-use outrigger_cluster::operator::{Answer, Loss, Request};
+use outrigger_cluster::operator::{Answer, Loss, RecoverMode, Request};
 use outrigger_wal::ContentId;
 use support::fleet::{Fleet, dbid_of, instance_of};
 use support::{create, next};
@@ -108,6 +108,21 @@ fn that_an_earlier_epoch_was_given_up_moves_nobody_in_a_later_one() {
     assert_eq!(fleet.world.coordinator.counters().promotions, 0);
 }
 
+fn bring_back(mode: RecoverMode) -> Request {
+    Request::BringBack { contents: vec![CONTENT], mode, max_rate_bytes: 0 }
+}
+
+/// The mirror fell behind and is let back, and does not come in sync.
+fn let_back() -> Fleet {
+    let mut fleet = pair();
+    fleet.kill(dbid_of(0, true));
+    fleet.run(2_000);
+    fleet.grows = false;
+    fleet.done(&bring_back(RecoverMode::Auto));
+    fleet.run(2_000);
+    fleet
+}
+
 /// The primary is lost while its mirror is not in sync.
 fn doubly_faulty() -> Fleet {
     let mut fleet = pair();
@@ -147,11 +162,7 @@ fn a_double_fault_keeps_its_lsns_over_a_restart_of_the_coordinator() {
 #[test]
 fn a_double_fault_heals_when_the_primary_returns() {
     let mut fleet = doubly_faulty();
-    let answer = fleet.done(&Request::BringBack {
-        contents: vec![CONTENT],
-        mode: outrigger_cluster::operator::RecoverMode::Full,
-        max_rate_bytes: 0,
-    });
+    let answer = fleet.done(&bring_back(RecoverMode::Full));
     fleet.run(4_000);
     assert_eq!(fleet.note(0), "ok", "{answer}");
     assert_eq!(fleet.primary(0), instance_of(0, false));
@@ -175,11 +186,7 @@ fn a_double_fault_heals_when_an_in_sync_mirror_returns() {
     assert!(fleet.note(0).contains("double fault"), "{}", fleet.note(0));
     // The mirror's process comes back by an administrator's hand; the primary's host stays away.
     fleet.lose_host("sdw1");
-    fleet.done(&Request::BringBack {
-        contents: vec![CONTENT],
-        mode: outrigger_cluster::operator::RecoverMode::Auto,
-        max_rate_bytes: 0,
-    });
+    fleet.done(&bring_back(RecoverMode::Auto));
     fleet.run(2_000);
     assert_eq!(fleet.primary(0), instance_of(0, true));
 }
@@ -412,17 +419,7 @@ fn a_loss_is_not_accepted_while_a_copy_that_has_everything_is_up() {
 
 #[test]
 fn a_loss_needs_the_old_primary_fenced_and_is_noted_and_shown() {
-    let mut fleet = pair();
-    // The mirror falls behind and is let back, and does not come in sync before its primary dies.
-    fleet.kill(dbid_of(0, true));
-    fleet.run(2_000);
-    fleet.grows = false;
-    fleet.done(&Request::BringBack {
-        contents: vec![CONTENT],
-        mode: outrigger_cluster::operator::RecoverMode::Auto,
-        max_rate_bytes: 0,
-    });
-    fleet.run(2_000);
+    let mut fleet = let_back();
     fleet.kill(dbid_of(0, false));
     fleet.run(2_000);
     let text = fleet.denied(&Request::Promote { content: CONTENT, loss: Loss::Accepted });
@@ -442,16 +439,7 @@ fn a_loss_needs_the_old_primary_fenced_and_is_noted_and_shown() {
 #[test]
 fn an_old_primary_that_can_be_reached_is_asked_to_give_up_before_anything_is_lost() {
     for yields in [true, false] {
-        let mut fleet = pair();
-        fleet.kill(dbid_of(0, true));
-        fleet.run(2_000);
-        fleet.grows = false;
-        fleet.done(&Request::BringBack {
-            contents: vec![CONTENT],
-            mode: outrigger_cluster::operator::RecoverMode::Auto,
-            max_rate_bytes: 0,
-        });
-        fleet.run(2_000);
+        let mut fleet = let_back();
         // Its heartbeats say that its disk does not take writes; its connection is alive.
         fleet.fake(0, false).disk_hangs = true;
         fleet.yields = yields;

@@ -271,6 +271,35 @@ fn a_pair_that_is_not_in_sync_is_left_alone_with_the_reason() {
 }
 
 #[test]
+fn a_copy_that_came_back_and_was_not_heard_yet_is_handed_to_when_it_is() {
+    // A copy that is let back can be in sync, by its primary's word, before the coordinator has heard its first
+    // heartbeat. Asked for roles in that moment, it said that not both copies were up.
+    let mut fleet = unbalanced();
+    fleet.shrinks = false;
+    fleet.fakes.get_mut(&dbid_of(0, false)).unwrap().silent = true;
+    fleet.run(1_000);
+    assert!(fleet.done(&Request::Rebalance).contains("2 pairs"));
+    fleet.run(500);
+    assert_eq!(fleet.primary(0), instance_of(0, true));
+    fleet.fakes.get_mut(&dbid_of(0, false)).unwrap().silent = false;
+    fleet.run(3_000);
+    assert!((0..4).all(|content| fleet.primary(content) == instance_of(content, false)));
+}
+
+#[test]
+fn a_pair_whose_copies_are_not_both_up_is_left_alone_after_a_while_and_the_next_one_is_not() {
+    let mut fleet = unbalanced();
+    fleet.shrinks = false;
+    fleet.fakes.get_mut(&dbid_of(0, false)).unwrap().silent = true;
+    fleet.run(1_000);
+    fleet.done(&Request::Rebalance);
+    fleet.run(5_000);
+    assert_eq!(fleet.primary(0), instance_of(0, true));
+    assert_eq!(fleet.primary(1), instance_of(1, false));
+    assert_eq!(fleet.history("contentid 0: not both copies are up"), 1);
+}
+
+#[test]
 fn a_primary_that_does_not_answer_delays_the_next_pair_only_so_long() {
     let mut fleet = unbalanced();
     fleet.stubborn.insert(instance_of(0, true));

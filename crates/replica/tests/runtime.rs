@@ -7,14 +7,17 @@
 
 mod register;
 
-use std::path::Path;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use outrigger_net::config::{Config, Copy, Rule, Version};
 use outrigger_replica::control::Identity;
-use outrigger_replica::runtime::{Authority, Outcome, Replica, ReplicaError, ReplicaOptions};
+use outrigger_replica::runtime::{
+    Authority, Outcome, Replica, ReplicaError, ReplicaOptions, Status,
+};
 use outrigger_replica::store::Rows;
 use outrigger_replica::store::kv::{ClientId, Op, OutcomeLimits, Write};
 use outrigger_replica::store::memory::MemoryStore;
@@ -43,6 +46,41 @@ fn open(dir: &Path, port: &str, register: &Arc<Register>) -> (Replica, Arc<Memor
     (replica, store)
 }
 
+/// The homes of two copies, made.
+fn homes(dir: &Path) -> [PathBuf; 2] {
+    let homes = [dir.join("a"), dir.join("b")];
+    for (at, home) in homes.iter().enumerate() {
+        Replica::init(home, identity(at as u128 + 1)).expect("made");
+    }
+    homes
+}
+
+/// The first configuration of `a`, which serves it alone, and of the copy that listens at `b`.
+fn pair(register: &Register, a: &Replica, b: SocketAddr) {
+    let copy = |instance, address: SocketAddr| Copy {
+        instance: InstanceId(instance),
+        addresses: vec![address.to_string()],
+        in_sync: instance == 1,
+        held: false,
+        durable: Promise::NONE,
+    };
+    *register.config.lock() = Some(Config {
+        version: Version(1),
+        epoch: Epoch { number: 1, nonce: 1 },
+        primary: InstanceId(1),
+        copies: vec![copy(1, a.local_addr()), copy(2, b)],
+        rule: Rule::All,
+        loss: None,
+    });
+    register.push();
+    assert!(a.wait_serving(PATIENCE), "{:?}", a.status());
+}
+
+/// Both copies are in sync.
+fn both(status: &Status) -> bool {
+    status.config.as_ref().is_some_and(|config| config.in_sync_set().count() == 2)
+}
+
 fn put(key: &str, value: &str, sequence: u64) -> Vec<u8> {
     let (key, value) = (key.as_bytes().to_vec().into(), value.as_bytes().to_vec().into());
     let write = Write { client: ClientId(5), sequence, op: Op::Put { key, value } };
@@ -53,32 +91,10 @@ fn put(key: &str, value: &str, sequence: u64) -> Vec<u8> {
 fn an_acknowledged_commit_survives_a_promotion_and_the_old_primary_returns() {
     let dirs = tempfile::tempdir().expect("a folder");
     let register = Arc::new(Register::default());
-    let homes = [dirs.path().join("a"), dirs.path().join("b")];
-    for (at, home) in homes.iter().enumerate() {
-        Replica::init(home, identity(at as u128 + 1)).expect("made");
-    }
+    let homes = homes(dirs.path());
     let (a, _) = open(&homes[0], "0", &register);
     let (b, b_rows) = open(&homes[1], "0", &register);
-    let copy = |instance, address: String| Copy {
-        instance: InstanceId(instance),
-        addresses: vec![address],
-        in_sync: instance == 1,
-        held: false,
-        durable: Promise::NONE,
-    };
-    *register.config.lock() = Some(Config {
-        version: Version(1),
-        epoch: Epoch { number: 1, nonce: 1 },
-        primary: InstanceId(1),
-        copies: vec![copy(1, a.local_addr().to_string()), copy(2, b.local_addr().to_string())],
-        rule: Rule::All,
-        loss: None,
-    });
-    register.push();
-    assert!(a.wait_serving(PATIENCE), "{:?}", a.status());
-    let both = |status: &outrigger_replica::runtime::Status| {
-        status.config.as_ref().is_some_and(|config| config.in_sync_set().count() == 2)
-    };
+    pair(&register, &a, b.local_addr());
     assert!(a.wait_until(PATIENCE, both), "{:?}", a.status());
 
     let mut acked = Vec::new();
@@ -122,35 +138,13 @@ fn an_acknowledged_commit_survives_a_promotion_and_the_old_primary_returns() {
 fn a_reign_is_handed_to_and_fro_and_no_write_is_left_in_doubt() {
     let dirs = tempfile::tempdir().expect("a folder");
     let register = Arc::new(Register::default());
-    let homes = [dirs.path().join("a"), dirs.path().join("b")];
-    for (at, home) in homes.iter().enumerate() {
-        Replica::init(home, identity(at as u128 + 1)).expect("made");
-    }
+    let homes = homes(dirs.path());
     let progress = Arc::new(AtomicU64::new(u64::MAX));
     let (a, a_rows) = open(&homes[0], "0", &register);
     let (b, b_rows) = open(&homes[1], "0", &register);
-    let copy = |instance, address: String| Copy {
-        instance: InstanceId(instance),
-        addresses: vec![address],
-        in_sync: instance == 1,
-        held: false,
-        durable: Promise::NONE,
-    };
-    *register.config.lock() = Some(Config {
-        version: Version(1),
-        epoch: Epoch { number: 1, nonce: 1 },
-        primary: InstanceId(1),
-        copies: vec![copy(1, a.local_addr().to_string()), copy(2, b.local_addr().to_string())],
-        rule: Rule::All,
-        loss: None,
-    });
-    register.push();
-    assert!(a.wait_serving(PATIENCE), "{:?}", a.status());
-    let both = |status: &outrigger_replica::runtime::Status| {
-        status.config.as_ref().is_some_and(|config| config.in_sync_set().count() == 2)
-    };
+    pair(&register, &a, b.local_addr());
     assert!(a.wait_until(PATIENCE, both), "{:?}", a.status());
-    let knows = |status: &outrigger_replica::runtime::Status| status.stream_heard_micros.is_some();
+    let knows = |status: &Status| status.stream_heard_micros.is_some();
     assert!(b.wait_until(PATIENCE, knows), "{:?}", b.status());
 
     let stop = Arc::new(AtomicBool::new(false));
@@ -185,14 +179,11 @@ fn a_reign_is_handed_to_and_fro_and_no_write_is_left_in_doubt() {
         assert!(to.wait_serving(PATIENCE), "turn {turn}: {:?}", to.status());
         assert!(to.wait_until(PATIENCE, both), "turn {turn}: {:?}", to.status());
         let from = replicas[turn % 2];
-        let follows = |status: &outrigger_replica::runtime::Status| {
-            status.stream_heard_micros.is_some() && status.serving.is_none()
-        };
+        let follows =
+            |status: &Status| status.stream_heard_micros.is_some() && status.serving.is_none();
         assert!(from.wait_until(PATIENCE, follows), "turn {turn}: {:?}", from.status());
         let known = to.status().config.map(|config| config.version);
-        let same = |status: &outrigger_replica::runtime::Status| {
-            status.config.as_ref().map(|config| config.version) == known
-        };
+        let same = |status: &Status| status.config.as_ref().map(|config| config.version) == known;
         assert!(from.wait_until(PATIENCE, same), "turn {turn}: {:?}", from.status());
         // So that there is load on it before it goes on.
         let some = to.status().commit.saturating_add(20 * 4096);
@@ -227,32 +218,13 @@ fn a_way_back_over_several_lines_is_counted_whole() {
     // A mirror that missed much is stopped in the middle of its way back, and started again.
     let dirs = tempfile::tempdir().expect("a folder");
     let register = Arc::new(Register::default());
-    let homes = [dirs.path().join("a"), dirs.path().join("b")];
-    for (at, home) in homes.iter().enumerate() {
-        Replica::init(home, identity(at as u128 + 1)).expect("made");
-    }
+    let homes = homes(dirs.path());
     let (a, _) = open(&homes[0], "0", &register);
     let (b, _) = open(&homes[1], "0", &register);
     let address = b.local_addr();
     b.close().expect("closes");
     drop(b);
-    let copy = |instance, address: String| Copy {
-        instance: InstanceId(instance),
-        addresses: vec![address],
-        in_sync: instance == 1,
-        held: false,
-        durable: Promise::NONE,
-    };
-    *register.config.lock() = Some(Config {
-        version: Version(1),
-        epoch: Epoch { number: 1, nonce: 1 },
-        primary: InstanceId(1),
-        copies: vec![copy(1, a.local_addr().to_string()), copy(2, address.to_string())],
-        rule: Rule::All,
-        loss: None,
-    });
-    register.push();
-    assert!(a.wait_serving(PATIENCE), "{:?}", a.status());
+    pair(&register, &a, address);
     let value = "v".repeat(200 << 10);
     let mut end = Lsn::ZERO;
     for n in 0..300 {
@@ -268,7 +240,7 @@ fn a_way_back_over_several_lines_is_counted_whole() {
     b.close().expect("closes");
     drop(b);
     let (b, _) = open(&homes[1], &port, &register);
-    let joined = |status: &outrigger_replica::runtime::Status| {
+    let joined = |status: &Status| {
         let both = status.config.as_ref().is_some_and(|config| config.in_sync_set().count() == 2);
         both && status.last_join.is_some()
     };

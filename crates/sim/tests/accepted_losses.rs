@@ -1,28 +1,10 @@
 //! Copies that are held out, and losses that an operator accepts (S10), each as a scripted run (docs/failover.md lists them).
 
+mod scripted;
+
 use outrigger_replica::member::Role;
-use outrigger_sim::cluster::{Cluster, Plan};
-
-/// The authority is the node behind the last of two copies.
-const AUTHORITY: usize = 2;
-
-/// Two copies; node 0 serves, both are in sync. One client that writes when told.
-fn serving(seed: u64) -> Cluster {
-    let mut plan = Plan::quiet(seed, 2);
-    plan.clients = 1;
-    let mut cluster = Cluster::new(plan);
-    cluster.start();
-    assert!(cluster.run_while(5_000, |c| !c.is_serving(0)), "{:?}", cluster.violation());
-    cluster.run_millis(200);
-    cluster
-}
-
-fn write_some(cluster: &mut Cluster, node: usize, writes: usize) {
-    for _ in 0..writes {
-        assert!(cluster.append(node, 3_000));
-        cluster.run_millis(3);
-    }
-}
+use outrigger_sim::cluster::Cluster;
+use scripted::{AUTHORITY, comes_together, serving, write_some};
 
 /// Node 1 left the in-sync set, node 0 committed alone, and is gone.
 fn apart(seed: u64) -> Cluster {
@@ -188,7 +170,6 @@ fn a_copy_that_is_held_out_stays_out_until_it_is_let_in() {
         assert!(cluster.log_end(0) > behind);
         cluster.hold(1, false);
         assert!(cluster.run_while(5_000, |c| !c.in_sync(1)), "{:?}", cluster.violation());
-        cluster.converge();
-        assert_eq!(cluster.violation(), None);
+        comes_together(cluster);
     }
 }

@@ -15,7 +15,7 @@ fn one_seed_is_one_run() {
 
 #[test]
 fn no_seed_loses_a_commit() {
-    let summary = run_seeds(0..60, Rules::all(), 1);
+    let summary = run_seeds(0..80, Rules::all(), 1);
     assert!(summary.failures.is_empty(), "{:?}", summary.failures);
     for (what, seen) in coverage(&summary.stats) {
         assert!(seen > 0, "no {what} in {} seeds", summary.seeds);

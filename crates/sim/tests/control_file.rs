@@ -1,20 +1,12 @@
 //! The control file when one of its slots rots: scripted runs (docs/failover.md lists them).
 
+mod scripted;
+
 use outrigger_replica::control::{Control, ControlError};
-use outrigger_sim::cluster::{Cluster, Plan};
+use outrigger_sim::cluster::Cluster;
 use outrigger_sim::disk::SimDisk;
 use outrigger_wal::disk::{DiskExt, FileId, IoFault};
-
-/// Two copies; node 0 serves, both are in sync. One client that writes when told.
-fn serving(seed: u64) -> Cluster {
-    let mut plan = Plan::quiet(seed, 2);
-    plan.clients = 1;
-    let mut cluster = Cluster::new(plan);
-    cluster.start();
-    assert!(cluster.run_while(5_000, |c| !c.is_serving(0)), "{:?}", cluster.violation());
-    cluster.run_millis(200);
-    cluster
-}
+use scripted::{comes_together, serving, write_some};
 
 /// What is left of a node's disk when its power goes now.
 fn left(cluster: &Cluster, node: usize, seed: u64) -> SimDisk {
@@ -57,10 +49,7 @@ fn a_promise_outlives_either_slot() {
 fn a_copy_goes_on_with_either_slot() {
     for (seed, slot) in [(1, 0), (2, 1), (3, 0), (4, 1)] {
         let mut cluster = serving(seed);
-        for _ in 0..3 {
-            assert!(cluster.append(0, 3_000));
-            cluster.run_millis(3);
-        }
+        write_some(&mut cluster, 0, 3);
         cluster.kill(1);
         cluster.run_millis(50);
         assert!(cluster.rot_control(1, slot));
@@ -73,8 +62,7 @@ fn a_copy_goes_on_with_either_slot() {
         cluster.promote_to(1);
         assert!(cluster.run_while(9_000, |c| !c.is_serving(1)), "{:?}", cluster.violation());
         cluster.restart(0);
-        cluster.converge();
-        assert_eq!(cluster.violation(), None);
+        comes_together(cluster);
     }
 }
 

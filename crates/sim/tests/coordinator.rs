@@ -1,19 +1,11 @@
 //! A coordinator that dies and starts again, and what the copies make of the words of the one before: scripted runs.
 
-use outrigger_net::config::Config;
-use outrigger_sim::cluster::{Cluster, Plan};
-use outrigger_wal::{Epoch, InstanceId};
+mod scripted;
 
-/// Copies of which node 0 serves, all in sync. One client that writes when told.
-fn serving(seed: u64, copies: usize) -> Cluster {
-    let mut plan = Plan::quiet(seed, copies);
-    plan.clients = 1;
-    let mut cluster = Cluster::new(plan);
-    cluster.start();
-    assert!(cluster.run_while(5_000, |c| !c.is_serving(0)), "{:?}", cluster.violation());
-    cluster.run_millis(200);
-    cluster
-}
+use outrigger_net::config::Config;
+use outrigger_sim::cluster::Cluster;
+use outrigger_wal::{Epoch, InstanceId};
+use scripted::{comes_together, serving, serving_of, write_some};
 
 /// What a coordinator that is cut off decides alone: node 1 is promoted.
 fn decided_alone(cluster: &Cluster) -> Config {
@@ -22,18 +14,13 @@ fn decided_alone(cluster: &Cluster) -> Config {
     Config { version: now.version.next(), epoch, primary: InstanceId(2), ..now }
 }
 
-fn comes_together(mut cluster: Cluster) {
-    cluster.converge();
-    assert_eq!(cluster.violation(), None);
-}
-
 /// The coordinator starts again and records nothing new: its copies hear the version that they know from a
 /// higher reign. From then on the one before is deposed for them, whatever version it tells (S0): also
 /// after a restart.
 #[test]
 fn a_copy_that_heard_the_successor_refuses_a_deposed_coordinator() {
     for seed in 0..20 {
-        let mut cluster = serving(seed, 2);
+        let mut cluster = serving(seed);
         let alone = decided_alone(&cluster);
         cluster.restart_coordinator();
         cluster.run_millis(50);
@@ -56,12 +43,9 @@ fn a_copy_that_heard_the_successor_refuses_a_deposed_coordinator() {
 #[test]
 fn a_floor_outlives_the_coordinator() {
     for seed in 0..10 {
-        let mut cluster = serving(seed, 3);
+        let mut cluster = serving_of(seed, 3);
         cluster.snapshot(1);
-        for _ in 0..5 {
-            assert!(cluster.append(0, 3_000));
-            cluster.run_millis(3);
-        }
+        write_some(&mut cluster, 0, 5);
         cluster.run_millis(2_500);
         let committed = cluster.committed();
         // A record carries what was reported until then: one copy leaves.

@@ -1,37 +1,11 @@
 //! The interleavings that shaped the rules, each as a scripted run (docs/failover.md lists them).
 
+mod scripted;
+
 use outrigger_replica::rules::{Rule, Rules};
-use outrigger_sim::cluster::{Cluster, Plan};
+use outrigger_sim::cluster::Cluster;
 use outrigger_sim::disk::Latency;
-
-/// Two or more copies; node 0 serves, all are in sync. One client that writes when told.
-fn serving(seed: u64, copies: usize) -> Cluster {
-    serving_under(Rules::all(), seed, copies)
-}
-
-fn serving_under(rules: Rules, seed: u64, copies: usize) -> Cluster {
-    let mut plan = Plan::quiet(seed, copies);
-    plan.rules = rules;
-    plan.clients = 1;
-    let mut cluster = Cluster::new(plan);
-    cluster.start();
-    assert!(cluster.run_while(5_000, |c| !c.is_serving(0)), "{:?}", cluster.violation());
-    cluster.run_millis(200);
-    cluster
-}
-
-fn comes_together(mut cluster: Cluster) {
-    cluster.converge();
-    assert_eq!(cluster.violation(), None);
-}
-
-/// Restarts a node as often as its disk needs.
-fn write_some(cluster: &mut Cluster, node: usize, writes: usize) {
-    for _ in 0..writes {
-        assert!(cluster.append(node, 3_000));
-        cluster.run_millis(3);
-    }
-}
+use scripted::{AUTHORITY, comes_together, serving, serving_of, serving_under, write_some};
 
 /// The primary sends its last block and restarts while the block is still on its way to the mirror's
 /// disk. If the mirror told its end before draining, the primary would begin its new reign below a
@@ -39,7 +13,7 @@ fn write_some(cluster: &mut Cluster, node: usize, writes: usize) {
 #[test]
 fn a_primary_restarts_while_its_last_block_is_on_its_way_to_the_mirrors_disk() {
     for seed in 0..20 {
-        let mut cluster = serving(seed, 2);
+        let mut cluster = serving(seed);
         write_some(&mut cluster, 0, 5);
         let before = cluster.member(1).map(|member| member.log().end());
         assert!(cluster.append(0, 9_000));
@@ -59,7 +33,7 @@ fn a_primary_restarts_while_its_last_block_is_on_its_way_to_the_mirrors_disk() {
 #[test]
 fn the_reply_to_a_grow_request_is_lost_and_the_mirror_leaves() {
     for seed in 0..10 {
-        let mut cluster = serving(seed, 2);
+        let mut cluster = serving(seed);
         cluster.kill(1);
         assert!(cluster.run_while(5_000, |c| c.in_sync(1)), "{:?}", cluster.violation());
         cluster.run_millis(50);
@@ -87,7 +61,7 @@ fn the_reply_to_a_grow_request_is_lost_and_the_mirror_leaves() {
 #[test]
 fn a_delayed_release_of_an_older_version_releases_nobody() {
     for seed in 0..10 {
-        let mut cluster = serving(seed, 2);
+        let mut cluster = serving(seed);
         cluster.kill(1);
         assert!(cluster.run_while(5_000, |c| c.in_sync(1)), "{:?}", cluster.violation());
         let release = cluster.config().clone();
@@ -96,13 +70,13 @@ fn a_delayed_release_of_an_older_version_releases_nobody() {
         cluster.run_millis(100);
         cluster.block(0, 1);
         cluster.block(1, 0);
-        cluster.block(0, 2);
+        cluster.block(0, AUTHORITY);
         let committed = cluster.committed();
         assert!(cluster.append(0, 5_000));
         cluster.release(0, release);
         cluster.run_millis(2_000);
         assert!(cluster.committed() <= committed.saturating_add(4096), "it committed alone");
-        for (from, to) in [(0, 1), (1, 0), (0, 2)] {
+        for (from, to) in [(0, 1), (1, 0), (0, AUTHORITY)] {
             cluster.unblock(from, to);
         }
         comes_together(cluster);
@@ -115,7 +89,7 @@ fn a_delayed_release_of_an_older_version_releases_nobody() {
 #[test]
 fn an_aborted_power_up_of_both_copies_in_either_order_loses_nothing() {
     for seed in 0..20 {
-        let mut cluster = serving(seed, 2);
+        let mut cluster = serving(seed);
         write_some(&mut cluster, 0, 5);
         let committed = cluster.committed();
         assert!(cluster.append(0, 9_000));
@@ -142,7 +116,7 @@ fn an_aborted_power_up_of_both_copies_in_either_order_loses_nothing() {
 /// must have heard of the cut: else an in-sync copy could not be promoted (S6).
 #[test]
 fn a_truncation_lowers_the_floor_at_the_authority_too() {
-    let mut cluster = serving(7, 2);
+    let mut cluster = serving(7);
     write_some(&mut cluster, 0, 5);
     // The primary goes on alone for a moment, and promises what nobody else holds.
     cluster.block(0, 1);
@@ -168,7 +142,7 @@ fn a_truncation_lowers_the_floor_at_the_authority_too() {
 /// when it applies: each epoch has one nonce (the checker asserts it), each version one value.
 #[test]
 fn two_swaps_on_one_base_record_one() {
-    let mut cluster = serving(8, 3);
+    let mut cluster = serving_of(8, 3);
     write_some(&mut cluster, 0, 3);
     cluster.kill(0);
     cluster.restart(0);
@@ -185,7 +159,7 @@ fn two_swaps_on_one_base_record_one() {
 #[test]
 fn a_copy_that_just_joined_holds_everything_committed() {
     for seed in 0..10 {
-        let mut cluster = serving(seed, 2);
+        let mut cluster = serving(seed);
         cluster.kill(1);
         assert!(cluster.run_while(5_000, |c| c.in_sync(1)), "{:?}", cluster.violation());
         cluster.run_millis(20);
@@ -218,7 +192,7 @@ fn a_late_ack(rules: Rules) -> Option<String> {
     cluster.run_millis(100);
     cluster.restart(1);
     // The mirror streams, and is not recorded: the authority does not hear the primary.
-    cluster.block(0, 2);
+    cluster.block(0, AUTHORITY);
     let streams = |c: &Cluster| c.last_ack(1, 0).is_some();
     assert!(cluster.run_while(5_000, |c| !streams(c)), "{:?}", cluster.violation());
     cluster.run_millis(400);
@@ -232,7 +206,7 @@ fn a_late_ack(rules: Rules) -> Option<String> {
     let held = cluster.member(1).map(|member| member.log().durable());
     cluster.cut_power(0);
     cluster.disk(0).set_latency(Latency::default());
-    cluster.unblock(0, 2);
+    cluster.unblock(0, AUTHORITY);
     cluster.restart(0);
     assert!(
         cluster.run_while(9_000, |c| !(c.is_serving(0) && c.in_sync(1))),

@@ -1,33 +1,10 @@
 //! Interleavings of takeovers, restarts and cuts that the review of the rules found, each as a scripted run.
 
-use outrigger_sim::cluster::{Cluster, Plan};
+mod scripted;
+
+use outrigger_sim::cluster::Cluster;
 use outrigger_sim::disk::Latency;
-
-/// The authority is the node behind the last of two copies.
-const AUTHORITY: usize = 2;
-
-/// Two copies; node 0 serves, both are in sync. One client that writes when told.
-fn serving(seed: u64) -> Cluster {
-    let mut plan = Plan::quiet(seed, 2);
-    plan.clients = 1;
-    let mut cluster = Cluster::new(plan);
-    cluster.start();
-    assert!(cluster.run_while(5_000, |c| !c.is_serving(0)), "{:?}", cluster.violation());
-    cluster.run_millis(200);
-    cluster
-}
-
-fn write_some(cluster: &mut Cluster, node: usize, writes: usize) {
-    for _ in 0..writes {
-        assert!(cluster.append(node, 3_000));
-        cluster.run_millis(3);
-    }
-}
-
-fn comes_together(mut cluster: Cluster) {
-    cluster.converge();
-    assert_eq!(cluster.violation(), None);
-}
+use scripted::{AUTHORITY, comes_together, serving, write_some};
 
 /// Node 0 holds what nobody else holds and is down; node 1 was promoted and began its reign below that,
 /// alone: it reaches neither node 0 nor the authority.

@@ -12,7 +12,7 @@ use outrigger_wal::{ClusterId, ContentId, Lsn};
 
 use super::rows;
 use super::state::{Content, MAX_CONTENTS, State};
-use super::tables::{Dbid, MAX_HISTORY, MAX_HOSTS, MAX_INSTANCES, MAX_ROW_TEXT_BYTES, Up};
+use super::tables::{Dbid, Up};
 use crate::buckets::Buckets;
 use crate::codec::{Put, Take};
 use crate::error::CodecError;
@@ -23,18 +23,6 @@ const CONTENT_BYTES: usize = 34;
 const HEARD_BYTES: usize = 32;
 const HEARD: &str = "the number of heard copies";
 const CONTENTS: &str = "the number of contents";
-
-const HOSTS: &str = "the number of hosts";
-const INSTANCES: &str = "the number of instances";
-const SETTINGS: &str = "the number of settings";
-const SETTING: &str = "the name of a setting";
-const HISTORY: &str = "the rows of history";
-const MAX_SETTINGS: usize = 1024;
-/// The bytes of the smallest row of each table.
-const HOST_BYTES: usize = 12;
-const INSTANCE_BYTES: usize = 48;
-const SETTING_BYTES: usize = 10;
-const HISTORY_BYTES: usize = 12;
 
 const CLUSTER_KEY: &[u8] = b"a";
 const CONTENT_KEY: u8 = b'c';
@@ -104,22 +92,12 @@ pub(super) fn encode(state: &State, applied: Lsn) -> Result<Bytes, CodecError> {
         put.i32(id.0);
         put_content(put, content);
     });
-    let hosts: Vec<_> = state.hosts.values().collect();
-    put.list(HOSTS, MAX_HOSTS, &hosts, |put, host| rows::put_host(put, host));
-    let instances: Vec<_> = state.instances.iter().collect();
-    put.list(INSTANCES, MAX_INSTANCES, &instances, |put, (dbid, row)| {
-        put.u16(dbid.0);
-        rows::put_instance(put, row);
-    });
-    let settings: Vec<_> = state.settings.iter().collect();
-    put.list(SETTINGS, MAX_SETTINGS, &settings, |put, (key, value)| {
-        put.text(SETTING, MAX_ROW_TEXT_BYTES, key);
-        put.u64(**value);
-    });
+    rows::put_hosts(&mut put, state.hosts.values());
+    rows::put_instances(&mut put, &state.instances);
+    rows::put_settings(&mut put, &state.settings);
     rows::put_up(&mut put, &state.up);
     put.u64(state.forgotten);
-    let history: Vec<_> = state.history.iter().collect();
-    put.list(HISTORY, MAX_HISTORY, &history, |put, row| rows::put_history(put, row));
+    rows::put_histories(&mut put, &state.history);
     put.flag(state.map.is_some());
     if let Some(map) = &state.map {
         put_map(&mut put, map, state.planned);
@@ -135,18 +113,13 @@ pub(super) fn decode(body: &[u8]) -> Result<(State, Lsn), CodecError> {
     let contents = take.list(CONTENTS, MAX_CONTENTS, CONTENT_BYTES, |take| {
         Ok((take.content()?, take_content(take)?))
     })?;
-    let hosts = take.list(HOSTS, MAX_HOSTS, HOST_BYTES, |take| {
-        rows::take_host(take).map(|host| (host.name.clone(), host))
-    })?;
-    let instances = take.list(INSTANCES, MAX_INSTANCES, INSTANCE_BYTES, |take| {
-        Ok((Dbid(take.u16()?), rows::take_instance(take)?))
-    })?;
-    let settings = take.list(SETTINGS, MAX_SETTINGS, SETTING_BYTES, |take| {
-        Ok((take.text(SETTING, MAX_ROW_TEXT_BYTES)?, take.u64()?))
-    })?;
+    let hosts = rows::take_hosts(&mut take)?;
+    let hosts = hosts.into_iter().map(|host| (host.name.clone(), host)).collect();
+    let instances = rows::take_instances(&mut take)?;
+    let settings = rows::take_settings(&mut take)?;
     let up = rows::take_up(&mut take)?;
     let forgotten = take.u64()?;
-    let history = take.list(HISTORY, MAX_HISTORY, HISTORY_BYTES, rows::take_history)?;
+    let history = rows::take_histories(&mut take)?;
     let (map, planned) = take.option(take_map)?.unzip();
     take.end()?;
     let state = State {

@@ -142,7 +142,6 @@ pub enum MoveStep {
 const MOVES: &str = "the number of moves";
 const MOVE_BYTES: usize = 10;
 const CONTENTS: &str = "the number of contents";
-const KEY: &str = "the name of a setting";
 const NAME: &str = "the name of a host";
 const TEXT: &str = "a text of the history";
 
@@ -203,10 +202,7 @@ impl Record {
                 rows::put_instance(&mut put, row);
             }
             Change::RemoveInstance { dbid } => put.u16(dbid.0),
-            Change::Set { key, value } => {
-                put.text(KEY, MAX_ROW_TEXT_BYTES, key);
-                put.u64(*value);
-            }
+            Change::Set { key, value } => rows::put_setting(&mut put, key, *value),
             Change::SetUp(up) => rows::put_up(&mut put, up),
             Change::Spread { contents } => {
                 put.list(CONTENTS, BUCKETS, contents, |put, content| put.i32(content.0));
@@ -275,7 +271,10 @@ impl Record {
                 row: rows::take_instance(&mut take)?,
             },
             7 => Change::RemoveInstance { dbid: Dbid(take.u16()?) },
-            8 => Change::Set { key: take.text(KEY, MAX_ROW_TEXT_BYTES)?, value: take.u64()? },
+            8 => {
+                let (key, value) = rows::take_setting(&mut take)?;
+                Change::Set { key, value }
+            }
             9 => Change::SetUp(rows::take_up(&mut take)?),
             10 => {
                 Change::Note { dbid: Dbid(take.u16()?), text: take.text(TEXT, MAX_ROW_TEXT_BYTES)? }

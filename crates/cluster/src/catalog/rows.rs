@@ -1,11 +1,12 @@
-//! The rows of the tables as bytes.
+//! The rows of the tables as bytes, one by one and as lists.
 //!
 //! Guarantees: decoding is total; each row has one encoding. Not here: what they mean ([`super::tables`]).
 
 use outrigger_wal::ContentId;
 
 use super::tables::{
-    Dbid, History, Host, Instance, MAX_ROW_TEXT_BYTES, Preferred, Rebuild, Up, Wanted,
+    Dbid, History, Host, Instance, MAX_HISTORY, MAX_HOSTS, MAX_INSTANCES, MAX_ROW_TEXT_BYTES,
+    Preferred, Rebuild, Up, Wanted,
 };
 use crate::codec::{Put, Take};
 use crate::error::CodecError;
@@ -13,6 +14,18 @@ use crate::error::CodecError;
 const NAME: &str = "a name";
 const TEXT: &str = "a text";
 const PATH: &str = "a path";
+const SETTING: &str = "the name of a setting";
+const SETTINGS: &str = "the number of settings";
+const HISTORY: &str = "the rows of history";
+const MAX_SETTINGS: usize = 1024;
+/// What a list of hosts, and one of instances, is called in an error.
+pub(crate) const HOSTS: &str = "the number of hosts";
+pub(crate) const INSTANCES: &str = "the number of instances";
+/// The bytes of the smallest row of each table.
+pub(crate) const HOST_BYTES: usize = 12;
+pub(crate) const INSTANCE_BYTES: usize = 48;
+const SETTING_BYTES: usize = 10;
+const HISTORY_BYTES: usize = 12;
 
 fn put_name(put: &mut Put, name: &str) {
     put.text(NAME, MAX_ROW_TEXT_BYTES, name);
@@ -45,6 +58,15 @@ pub(crate) fn take_host(take: &mut Take<'_>) -> Result<Host, CodecError> {
         rack: take.option(take_name)?,
         storage: take.option(take_name)?,
     })
+}
+
+pub(crate) fn put_hosts<'a>(put: &mut Put, hosts: impl IntoIterator<Item = &'a Host>) {
+    let hosts: Vec<_> = hosts.into_iter().collect();
+    put.list(HOSTS, MAX_HOSTS, &hosts, |put, host| put_host(put, host));
+}
+
+pub(crate) fn take_hosts(take: &mut Take<'_>) -> Result<Vec<Host>, CodecError> {
+    take.list(HOSTS, MAX_HOSTS, HOST_BYTES, take_host)
 }
 
 pub(crate) fn put_wanted(put: &mut Put, wanted: Wanted) {
@@ -103,6 +125,46 @@ pub(crate) fn take_instance(take: &mut Take<'_>) -> Result<Instance, CodecError>
     })
 }
 
+pub(crate) fn put_instances<'a>(
+    put: &mut Put,
+    rows: impl IntoIterator<Item = (&'a Dbid, &'a Instance)>,
+) {
+    let rows: Vec<_> = rows.into_iter().collect();
+    put.list(INSTANCES, MAX_INSTANCES, &rows, |put, (dbid, row)| {
+        put.u16(dbid.0);
+        put_instance(put, row);
+    });
+}
+
+pub(crate) fn take_instances(take: &mut Take<'_>) -> Result<Vec<(Dbid, Instance)>, CodecError> {
+    take.list(INSTANCES, MAX_INSTANCES, INSTANCE_BYTES, |take| {
+        Ok((Dbid(take.u16()?), take_instance(take)?))
+    })
+}
+
+pub(crate) fn put_setting(put: &mut Put, key: &str, value: u64) {
+    put.text(SETTING, MAX_ROW_TEXT_BYTES, key);
+    put.u64(value);
+}
+
+pub(crate) fn take_setting(take: &mut Take<'_>) -> Result<(String, u64), CodecError> {
+    Ok((take.text(SETTING, MAX_ROW_TEXT_BYTES)?, take.u64()?))
+}
+
+pub(crate) fn put_settings<'a>(
+    put: &mut Put,
+    settings: impl IntoIterator<Item = (&'a String, &'a u64)>,
+) {
+    let settings: Vec<_> = settings.into_iter().collect();
+    put.list(SETTINGS, MAX_SETTINGS, &settings, |put, (key, value)| {
+        put_setting(put, key, **value);
+    });
+}
+
+pub(crate) fn take_settings(take: &mut Take<'_>) -> Result<Vec<(String, u64)>, CodecError> {
+    take.list(SETTINGS, MAX_SETTINGS, SETTING_BYTES, take_setting)
+}
+
 pub(crate) fn put_up(put: &mut Put, up: &Up) {
     match up {
         Up::Founding => put.u8(1),
@@ -137,4 +199,13 @@ pub(crate) fn take_history(take: &mut Take<'_>) -> Result<History, CodecError> {
         dbid: Dbid(take.u16()?),
         description: take.text(TEXT, MAX_ROW_TEXT_BYTES)?,
     })
+}
+
+pub(crate) fn put_histories<'a>(put: &mut Put, rows: impl IntoIterator<Item = &'a History>) {
+    let rows: Vec<_> = rows.into_iter().collect();
+    put.list(HISTORY, MAX_HISTORY, &rows, |put, row| put_history(put, row));
+}
+
+pub(crate) fn take_histories(take: &mut Take<'_>) -> Result<Vec<History>, CodecError> {
+    take.list(HISTORY, MAX_HISTORY, HISTORY_BYTES, take_history)
 }

@@ -1,8 +1,8 @@
 //! Planned changes of primaries (S9): back to the preferred ones, or away from a host that is to be stopped.
 //!
-//! Guarantees: one pair at a time; a pair that is not in sync, or whose copies are not both up, is left alone, and
-//! the history says why; the next pair's turn comes when the last one is in sync again, so redundancy is never
-//! given up for it. Not here: how a primary hands over (replica).
+//! Guarantees: one pair at a time; a pair that is not in sync, or whose copies are not both up in time, is left
+//! alone, and the history says why; the next pair's turn comes when the last one is in sync again, so redundancy is
+//! never given up for it. Not here: how a primary hands over (replica).
 
 use std::collections::VecDeque;
 
@@ -19,6 +19,9 @@ use crate::failover::UnderWay;
 
 /// How long one pair may take until both copies are in sync again.
 const PAIR_MICROS: u64 = 20_000_000;
+/// How long a pair in sync is waited for until both copies are up: one that has just come back may be in sync before
+/// its first heartbeat is heard.
+const UP_MICROS: u64 = 2_000_000;
 /// How often a primary that does not answer is asked.
 const AGAIN_MICROS: u64 = 100_000;
 
@@ -46,7 +49,8 @@ struct Turn {
     content: ContentId,
     to: InstanceId,
     since: Micros,
-    asked: Micros,
+    /// When the primary was last asked; `None`: not both copies are up yet.
+    asked: Option<Micros>,
 }
 
 impl Balancing {
@@ -95,13 +99,13 @@ impl Coordinator {
         if !self.catalog.read(|state| state.up.is_running()) {
             return self.deny(link, op, "the cluster is not up".to_owned(), out);
         }
-        let unbalanced: Vec<(ContentId, Result<InstanceId, String>)> = self.catalog.read(|state| {
+        let unbalanced: Vec<(ContentId, Result<(), String>)> = self.catalog.read(|state| {
             let mut found = Vec::new();
             for (content, row) in &state.contents {
                 let Some(config) = row.register.config() else { continue };
                 let Some(preferred) = preferred_primary(state, *content) else { continue };
                 if preferred.instance != config.primary {
-                    found.push((*content, self.can_take(config, preferred.instance)));
+                    found.push((*content, can_take(config, preferred.instance)));
                 }
             }
             found
@@ -110,7 +114,7 @@ impl Coordinator {
         let mut wanted = 0_usize;
         for (content, can) in unbalanced {
             match can {
-                Ok(_) => {
+                Ok(()) => {
                     self.balancing.want(content);
                     wanted = wanted.saturating_add(1);
                 }
@@ -131,18 +135,6 @@ impl Coordinator {
         self.settle_balancing(out);
     }
 
-    /// Whether a copy can be handed to, or why not.
-    fn can_take(&self, config: &Config, to: InstanceId) -> Result<InstanceId, String> {
-        let up = |instance| self.detector.known(instance).is_some_and(|at| at.standing.is_up());
-        if !config.in_sync(to) || !config.in_sync(config.primary) {
-            return Err("the pair is not in sync: recover it first".to_owned());
-        }
-        if !up(to) || !up(config.primary) {
-            return Err("not both copies are up".to_owned());
-        }
-        Ok(to)
-    }
-
     pub(super) fn settle_balancing(&mut self, out: &mut Vec<Out>) {
         if self.serving.is_none() || self.balancing.busy().is_none() {
             return;
@@ -155,25 +147,43 @@ impl Coordinator {
         {
             let Some(config) = self.config(content) else { continue };
             let Some(to) = self.target(content, &config, &goal) else { continue };
-            let can = if self.is_proved(content) {
-                self.can_take(&config, to)
-            } else {
-                Err("not every copy has reported since a standby was activated by force".to_owned())
-            };
-            match can {
-                Ok(to) => {
-                    let now = self.now;
-                    self.balancing.turn = Some(Turn { content, to, since: now, asked: now });
-                    self.ask_to_hand_over(content, to, config.primary, out);
-                }
-                Err(why) => {
-                    let dbid = self.catalog.read(|state| state.row_of(to).map(|(dbid, _)| dbid));
-                    let text = format!("not handed over: contentid {content}: {why}");
-                    self.note(dbid.unwrap_or_default(), text, out);
-                }
-            }
+            self.begin_turn(Turn { content, to, since: self.now, asked: None }, &config, out);
         }
         self.settle_host(out);
+    }
+
+    /// Asks the primary as soon as both copies are up.
+    fn begin_turn(&mut self, turn: Turn, config: &Config, out: &mut Vec<Out>) {
+        let Turn { content, to, since, .. } = turn;
+        let up = |instance| self.detector.known(instance).is_some_and(|at| at.standing.is_up());
+        let can = if self.is_proved(content) {
+            can_take(config, to)
+        } else {
+            Err("not every copy has reported since a standby was activated by force".to_owned())
+        };
+        let why = match can {
+            Ok(()) if up(to) && up(config.primary) => {
+                let now = self.now;
+                self.balancing.turn = Some(Turn { since: now, asked: Some(now), ..turn });
+                self.ask_to_hand_over(content, to, config.primary, out);
+                return;
+            }
+            Ok(()) if self.now.since(since) < UP_MICROS => {
+                self.balancing.turn = Some(turn);
+                return;
+            }
+            Ok(()) => "not both copies are up".to_owned(),
+            Err(why) => why,
+        };
+        self.end_turn(turn, &why, out);
+    }
+
+    /// The pair is left as it is, and the history says why.
+    fn end_turn(&mut self, turn: Turn, why: &str, out: &mut Vec<Out>) {
+        let dbid = self.catalog.read(|state| state.row_of(turn.to).map(|(dbid, _)| dbid));
+        let text = format!("not handed over: contentid {}: {why}", turn.content);
+        self.note(dbid.unwrap_or_default(), text, out);
+        self.balancing.turn = None;
     }
 
     fn target(&self, content: ContentId, config: &Config, goal: &Goal) -> Option<InstanceId> {
@@ -221,18 +231,15 @@ impl Coordinator {
             }
             return;
         }
+        let Some(asked) = asked else { return self.begin_turn(turn, &config, out) };
         if late || !config.in_sync(to) {
             let why = if late { "it took too long" } else { "the pair is not in sync any more" };
-            let text = format!("not handed over: contentid {content}: {why}");
-            let dbid = self.catalog.read(|state| state.row_of(to).map(|(dbid, _)| dbid));
-            self.note(dbid.unwrap_or_default(), text, out);
-            self.balancing.turn = None;
-            return;
+            return self.end_turn(turn, why, out);
         }
         let waits =
             matches!(self.under_way(content, config.epoch), Some(UnderWay::HandOver { .. }));
         if !waits && self.now.since(asked) >= AGAIN_MICROS {
-            self.balancing.turn = Some(Turn { asked: self.now, ..turn });
+            self.balancing.turn = Some(Turn { asked: Some(self.now), ..turn });
             self.ask_to_hand_over(content, to, config.primary, out);
         }
     }
@@ -269,8 +276,16 @@ impl Coordinator {
     /// When the pair whose turn it is has to be looked at again.
     pub(super) fn balancing_deadline(&self) -> Option<Micros> {
         let turn = self.balancing.turn?;
-        let again = turn.asked.plus(AGAIN_MICROS);
+        let again = turn.asked.unwrap_or(turn.since).plus(AGAIN_MICROS);
         let late = turn.since.plus(PAIR_MICROS);
         Some(if again > self.now { again.min(late) } else { self.now.plus(AGAIN_MICROS) })
     }
+}
+
+/// Whether a copy can be handed to as soon as both are up, or why not.
+fn can_take(config: &Config, to: InstanceId) -> Result<(), String> {
+    if config.in_sync(to) && config.in_sync(config.primary) {
+        return Ok(());
+    }
+    Err("the pair is not in sync: recover it first".to_owned())
 }

@@ -19,9 +19,7 @@ use outrigger_wal::{ClusterId, ContentId, Epoch, InstanceId, LogId};
 
 use crate::catalog::rows;
 use crate::catalog::state::MAX_CONTENTS;
-use crate::catalog::tables::{
-    Dbid, History, Host, Instance, MAX_HISTORY, MAX_HOSTS, MAX_INSTANCES, MAX_ROW_TEXT_BYTES,
-};
+use crate::catalog::tables::{Dbid, History, Host, Instance, MAX_INSTANCES, MAX_ROW_TEXT_BYTES};
 use crate::codec::{Put, Take};
 use crate::error::CodecError;
 pub use state::{ClusterState, ContentState, CopyRole, CopyState, HostState, InstanceState};
@@ -33,18 +31,7 @@ pub const VERSION: u8 = 1;
 pub const MAX_TEXT_BYTES: usize = 4096;
 const TEXT: &str = "a text";
 const CONTENTS: &str = "the number of contents";
-const HOSTS: &str = "the number of hosts";
-const INSTANCES: &str = "the number of instances";
-const SETTINGS: &str = "the number of settings";
-const SETTING: &str = "the name of a setting";
 const NAME: &str = "the name of a host";
-const ROWS: &str = "the rows of history";
-const MAX_SETTINGS: usize = 1024;
-/// The bytes of the smallest host, instance, setting and row of history.
-const HOST_BYTES: usize = 12;
-const INSTANCE_BYTES: usize = 48;
-const SETTING_BYTES: usize = 10;
-const HISTORY_BYTES: usize = 12;
 
 /// What is asked.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -295,12 +282,12 @@ impl Request {
             }
             Self::AddCopies { hosts, rows } => {
                 put.u8(11);
-                put_hosts(&mut put, hosts);
-                put_rows(&mut put, rows);
+                rows::put_hosts(&mut put, hosts);
+                rows::put_instances(&mut put, pairs(rows));
             }
             Self::DropCopies { dbids } => {
                 put.u8(12);
-                put.list(INSTANCES, MAX_INSTANCES, dbids, |put, dbid| put.u16(dbid.0));
+                put.list(rows::INSTANCES, MAX_INSTANCES, dbids, |put, dbid| put.u16(dbid.0));
             }
             Self::History { limit } => {
                 put.u8(13);
@@ -308,8 +295,7 @@ impl Request {
             }
             Self::Set { key, value } => {
                 put.u8(14);
-                put.text(SETTING, MAX_ROW_TEXT_BYTES, key);
-                put.u64(*value);
+                rows::put_setting(&mut put, key, *value);
             }
             Self::Expand(founding) => {
                 put.u8(15);
@@ -362,12 +348,18 @@ impl Request {
             8 => Self::Rebalance,
             9 => Self::Start,
             10 => Self::Stop { host: take.option(|take| take.text(NAME, MAX_ROW_TEXT_BYTES))? },
-            11 => Self::AddCopies { hosts: take_hosts(&mut take)?, rows: take_rows(&mut take)? },
+            11 => Self::AddCopies {
+                hosts: rows::take_hosts(&mut take)?,
+                rows: rows::take_instances(&mut take)?,
+            },
             12 => Self::DropCopies {
-                dbids: take.list(INSTANCES, MAX_INSTANCES, 2, |take| take.u16().map(Dbid))?,
+                dbids: take.list(rows::INSTANCES, MAX_INSTANCES, 2, |take| take.u16().map(Dbid))?,
             },
             13 => Self::History { limit: take.u32()? },
-            14 => Self::Set { key: take.text(SETTING, MAX_ROW_TEXT_BYTES)?, value: take.u64()? },
+            14 => {
+                let (key, value) = rows::take_setting(&mut take)?;
+                Self::Set { key, value }
+            }
             15 => Self::Expand(take_founding(&mut take)?),
             16 => Self::Activate { force: take.flag()? },
             found => return Err(CodecError::Kind { found }),
@@ -420,7 +412,7 @@ impl Answer {
             }
             Self::History(rows) => {
                 put.u8(8);
-                put.list(ROWS, MAX_HISTORY, rows, rows::put_history);
+                rows::put_histories(&mut put, rows);
             }
         }
         put.done()
@@ -449,7 +441,7 @@ impl Answer {
             5 => Self::Found(take_place(&mut take)?),
             6 => Self::Registered(take_place(&mut take)?),
             7 => Self::Done { text: take.text(TEXT, MAX_TEXT_BYTES)? },
-            8 => Self::History(take.list(ROWS, MAX_HISTORY, HISTORY_BYTES, rows::take_history)?),
+            8 => Self::History(rows::take_histories(&mut take)?),
             found => return Err(CodecError::Kind { found }),
         };
         take.end()?;
@@ -485,52 +477,22 @@ fn take_place(take: &mut Take<'_>) -> Result<Place, CodecError> {
     })
 }
 
-fn put_hosts(put: &mut Put, hosts: &[Host]) {
-    put.list(HOSTS, MAX_HOSTS, hosts, rows::put_host);
-}
-
-fn take_hosts(take: &mut Take<'_>) -> Result<Vec<Host>, CodecError> {
-    take.list(HOSTS, MAX_HOSTS, HOST_BYTES, rows::take_host)
-}
-
-fn put_rows(put: &mut Put, rows: &[(Dbid, Instance)]) {
-    put.list(INSTANCES, MAX_INSTANCES, rows, |put, (dbid, row)| {
-        put.u16(dbid.0);
-        rows::put_instance(put, row);
-    });
-}
-
-fn take_rows(take: &mut Take<'_>) -> Result<Vec<(Dbid, Instance)>, CodecError> {
-    take.list(INSTANCES, MAX_INSTANCES, INSTANCE_BYTES, |take| {
-        Ok((Dbid(take.u16()?), rows::take_instance(take)?))
-    })
+fn pairs<A, B>(list: &[(A, B)]) -> impl Iterator<Item = (&A, &B)> {
+    list.iter().map(|(a, b)| (a, b))
 }
 
 fn put_founding(put: &mut Put, founding: &Founding) {
-    put_hosts(put, &founding.hosts);
-    put_rows(put, &founding.rows);
+    rows::put_hosts(put, &founding.hosts);
+    rows::put_instances(put, pairs(&founding.rows));
     put.u64(founding.segment_bytes);
-    put_settings(put, &founding.settings);
+    rows::put_settings(put, pairs(&founding.settings));
 }
 
 fn take_founding(take: &mut Take<'_>) -> Result<Founding, CodecError> {
     Ok(Founding {
-        hosts: take_hosts(take)?,
-        rows: take_rows(take)?,
+        hosts: rows::take_hosts(take)?,
+        rows: rows::take_instances(take)?,
         segment_bytes: take.u64()?,
-        settings: take_settings(take)?,
-    })
-}
-
-fn put_settings(put: &mut Put, settings: &[(String, u64)]) {
-    put.list(SETTINGS, MAX_SETTINGS, settings, |put, (key, value)| {
-        put.text(SETTING, MAX_ROW_TEXT_BYTES, key);
-        put.u64(*value);
-    });
-}
-
-fn take_settings(take: &mut Take<'_>) -> Result<Vec<(String, u64)>, CodecError> {
-    take.list(SETTINGS, MAX_SETTINGS, SETTING_BYTES, |take| {
-        Ok((take.text(SETTING, MAX_ROW_TEXT_BYTES)?, take.u64()?))
+        settings: rows::take_settings(take)?,
     })
 }

@@ -6,12 +6,9 @@ use outrigger_net::config::Version;
 use outrigger_net::frame::MAX_COPIES;
 use outrigger_wal::{ClusterId, ContentId, Epoch, InstanceId, LogId, Lsn};
 
-use super::{
-    CONTENTS, HOST_BYTES, HOSTS, INSTANCE_BYTES, INSTANCES, MAX_TEXT_BYTES, put_settings,
-    take_settings,
-};
+use super::{CONTENTS, MAX_TEXT_BYTES, pairs};
 use crate::agent::{Process, put_process, take_process};
-use crate::catalog::rows;
+use crate::catalog::rows::{self, HOST_BYTES, HOSTS, INSTANCE_BYTES, INSTANCES};
 use crate::catalog::state::{MAX_CONTENTS, Standing};
 use crate::catalog::tables::{Dbid, Host, Instance, MAX_HOSTS, MAX_INSTANCES, Up};
 use crate::codec::{Put, Take};
@@ -134,7 +131,7 @@ pub(super) fn put_state(put: &mut Put, state: &ClusterState) {
         put.flag(host.agent_here);
     });
     put.list(INSTANCES, MAX_INSTANCES, &state.instances, put_instance);
-    put_settings(put, &state.settings);
+    rows::put_settings(put, pairs(&state.settings));
     put.flag(state.expanding.is_some());
     if let Some((moved, planned)) = state.expanding {
         put.u32(moved);
@@ -152,7 +149,7 @@ pub(super) fn take_state(take: &mut Take<'_>) -> Result<ClusterState, CodecError
             Ok(HostState { host: rows::take_host(take)?, agent_here: take.flag()? })
         })?,
         instances: take.list(INSTANCES, MAX_INSTANCES, INSTANCE_BYTES, take_instance)?,
-        settings: take_settings(take)?,
+        settings: rows::take_settings(take)?,
         expanding: take.option(|take| Ok((take.u32()?, take.u32()?)))?,
     })
 }

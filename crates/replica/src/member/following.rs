@@ -350,7 +350,7 @@ impl Member {
                 stream.start = None;
                 stream.asked = true;
                 let epoch = stream.receiver.epoch();
-                self.history_epoch = epoch;
+                self.belongs_to(epoch, out);
                 self.send(link, session, Message::Ready { at: end }, out);
             }
             Stage::Streaming if stream.joining && persisted => {

@@ -587,6 +587,15 @@ impl Member {
         });
     }
 
+    /// The log's history belongs to this reign from now on. The authority hears it at once: whoever hands over one
+    /// pair after the other waits for it.
+    fn belongs_to(&mut self, epoch: Epoch, out: &mut Vec<Out>) {
+        if self.history_epoch != epoch {
+            self.history_epoch = epoch;
+            self.report(None, out);
+        }
+    }
+
     fn settle_close(&mut self, out: &mut Vec<Out>) {
         if !self.closing || !self.log.is_idle() || !self.reads.is_empty() {
             return;

@@ -252,7 +252,7 @@ impl Member {
         } else {
             self.counters.restarts = self.counters.restarts.saturating_add(1);
         }
-        self.history_epoch = rising.epoch;
+        self.belongs_to(rising.epoch, out);
         self.control.in_sync = true;
         // What a copy was seen to hold in an earlier reign it may have cut since: all that is known of
         // every copy is the common floor.

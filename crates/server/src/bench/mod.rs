@@ -5,6 +5,7 @@
 //! - [`commit`]: a primary, its mirror as another process
 //! - [`failover`]: a cluster of processes loses primaries, mirrors, hosts
 //! - [`calm`]: nothing is done to it, and nothing may happen
+//! - [`commands`]: how long an administrator waits
 //! - [`chaos`]: it is hurt at random, and nothing is lost
 //! - [`cluster`]: that cluster
 //! - [`load`]: the writers meanwhile
@@ -20,6 +21,7 @@ mod append;
 mod calm;
 mod chaos;
 mod cluster;
+mod commands;
 mod commit;
 mod failover;
 mod figures;
@@ -37,6 +39,7 @@ use std::time::Duration;
 pub(crate) use append::append;
 pub(crate) use calm::{CalmOptions, calm};
 pub(crate) use chaos::{ChaosOptions, chaos};
+pub(crate) use commands::{CommandsOptions, commands};
 pub(crate) use commit::commit;
 pub(crate) use failover::{FailoverOptions, failover};
 

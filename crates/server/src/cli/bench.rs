@@ -23,6 +23,25 @@ pub(super) enum Bench {
     /// Make a cluster of processes, load it fully, and count what is recorded meanwhile: nothing should be
     #[command(hide = true)]
     Calm(Calm),
+    /// Make a cluster of many instances, and measure how long each verb takes
+    #[command(hide = true)]
+    Commands(Commands),
+}
+
+#[derive(Debug, Args)]
+pub(super) struct Commands {
+    /// Where files are made, in a directory that is removed at the end; default: where temporary files are
+    #[arg(long)]
+    dir: Option<PathBuf>,
+    /// Hosts, with 4 primaries and 4 mirrors each
+    #[arg(long, value_name = "N", default_value_t = 8, value_parser = clap::value_parser!(u8).range(3..=32))]
+    hosts: u8,
+    /// How often each verb is run
+    #[arg(long, value_name = "N", default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    runs: u32,
+    /// One JSON object
+    #[arg(long)]
+    json: bool,
 }
 
 #[derive(Debug, Args)]
@@ -107,6 +126,9 @@ impl Bench {
             Self::Calm(Calm { dir, seconds, writers, json }) => {
                 let time = Duration::from_secs(seconds);
                 bench::calm(&bench::CalmOptions { dir, time, writers, json })
+            }
+            Self::Commands(Commands { dir, hosts, runs, json }) => {
+                bench::commands(&bench::CommandsOptions { dir, hosts, runs, json })
             }
             Self::Chaos(Chaos { dir, cycles, seed, longest_stop_ms, networks, json }) => {
                 let seed = match seed {

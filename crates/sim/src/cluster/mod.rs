@@ -239,6 +239,12 @@ impl Cluster {
         self.config().in_sync(instance(node))
     }
 
+    /// The number of the last reign that the authority heard of a node's log.
+    #[must_use]
+    pub fn heard_epoch(&self, node: usize) -> u64 {
+        self.authority.heard(instance(node), true).epoch
+    }
+
     /// Starts a node's process now.
     pub fn restart(&mut self, node: usize) {
         self.boot(node);
