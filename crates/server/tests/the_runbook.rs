@@ -357,3 +357,36 @@ fn every_situation_of_the_runbook_has_its_story() {
         here.filter_map(|rest| rest.split('"').next()).map(str::to_owned).collect();
     assert_eq!(told.iter().collect::<Vec<_>>(), here.iter().collect::<Vec<_>>());
 }
+
+/// Verbs that no situation needs, and whose tests they are in.
+const ELSEWHERE: [(&str, &str); 7] = [
+    ("expand", include_str!("a_cluster_is_expanded.rs")),
+    ("wal", include_str!("logs_are_open_to_others.rs")),
+    ("store", include_str!("a_cluster_of_processes.rs")),
+    ("coordinator", include_str!("an_interrupted_init_goes_on.rs")),
+    ("instance", include_str!("an_interrupted_init_goes_on.rs")),
+    ("bench", include_str!("an_interrupted_bench_leaves_nothing.rs")),
+    ("demo", include_str!("the_demo.rs")),
+];
+
+#[test]
+fn every_verb_of_the_page_is_run_by_a_test() {
+    let page = page();
+    let rows = page.lines().filter_map(|line| line.strip_prefix("| `outrigger "));
+    let verb = |row: &str| row.split([' ', '`']).next().unwrap_or_default().to_owned();
+    let verbs: BTreeSet<_> = rows.map(verb).collect();
+    assert!(verbs.len() > 15, "{verbs:?}");
+    let situations = situations(&page);
+    let typed: BTreeSet<_> = situations
+        .iter()
+        .flat_map(|(_, commands)| commands)
+        .filter_map(|command| command.line.strip_prefix("outrigger "))
+        .map(verb)
+        .collect();
+    let elsewhere = |verb: &str| {
+        ELSEWHERE.iter().any(|(at, text)| *at == verb && text.contains(&format!("\"{verb}\"")))
+    };
+    let left: Vec<_> =
+        verbs.iter().filter(|verb| !typed.contains(*verb) && !elsewhere(verb)).collect();
+    assert!(left.is_empty(), "no test runs {left:?}");
+}

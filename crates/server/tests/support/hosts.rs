@@ -244,8 +244,9 @@ fn lives(pid: Pid) -> bool {
 fn claim(hosts: u8) -> (u8, TcpListener) {
     let count = u32::from(NETWORKS.end - NETWORKS.start);
     let first = std::process::id() % count;
-    let networks = (0..count).map(|at| NETWORKS.start + ((first + at) % count) as u8);
-    for network in networks {
+    let numbers = (0..count).map(|at| (first + at) % count);
+    let networks = numbers.filter_map(|number| u8::try_from(number).ok());
+    for network in networks.map(|number| NETWORKS.start + number) {
         let at = |host, port| SocketAddrV4::new(Ipv4Addr::new(127, 0, network, host), port);
         let free = |host| PORTS.iter().all(|port| TcpListener::bind(at(host, *port)).is_ok());
         let claim = TcpListener::bind(at(CLAIM.0, CLAIM.1));

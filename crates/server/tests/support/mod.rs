@@ -3,6 +3,7 @@
     dead_code,
     clippy::unwrap_used,
     clippy::expect_used,
+    clippy::print_stderr,
     reason = "each test file includes this module and uses a part of it; a test may panic"
 )]
 
