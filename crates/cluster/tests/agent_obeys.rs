@@ -348,6 +348,24 @@ fn what_is_gone_is_stopped_and_removed_once() {
 }
 
 #[test]
+fn what_was_being_removed_when_its_agent_was_killed_is_removed_by_the_next() {
+    // The agent was killed between the order and the coordinator's hearing that the data is gone: its next life thought
+    // that all was done, never said so, and the row stayed in the catalog for good.
+    let mut host = Host::claimed();
+    host.want(3, Wanted::Gone, 1);
+    host.save();
+    assert_eq!(host.asked(), ["remove 2"]);
+    let mut host = Host::with(host.disk.clone());
+    let mut out = Vec::new();
+    host.agent.begin(&[], &mut out);
+    host.take(out);
+    host.save();
+    assert_eq!(host.asked(), ["remove 2"]);
+    host.step(In::Removed { dbid: ONE });
+    assert_eq!(host.process(), Process::Gone);
+}
+
+#[test]
 fn a_watcher_is_told_when_something_changes_and_not_before() {
     let mut host = Host::claimed();
     host.want(3, Wanted::Up, 1);

@@ -4,7 +4,7 @@
 mod support;
 
 use outrigger_cluster::agent::Process;
-use outrigger_cluster::catalog::tables::{Dbid, Rebuild, Wanted};
+use outrigger_cluster::catalog::tables::{Dbid, Preferred, Rebuild, Wanted};
 use outrigger_cluster::coordinator::{CATALOG, In};
 use outrigger_cluster::operator::{RecoverMode, Request};
 use outrigger_net::config::{Config, Copy};
@@ -65,6 +65,35 @@ fn a_copy_that_is_out_and_runs_is_let_back_without_a_restart() {
     assert!(text.contains("1 instances"), "{text}");
     fleet.run(2_000);
     assert_eq!((fleet.note(0), fleet.fake(0, true).starts), ("ok".to_owned(), 1));
+}
+
+#[test]
+fn copies_in_sync_whose_hosts_are_away_are_asked_for_all_the_same() {
+    // Both hosts of a pair were back, their agents not yet connected, when an administrator asked: what is in sync and
+    // runs nowhere was taken for being on its way, the command said that all was well, and both copies stayed down.
+    let mut fleet = Fleet::founded(1, 2, true);
+    fleet.lose_host("sdw1");
+    fleet.lose_host("sdw2");
+    fleet.run(30_000);
+    assert!(fleet.note(0).starts_with("double fault"), "{}", fleet.note(0));
+    let text = fleet.done(&bring_back(RecoverMode::Auto));
+    assert!(text.contains("2 instances"), "{text}");
+    fleet.find_host("sdw1");
+    fleet.find_host("sdw2");
+    fleet.run(3_000);
+    assert_eq!(fleet.note(0), "ok");
+    assert!(fleet.running(dbid_of(0, false)) && fleet.running(dbid_of(0, true)));
+}
+
+#[test]
+fn nothing_comes_back_while_the_cluster_is_down() {
+    let mut fleet = out();
+    fleet.ask(&Request::Stop { host: None });
+    fleet.run(2_000);
+    let before = fleet.row(dbid_of(0, true)).run;
+    let text = fleet.denied(&bring_back(RecoverMode::Auto));
+    assert!(text.contains("`outrigger start` brings it up"), "{text}");
+    assert_eq!(fleet.row(dbid_of(0, true)).run, before);
 }
 
 #[test]
@@ -268,6 +297,28 @@ fn a_mirror_moves_the_third_copy_is_there_before_the_second_goes() {
 }
 
 #[test]
+fn a_role_goes_to_who_took_the_place_of_a_lost_primary_though_its_row_is_still_there() {
+    // `recover -p` had put a new copy in the place of a primary whose host was lost; `recover -r` then waited for the lost
+    // one, whose row stays until its host is back.
+    let mut fleet = Fleet::founded(1, 2, true);
+    fleet.lose_host("sdw1");
+    fleet.run(3_000);
+    assert_eq!(fleet.primary(0), instance_of(0, true));
+    let (dbid, mut third) = row_of_third();
+    third.preferred = Preferred::Primary;
+    let third = (dbid, third);
+    fleet.add(std::slice::from_ref(&third));
+    fleet.run(3_000);
+    fleet.done(&Request::DropCopies { dbids: vec![dbid_of(0, false)] });
+    fleet.run(3_000);
+    assert_eq!(fleet.row(dbid_of(0, false)).wanted, Wanted::Gone);
+    let text = fleet.done(&Request::Rebalance);
+    assert!(text.contains("1 pairs are handed over"), "{text}");
+    fleet.run(3_000);
+    assert_eq!(fleet.primary(0), third.1.instance);
+}
+
+#[test]
 fn a_copy_that_waits_to_be_removed_does_not_come_back() {
     let mut fleet = Fleet::founded(1, 2, true);
     fleet.add(&[row_of_third()]);
@@ -372,6 +423,66 @@ fn a_standby_is_added_through_the_voters_and_removed_again() {
     assert!(fleet.swaps.last().unwrap().1.copy(STANDBY).is_none());
     record(&mut fleet);
     fleet.run(2_000);
+    assert_eq!(orders_of(&fleet, Dbid(2)).last(), Some(&Wanted::Gone));
+    assert!(fleet.state().instances.iter().all(|at| at.dbid != Dbid(2)));
+}
+
+/// A standby that is in sync, and whose host is lost.
+fn lost_standby() -> Fleet {
+    let mut fleet = Fleet::founded(1, 2, true);
+    fleet.done(&standby("smdw"));
+    fleet.run(100);
+    record(&mut fleet);
+    fleet.run(1_000);
+    let own = next(&fleet.swaps.last().unwrap().1.clone(), |new| new.copies[1].in_sync = true);
+    fleet.world.step(In::Own { config: own.clone(), forced: false });
+    fleet.run(1_000);
+    fleet.lose_host("smdw");
+    let own = next(&own, |new| new.copies[1].in_sync = false);
+    fleet.world.step(In::Own { config: own, forced: false });
+    fleet.run(1_000);
+    fleet
+}
+
+#[test]
+fn another_standby_is_made_while_the_host_of_the_last_one_is_lost() {
+    // The row of a removed standby stays until its host has removed the data: a host that never comes back kept the
+    // cluster from ever having a standby again.
+    let mut fleet = lost_standby();
+    let other = || {
+        let mut row = catalog_row(InstanceId(0xC2), "sdw1");
+        row.wanted = Wanted::New;
+        Request::AddCopies { hosts: Vec::new(), rows: vec![(Dbid(3), row)] }
+    };
+    assert!(fleet.denied(&other()).contains("there is a standby already, on host smdw"));
+    fleet.done(&Request::DropCopies { dbids: vec![Dbid(2)] });
+    // It is in the configuration still.
+    assert!(fleet.denied(&other()).contains("there is a standby already, on host smdw"));
+    fleet.run(1_000);
+    record(&mut fleet);
+    fleet.done(&other());
+    fleet.run(1_000);
+    assert!(fleet.swaps.last().unwrap().1.copy(InstanceId(0xC2)).is_some());
+    record(&mut fleet);
+    // The lost host is back: what it had is removed.
+    fleet.find_host("smdw");
+    fleet.run(2_000);
+    assert!(fleet.state().instances.iter().all(|at| at.dbid != Dbid(2)));
+}
+
+#[test]
+fn a_standby_that_was_started_by_hand_before_its_host_was_lost_is_removed_when_it_is_back() {
+    // `outrigger start --agent` had used up a number that the coordinator never saw: the order to remove the data had
+    // the same one, was taken for carried out, and the old coordinator's data stayed for good.
+    let mut fleet = lost_standby();
+    fleet.done(&Request::DropCopies { dbids: vec![Dbid(2)] });
+    fleet.run(1_000);
+    record(&mut fleet);
+    let run = fleet.row(Dbid(2)).run;
+    let fake = fleet.fakes.get_mut(&Dbid(2)).unwrap();
+    (fake.run, fake.done) = (run + 3, run + 3);
+    fleet.find_host("smdw");
+    fleet.run(3_000);
     assert_eq!(orders_of(&fleet, Dbid(2)).last(), Some(&Wanted::Gone));
     assert!(fleet.state().instances.iter().all(|at| at.dbid != Dbid(2)));
 }

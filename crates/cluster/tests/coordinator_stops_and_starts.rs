@@ -90,6 +90,24 @@ fn a_start_is_refused_with_the_reason_and_accepted_when_all_is_whole() {
 }
 
 #[test]
+fn a_start_is_refused_while_instances_are_still_going_down() {
+    // A cluster without mirrors was started right behind its shutdown: an instance that was still closing said in its
+    // heartbeats that it is down, which took the cluster that was just up down again.
+    let mut fleet = Fleet::founded(2, 2, false);
+    fleet.kill(dbid_of(0, false));
+    fleet.run(2_000);
+    assert!(!fleet.up().is_running());
+    fleet.fake(1, false).process = Process::Running { pid: 7 };
+    fleet.status("sdw2");
+    assert!(fleet.denied(&Request::Start).contains("is still going down"));
+    fleet.fake(1, false).process = Process::Stopped;
+    fleet.status("sdw2");
+    fleet.done(&Request::Start);
+    fleet.run(2_000);
+    assert!(fleet.up().is_running());
+}
+
+#[test]
 fn a_start_ends_when_an_agent_goes_away_before_it_answers() {
     let mut fleet = Fleet::founded(2, 2, false);
     fleet.done(&STOP);

@@ -2,18 +2,37 @@
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use std::collections::BTreeSet;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
-fn read(path: &str) -> String {
-    let root = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../..");
-    std::fs::read_to_string(root.join(path)).unwrap()
+fn root() -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../..")
 }
 
-/// The names of the tests in a file.
-fn tests_in(path: &str) -> BTreeSet<String> {
-    let text = read(path);
-    let named = text.split("fn ").skip(1).filter_map(|rest| rest.split('(').next());
-    named.map(str::to_owned).collect()
+fn read(path: &str) -> String {
+    std::fs::read_to_string(root().join(path)).unwrap()
+}
+
+/// The names of the tests in the files below a folder.
+fn tests_below(folder: &Path) -> BTreeSet<String> {
+    let mut found = BTreeSet::new();
+    for entry in std::fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            found.append(&mut tests_below(&path));
+        } else if path.extension().is_some_and(|end| end == "rs") {
+            let text = std::fs::read_to_string(&path).unwrap();
+            let marked = text.split("#[test]").skip(1);
+            let named = marked.filter_map(|rest| rest.split("fn ").nth(1)?.split('(').next());
+            found.extend(named.map(str::to_owned));
+        }
+    }
+    found
+}
+
+/// Each path of a test file that the page names.
+fn paths(text: &str) -> BTreeSet<String> {
+    let quoted = text.split('`').skip(1).step_by(2);
+    quoted.filter(|name| name.contains('/') && name.ends_with(".rs")).map(str::to_owned).collect()
 }
 
 /// The section of the page under this heading.
@@ -38,16 +57,17 @@ fn every_test_that_the_page_names_is_there() {
     let page = read("docs/failover.md");
     let mut named = names(&section(&page, "Event, what happens, how long"));
     named.append(&mut names(&section(&page, "WarehousePG's cases")));
-    let files = [
-        "crates/cluster/tests/failover_decisions.rs",
-        "crates/cluster/tests/detection.rs",
-        "crates/net/tests/heartbeats.rs",
-        "crates/server/src/process/pinging.rs",
-    ];
-    let there: BTreeSet<String> = files.into_iter().flat_map(tests_in).collect();
+    let there = tests_below(&root().join("crates"));
     assert!(named.len() > 40, "{} names", named.len());
     let missing: Vec<_> = named.difference(&there).collect();
     assert!(missing.is_empty(), "{missing:?}");
+    let crates = root().join("crates");
+    let paths = paths(&section(&page, "WarehousePG's cases"));
+    let lost: Vec<_> = paths
+        .iter()
+        .filter(|path| !root().join(path).is_file() && !crates.join(path).is_file())
+        .collect();
+    assert!(paths.len() > 5 && lost.is_empty(), "{lost:?}");
 }
 
 #[test]

@@ -221,6 +221,9 @@ impl Agent {
             } else if carried_out && order.wanted.runs() {
                 let how = "it was not running when its agent started".to_owned();
                 local.process = Process::Ended { how };
+            } else if carried_out && order.wanted == Wanted::Gone {
+                // It may have been killed before the data was removed, and nobody was told.
+                self.memory.done.remove(dbid);
             }
         }
         self.settle(out);

@@ -13,8 +13,8 @@ use outrigger_wal::{ContentId, InstanceId, Micros};
 use super::Coordinator;
 use super::event::Out;
 use super::lifecycle::again;
-use crate::catalog::Change;
-use crate::catalog::tables::{Preferred, Wanted};
+use crate::catalog::tables::{Instance, Preferred, Wanted};
+use crate::catalog::{Change, State};
 use crate::failover::UnderWay;
 
 /// How long one pair may take until both copies are in sync again.
@@ -84,6 +84,12 @@ impl Balancing {
     }
 }
 
+/// Who should be primary of a content; one that is to be removed, and may wait long for that, is not.
+fn preferred_primary(state: &State, content: ContentId) -> Option<&Instance> {
+    let mut rows = state.instances.values().filter(|row| row.content == content);
+    rows.find(|row| row.preferred == Preferred::Primary && row.wanted != Wanted::Gone)
+}
+
 impl Coordinator {
     pub(super) fn rebalance(&mut self, (link, op): (LinkId, u64), out: &mut Vec<Out>) {
         if let Some((host, _)) = &self.balancing.host {
@@ -97,9 +103,7 @@ impl Coordinator {
             let mut found = Vec::new();
             for (content, row) in &state.contents {
                 let Some(config) = row.register.config() else { continue };
-                let mut rows = state.instances.values().filter(|row| row.content == *content);
-                let preferred = rows.find(|row| row.preferred == Preferred::Primary);
-                let Some(preferred) = preferred else { continue };
+                let Some(preferred) = preferred_primary(state, *content) else { continue };
                 if preferred.instance != config.primary {
                     found.push((*content, can_take(config, preferred.instance)));
                 }
@@ -192,8 +196,7 @@ impl Coordinator {
                 if on_it(config.primary) { others.next() } else { None }
             }
             Goal::Preferred => {
-                let mut rows = state.instances.values().filter(|row| row.content == content);
-                let preferred = rows.find(|row| row.preferred == Preferred::Primary)?;
+                let preferred = preferred_primary(state, content)?;
                 (preferred.instance != config.primary).then_some(preferred.instance)
             }
         })
@@ -230,7 +233,8 @@ impl Coordinator {
         }
         let Some(asked) = asked else { return self.begin_turn(turn, &config, out) };
         if late || !config.in_sync(to) {
-            return self.end_turn(turn, "it took too long", out);
+            let why = if late { "it took too long" } else { "the pair is not in sync any more" };
+            return self.end_turn(turn, why, out);
         }
         let waits =
             matches!(self.under_way(content, config.epoch), Some(UnderWay::HandOver { .. }));

@@ -228,24 +228,31 @@ impl Coordinator {
         rows.into_iter().flat_map(|row| row.addresses.iter().cloned()).collect()
     }
 
+    /// Whether an instance's process is there, as its agent tells; whoever cannot be told cannot be waited for.
+    fn runs(&self, dbid: Dbid, row: &Instance) -> bool {
+        let here = self.hosts.get(&row.host).is_some_and(|link| link.here);
+        let seen = self.process(dbid, row).filter(|_| here);
+        seen.is_some_and(|seen| {
+            matches!(
+                seen.process,
+                Process::Running { .. } | Process::Starting | Process::Rebuilding { .. }
+            )
+        })
+    }
+
+    /// Whether a process of any instance of data is there.
+    pub(super) fn data_runs(&self, state: &State) -> bool {
+        let mut data = state.instances.iter().filter(|(_, row)| row.content != CATALOG);
+        data.any(|(dbid, row)| self.runs(*dbid, row))
+    }
+
     /// How far the whole cluster is on its way down.
     fn stage(&self, state: &State) -> Stage {
         if matches!(state.up, Up::Founding | Up::Running) {
             return Stage::Up;
         }
-        let runs = |dbid: &Dbid, row: &Instance| {
-            // Whoever cannot be told cannot be waited for.
-            let here = self.hosts.get(&row.host).is_some_and(|link| link.here);
-            let seen = self.process(*dbid, row).filter(|_| here);
-            seen.is_some_and(|seen| {
-                matches!(
-                    seen.process,
-                    Process::Running { .. } | Process::Starting | Process::Rebuilding { .. }
-                )
-            })
-        };
         let (mut primaries, mut data, mut standby) = (false, false, false);
-        for (_, row) in state.instances.iter().filter(|(dbid, row)| runs(dbid, row)) {
+        for (_, row) in state.instances.iter().filter(|(dbid, row)| self.runs(**dbid, row)) {
             let primary = self.config_in(state, row.content).map(|config| config.primary);
             let primary = primary == Some(row.instance);
             data |= row.content != CATALOG;

@@ -145,6 +145,11 @@ impl Coordinator {
         if self.starting.is_some() {
             return self.deny(link, op, "a start is under way already".to_owned(), out);
         }
+        // What is about to end says that it failed, and would take the new cluster down with it.
+        if self.catalog.read(|state| self.data_runs(state)) {
+            let text = "the cluster is still going down: ask again when it is down".to_owned();
+            return self.deny(link, op, text, out);
+        }
         let mut starting =
             Starting { asker: (link, op), hosts: BTreeSet::new(), bad: BTreeMap::new() };
         for host in hosts {

@@ -71,6 +71,10 @@ impl Coordinator {
         out: &mut Vec<Out>,
     ) {
         let (link, op) = asker;
+        if !self.catalog.read(|state| state.up.is_running()) {
+            let text = "the cluster is not up: `outrigger start` brings it up".to_owned();
+            return self.deny(link, op, text, out);
+        }
         let unknown = self.catalog.read(|state| {
             contents.iter().find(|content| !state.contents.contains_key(*content)).copied()
         });
@@ -152,6 +156,8 @@ impl Coordinator {
                     !down || seen.run < row.run
                 });
             let safe = copy.in_sync || config.primary == copy.instance;
+            // Nobody goes on with such a copy later: where its agent does not tell, it is asked for all the same.
+            let runs = runs && (seen.is_some() || !safe || self.in_touch(content, copy.instance));
             let wanted = match mode {
                 _ if stays(row) => continue,
                 _ if safe && runs => continue,

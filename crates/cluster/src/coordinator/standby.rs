@@ -10,6 +10,7 @@ use outrigger_wal::Micros;
 use outrigger_wal::recover::Promise;
 
 use super::event::Out;
+use super::lifecycle::again;
 use super::{CATALOG, Coordinator};
 use crate::agent::Process;
 use crate::catalog::tables::{Dbid, Instance, Wanted};
@@ -33,7 +34,7 @@ enum Step {
 impl Coordinator {
     /// Whether an instance can become the standby.
     pub(super) fn can_stand_by(&self, state: &State, row: &Instance) -> Result<(), String> {
-        let mut rows = state.instances.values().filter(|row| row.content == CATALOG);
+        let rows = state.instances.values().filter(|row| row.content == CATALOG);
         let mine = rows.clone().find(|other| other.instance == self.identity.instance);
         let Some(mine) = mine else {
             return Err("the coordinator has no row: its cluster was not made by `outrigger init`"
@@ -52,7 +53,13 @@ impl Coordinator {
                 row.port()
             ));
         }
-        if let Some(other) = rows.find(|other| other.instance != self.identity.instance) {
+        // One that is to be removed, and that nothing waits for, stays in the catalog until its host has removed its data.
+        let leaves = |other: &Instance| {
+            let copy = self.own.as_ref().and_then(|own| own.copy(other.instance));
+            other.wanted == Wanted::Gone && copy.is_none() && other.host != row.host
+        };
+        let others = |other: &&Instance| other.instance != self.identity.instance;
+        if let Some(other) = rows.filter(others).find(|other| !leaves(other)) {
             return Err(format!(
                 "there is a standby already, on host {}: remove it first",
                 other.host
@@ -100,8 +107,16 @@ impl Coordinator {
             }
             (Wanted::Gone, None) => {
                 let seen = self.process(dbid, row)?;
-                let removed = seen.process == Process::Gone && seen.run >= row.run;
-                removed.then_some(Step::Row(Change::RemoveInstance { dbid }))
+                match &seen.process {
+                    _ if seen.run < row.run => None,
+                    Process::Gone => Some(Step::Row(Change::RemoveInstance { dbid })),
+                    Process::Starting => None,
+                    // An administrator has used that number up at its agent, while nobody here could see it.
+                    _ => {
+                        let row = Instance { run: seen.run, ..row.clone() };
+                        Some(Step::Row(again(dbid, &row, Wanted::Gone)))
+                    }
+                }
             }
             // It is made: from now on it only has to run.
             (Wanted::New | Wanted::Rebuild(_), Some(copy)) if copy.in_sync => {

@@ -28,6 +28,7 @@ pub(super) struct Where {
     #[arg(
         long,
         value_name = "HOST:PORT",
+        env = "OUTRIGGER_COORDINATOR",
         global = true,
         required = false,
         default_value = "127.0.0.1:7000"

@@ -157,6 +157,11 @@ async fn start(asking: &Asking, agents: &Agents) -> Result<Verdict, Error> {
         }
         start_catalogs(asking, &hosts).await?;
     }
+    bring_up(asking).await
+}
+
+/// What follows when a coordinator runs, or is about to.
+async fn bring_up(asking: &Asking) -> Result<Verdict, Error> {
     let text = ask_to_start(asking).await?;
     if !asking.json {
         asking.tell(&text)?;
@@ -197,7 +202,8 @@ async fn ask_to_start(asking: &Asking) -> Result<String, Error> {
 
 /// Whether a coordinator says no because it has only just begun.
 fn is_early(text: &str) -> bool {
-    text.contains("is not connected") || text.contains("does not serve")
+    let early = ["is not connected", "does not serve", "is still going down"];
+    early.iter().any(|words| text.contains(words))
 }
 
 /// Has the standby's agent start it. The cluster serves without, and `state` shows it.
@@ -391,7 +397,7 @@ impl Restart {
                 hosts = self.agents.hosts()?;
             }
             start_catalogs(&self.asking, &hosts).await?;
-            start(&self.asking, &self.agents).await
+            bring_up(&self.asking).await
         })
     }
 }

@@ -21,7 +21,8 @@ use super::hosts::{claim, of_file, unknown};
 use super::layout::{addresses_of, layout, new_row, numbered, place_of};
 use super::page::{Cell, Name, Page, Row};
 use super::recover::ended;
-use super::recover::follow::{End, Show, follow};
+use super::recover::follow::{End, FULL, Show, follow};
+use super::recover::leaving::gone;
 use super::state::seats::{Pair, data_pairs};
 use super::time::stamp;
 use crate::error::{Error, Verdict};
@@ -112,7 +113,7 @@ impl AddMirrors {
         plan.rows("mirrors", "", PLAN, rows.iter().map(|(_, row)| planned(row)).collect());
         self.consent.to(&plan, asking.json, "Add these mirrors?")?;
         claim(asking, &state, &hosts).await?;
-        let ids: Vec<_> = rows.iter().map(|(_, row)| row.instance).collect();
+        let ids: Vec<_> = rows.iter().map(|(_, row)| (row.instance, FULL)).collect();
         asking.command(&Request::AddCopies { hosts, rows }).await?;
         let mut settings = vec![("mirroring", of_mirroring(mirroring))];
         if let Mirroring::Block { hosts } = mirroring {
@@ -249,14 +250,15 @@ impl MoveMirrors {
             let rows = numbered(&state, rows);
             asking.command(&Request::AddCopies { hosts: Vec::new(), rows }).await?;
         }
-        let ids: Vec<_> = going.iter().filter_map(|one| one.new).collect();
+        let ids: Vec<_> = going.iter().filter_map(|one| Some((one.new?, FULL))).collect();
         let ends = follow(asking, &ids, show(asking)).await?;
         // ORDER: the new mirror is in sync before the old one goes.
         let dbids = arrived(&going, &ends);
-        if !dbids.is_empty() {
-            asking.command(&Request::DropCopies { dbids }).await?;
-        }
         let (mut page, wrong) = ended(&ends);
+        if !dbids.is_empty() {
+            asking.command(&Request::DropCopies { dbids: dbids.clone() }).await?;
+            gone(asking, &dbids, &mut page).await?;
+        }
         page.remark("notes", format!("to undo it: outrigger move-mirrors -i {}", back.display()));
         page.print(asking.json)?;
         Ok(Verdict::good_if(!wrong))

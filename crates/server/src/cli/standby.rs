@@ -15,7 +15,8 @@ use super::asking::{Asking, Consent, denied};
 use super::layout::{new_row, numbered, place_of};
 use super::page::{Fact, Page};
 use super::recover::ended;
-use super::recover::follow::{Show, follow};
+use super::recover::follow::{INCREMENTAL, Show, follow};
+use super::recover::leaving::gone;
 use super::state::seats::{CATALOG, Pair, pairs};
 use crate::error::{Error, Verdict};
 use crate::kv::operator::ask;
@@ -89,7 +90,7 @@ impl InitStandby {
         let rows = numbered(&state, vec![row]);
         asking.command(&Request::AddCopies { hosts: Vec::new(), rows }).await?;
         let show = if asking.json { Show::Nothing } else { Show::Bars };
-        let ends = follow(asking, &[instance], show).await?;
+        let ends = follow(asking, &[(instance, INCREMENTAL)], show).await?;
         let (page, wrong) = ended(&ends);
         page.print(asking.json)?;
         Ok(Verdict::good_if(!wrong))
@@ -172,18 +173,11 @@ impl RemoveStandby {
         ));
         self.consent.to(&plan, asking.json, "Remove the standby?")?;
         asking.command(&Request::DropCopies { dbids: vec![dbid] }).await?;
-        let until = Instant::now() + asking.patience.still_time();
-        loop {
-            let state = asking.state().await?;
-            if state.instances.iter().all(|at| at.dbid != dbid) {
-                asking.tell("the standby is removed")?;
-                return Ok(Verdict::Good);
-            }
-            if Instant::now() >= until {
-                return Err(Error::Partial("the standby is still being removed".to_owned()));
-            }
-            sleep(LOOK_TIME).await;
-        }
+        let mut page = Page::default();
+        gone(asking, &[dbid], &mut page).await?;
+        page.remark("notes", "the standby is removed");
+        page.print(asking.json)?;
+        Ok(Verdict::Good)
     }
 }
 

@@ -3,8 +3,12 @@
     dead_code,
     clippy::unwrap_used,
     clippy::expect_used,
+    clippy::print_stderr,
     reason = "each test file includes this module and uses a part of it; a test may panic"
 )]
+
+pub(crate) mod hosts;
+pub(crate) mod runbook;
 
 use std::io::{BufRead, BufReader, Lines, Read};
 use std::path::{Path, PathBuf};
@@ -47,7 +51,14 @@ impl Ran {
 }
 
 pub(crate) fn run(arguments: &[&str]) -> Ran {
-    let output = Command::new(BINARY).args(arguments).stdin(Stdio::null()).output();
+    let mut command = Command::new(BINARY);
+    command.args(arguments);
+    run_as(command)
+}
+
+/// Runs this command, with nobody to ask.
+pub(crate) fn run_as(mut command: Command) -> Ran {
+    let output = command.stdin(Stdio::null()).output();
     let Output { status, stdout, stderr } = output.expect("the binary runs");
     let text = |bytes| String::from_utf8(bytes).expect("UTF-8");
     Ran { code: status.code(), out: text(stdout), err: text(stderr) }

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
 use outrigger_cluster::agent::Process;
+use outrigger_cluster::catalog::tables::{Rebuild, Wanted};
 use outrigger_cluster::operator::ClusterState;
 use outrigger_wal::InstanceId;
 use tokio::time::{Instant, sleep};
@@ -24,6 +25,11 @@ const LOOK_TIME: Duration = Duration::from_millis(200);
 /// The coordinator tries the next way back much sooner than that.
 const ENDED_TIME: Duration = Duration::from_secs(5);
 
+/// The ways back, as they are called.
+pub(in crate::cli) const INCREMENTAL: &str = "incremental";
+pub(in crate::cli) const DIFFERENTIAL: &str = "differential";
+pub(in crate::cli) const FULL: &str = "full";
+
 /// How progress is shown.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(in crate::cli) enum Show {
@@ -34,7 +40,7 @@ pub(in crate::cli) enum Show {
     Nothing,
 }
 
-/// How a copy stands.
+/// How a copy stands: one that is recorded as in sync and does not run is on its way too.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(in crate::cli) enum Stand {
     InSync,
@@ -70,7 +76,7 @@ pub(in crate::cli) struct Missed(BTreeMap<InstanceId, u64>);
 impl Missed {
     /// How a copy stands now.
     pub(in crate::cli) fn stand(&mut self, seat: &Seat<'_>) -> Stand {
-        if seat.in_sync() {
+        if seat.in_sync() && seat.is_alive() {
             return Stand::InSync;
         }
         if seat.is_going() {
@@ -161,23 +167,33 @@ impl Board {
     }
 }
 
-/// Follows copies until each is in sync or has failed.
+/// How a copy comes back whose row wants this; `None`: by what it missed, or nobody can tell any more.
+const fn rebuilt(wanted: Wanted) -> Option<&'static str> {
+    match wanted {
+        Wanted::Rebuild(Rebuild::Full) => Some(FULL),
+        Wanted::Rebuild(Rebuild::Differential) => Some(DIFFERENTIAL),
+        _ => None,
+    }
+}
+
+/// Follows copies until each is in sync or has failed; each with the way back that was asked for, since a short one
+/// is over before anybody looks.
 ///
 /// # Errors
 /// When the coordinator cannot be asked for as long as the patience that was given.
 pub(in crate::cli) async fn follow(
     asking: &Asking,
-    copies: &[InstanceId],
+    copies: &[(InstanceId, &'static str)],
     show: Show,
 ) -> Result<Vec<End>, Error> {
     let mut board = Board::new(show);
     let mut missed = Missed::default();
     let mut stands: BTreeMap<InstanceId, (Stand, Instant)> = BTreeMap::new();
     let mut ends: BTreeMap<InstanceId, End> = BTreeMap::new();
-    let mut hows: BTreeMap<InstanceId, &'static str> = BTreeMap::new();
+    let mut hows: BTreeMap<InstanceId, &'static str> = copies.iter().copied().collect();
     let still = asking.patience.still_time();
     let mut heard = Instant::now();
-    while ends.len() < copies.len() {
+    while ends.len() < hows.len() {
         let state = match asking.state().await {
             Ok(state) => state,
             // It may be failing over itself.
@@ -189,19 +205,16 @@ pub(in crate::cli) async fn follow(
         };
         heard = Instant::now();
         let seats = seats_of(&state);
-        for copy in
-            copies.iter().filter(|copy| !ends.contains_key(copy)).copied().collect::<Vec<_>>()
-        {
+        let left = hows.keys().copied().filter(|copy| !ends.contains_key(copy));
+        for copy in left.collect::<Vec<_>>() {
             let Some(seat) = seats.get(&copy) else {
                 let why = "it is not in the catalog any more".to_owned();
                 ends.insert(copy, unknown(copy, why));
                 continue;
             };
             let mut stand = missed.stand(seat);
-            if matches!(seat.process(), Some(Process::Rebuilding { .. }))
-                || !hows.contains_key(&copy)
-            {
-                hows.insert(copy, recovery_type(seat));
+            if let Some(how) = seat.instance.and_then(|instance| rebuilt(instance.row.wanted)) {
+                hows.insert(copy, how);
             }
             let since = match stands.get(&copy) {
                 Some((before, since)) if *before == stand => *since,
@@ -221,10 +234,10 @@ pub(in crate::cli) async fn follow(
                 Stand::InSync => None,
                 Stand::Failed { why } => Some(why),
             };
-            let how = hows.get(&copy).copied().unwrap_or("incremental");
+            let how = hows.get(&copy).copied().unwrap_or(INCREMENTAL);
             ends.insert(copy, end(seat, how, failed));
         }
-        if ends.len() < copies.len() {
+        if ends.len() < hows.len() {
             sleep(LOOK_TIME).await;
         }
     }

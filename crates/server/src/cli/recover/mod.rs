@@ -8,10 +8,12 @@
 //! - `plan`: what is to be done
 //! - `file`: the file of `-i` and `-o`
 //! - `follow`: until each is in sync
+//! - `leaving`: until those that were replaced are gone
 //! - `waiting`: in a cluster without agents, where copies come back by themselves
 
 mod file;
 pub(super) mod follow;
+pub(super) mod leaving;
 mod plan;
 mod waiting;
 
@@ -23,6 +25,7 @@ use outrigger_wal::{ContentId, InstanceId};
 use tokio::time::{Instant, sleep};
 
 use self::follow::{End, Show, follow};
+use self::leaving::gone;
 use self::plan::Plan;
 use super::asking::{Asking, Consent};
 use super::hosts::claim;
@@ -145,7 +148,8 @@ impl Recover {
         if !dbids.is_empty() {
             self.asking.command(&Request::DropCopies { dbids }).await?;
         }
-        let (page, wrong) = ended(&ends);
+        let (mut page, wrong) = ended(&ends);
+        gone(&self.asking, &plan.replaced(&ends), &mut page).await?;
         page.print(self.asking.json)?;
         Ok(Verdict::good_if(!wrong))
     }
@@ -175,15 +179,17 @@ impl Recover {
             plan.line(format!("content {}: {way}", pair.content));
         }
         self.consent.to(&plan, self.asking.json, "Rebalance these segments?")?;
-        let text = self.asking.command(&Request::Rebalance).await?;
-        if !self.asking.json {
-            say(format_args!("{text}"))?;
-        }
         let wanted: Vec<_> = switched
             .iter()
             .filter(|pair| pair.is_synchronized())
             .map(|pair| pair.content)
             .collect();
+        if !wanted.is_empty() {
+            let text = self.asking.command(&Request::Rebalance).await?;
+            if !self.asking.json {
+                say(format_args!("{text}"))?;
+            }
+        }
         let left = self.until_balanced(&wanted).await?;
         let wrong = !left.is_empty() || wanted.len() < switched.len();
         let mut page = Page::default();

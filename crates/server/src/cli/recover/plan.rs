@@ -10,7 +10,7 @@ use outrigger_cluster::operator::{ClusterState, RecoverMode};
 use outrigger_cluster::placement::{Host, Move, Place, move_mirrors, recovery_target};
 use outrigger_wal::{ContentId, InstanceId};
 
-use super::follow::End;
+use super::follow::{DIFFERENTIAL, End, FULL, INCREMENTAL};
 use super::{Recover, file, ids};
 use crate::cli::hosts::{of_file, unknown};
 use crate::cli::layout::{addresses_of, layout, new_row, numbered, place_of};
@@ -67,7 +67,7 @@ impl Plan {
         Ok(plan)
     }
 
-    /// Every copy that is not in sync, in place.
+    /// Every copy that is not in sync or does not run, in place.
     fn of_failed(recover: &Recover, pairs: &[Pair<'_>]) -> Self {
         let mode = match (recover.full, recover.differential) {
             (true, _) => RecoverMode::Full,
@@ -78,6 +78,11 @@ impl Plan {
         for pair in
             pairs.iter().filter(|pair| recover.content.is_none_or(|at| at == pair.content.0))
         {
+            // A primary that nobody could take over from is started again; where a file is written, or a host is given,
+            // it is left out: only mirrors go elsewhere.
+            let moves = !recover.onto.is_empty() || recover.output.is_some();
+            let primary = pair.primary().filter(|seat| !moves && !seat.is_alive());
+            items.extend(primary.and_then(|seat| item(pair, seat, RecoverMode::Auto)));
             let out = pair.mirrors().filter(|seat| needs_recovery(seat));
             items.extend(out.filter_map(|seat| item(pair, seat, mode)));
         }
@@ -241,12 +246,17 @@ impl Plan {
         modes.map(of).into_iter().filter(|(_, contents)| !contents.is_empty()).collect()
     }
 
-    /// Whom to wait for.
-    pub(super) fn followed(&self) -> Vec<InstanceId> {
+    /// Whom to wait for, and how each comes back.
+    pub(super) fn followed(&self) -> Vec<(InstanceId, &'static str)> {
+        let how = |item: &Item| match (&item.target, item.mode) {
+            (Some(_), _) | (None, RecoverMode::Full) => FULL,
+            (None, RecoverMode::Differential) => DIFFERENTIAL,
+            (None, RecoverMode::Auto) => INCREMENTAL,
+        };
+        let who = |item: &Item| item.target.as_ref().and_then(|(_, id)| *id);
         let items = self.items.iter();
-        let mut found: Vec<_> = items
-            .map(|item| item.target.as_ref().and_then(|(_, id)| *id).unwrap_or(item.instance))
-            .collect();
+        let mut found: Vec<_> =
+            items.map(|item| (who(item).unwrap_or(item.instance), how(item))).collect();
         found.sort_unstable();
         found.dedup();
         found
@@ -305,9 +315,10 @@ fn needs_recovery(seat: &Seat<'_>) -> bool {
 
 fn item(pair: &Pair<'_>, seat: &Seat<'_>, mode: RecoverMode) -> Option<Item> {
     // A copy with a higher number takes its place already.
-    let newer = pair
-        .mirrors()
-        .filter(|other| !other.is_going() && other.dbid() > seat.dbid() && !seat.is_coming_back());
+    let newer = pair.mirrors().filter(|other| {
+        let replaces = other.dbid() > seat.dbid() && !seat.is_primary();
+        replaces && !other.is_going() && !seat.is_coming_back()
+    });
     let newer = newer.max_by_key(|other| other.dbid());
     let preferred = if seat.prefers_primary() { Preferred::Primary } else { Preferred::Mirror };
     Some(Item {
@@ -317,7 +328,7 @@ fn item(pair: &Pair<'_>, seat: &Seat<'_>, mode: RecoverMode) -> Option<Item> {
         dbid: seat.dbid()?,
         preferred,
         place: place_of(seat),
-        source: pair.primary().map(place_of),
+        source: pair.primary().filter(|_| !seat.is_primary()).map(place_of),
         target: newer.map(|other| (place_of(other), ids([other]).first().copied())),
         begun: newer.is_some() || (seat.is_coming_back() && mode == RecoverMode::Auto),
     })

@@ -94,7 +94,7 @@ fn problems(state: &ClusterState, page: &mut Page) -> bool {
         "Segments with Primary and Mirror Roles Switched",
         SWITCHED,
         pair_rows(|pair, primary, mirror| {
-            pair.roles_are_switched().then(|| {
+            (pair.roles_are_switched() && !mirror.is_going()).then(|| {
                 Row::new([
                     content(primary),
                     host(primary),

@@ -75,6 +75,11 @@ impl<'a> Pair<'a> {
         self.seats.iter().filter(|seat| !seat.is_primary())
     }
 
+    /// Those that are not to be removed: one on a lost host may wait for that for long.
+    fn staying(&self) -> impl Iterator<Item = &Seat<'a>> {
+        self.seats.iter().filter(|seat| !seat.is_going())
+    }
+
     /// What is going on, in words: `ok` when nothing is.
     pub(in crate::cli) fn note(&self) -> &'a str {
         self.state.map_or("not made yet", |state| state.note.as_str())
@@ -97,11 +102,11 @@ impl<'a> Pair<'a> {
 
     /// Whether all of its copies hold every commit, and there are two at least.
     pub(in crate::cli) fn is_synchronized(&self) -> bool {
-        self.seats.len() > 1 && self.seats.iter().all(Seat::in_sync)
+        self.staying().count() > 1 && self.staying().all(Seat::in_sync)
     }
 
     pub(in crate::cli) fn roles_are_switched(&self) -> bool {
-        self.seats.iter().any(|seat| seat.is_primary() != seat.prefers_primary())
+        self.staying().any(|seat| seat.is_primary() != seat.prefers_primary())
     }
 
     /// The copies that commits wait for, by name.
