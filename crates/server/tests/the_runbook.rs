@@ -263,6 +263,23 @@ fn a_commit_waits_for_its_mirror_while_nobody_can_drop_it(cluster: &Hosts, value
 }
 
 #[test]
+fn a_catalog_that_is_lost_is_made_anew() {
+    let mut cluster = Hosts::cluster((4, 4), &mirrored());
+    cluster.refused("rebuild-catalog --agent sdw3:7070 -a", "serves");
+    cluster.ask("remove-standby -a").ok();
+    cluster.kill(1);
+    std::fs::remove_dir_all(cluster.path("data/sdw1/coordinator")).unwrap();
+    let mut lost = situation("The catalog is lost");
+    let said = lost.run(&mut cluster, "rebuild-catalog");
+    assert!(said.contains("there is no standby"), "{said}");
+    cluster.in_sync();
+    lost.run(&mut cluster, "state -e");
+    lost.run(&mut cluster, "init-standby");
+    cluster.write(20);
+    cluster.rows_are_there();
+}
+
+#[test]
 fn a_standby_is_forced_when_the_voters_have_no_majority() {
     let mut cluster = Hosts::cluster((4, 4), &mirrored());
     let mut none = situation("The voters have no majority");
