@@ -532,12 +532,22 @@ impl Cluster {
 
     /// Schedules what a member and its disk wait for.
     fn schedule(&mut self, node: usize) {
+        let now = self.now;
         let life = self.nodes[node].life;
-        let due = self.nodes[node].due(self.now);
-        if let Some(at) = due.kick {
+        let due = self.nodes[node].disk.next_due();
+        let clock = self.nodes[node].clock.clone();
+        let Some(process) = self.nodes[node].process.as_mut() else { return };
+        let kick = process.member.deadline().and_then(|at| clock.global_at(at, now));
+        if let Some(at) = kick.map(|at| at.max(now.plus(200)))
+            && process.kick_at.is_none_or(|known| at < known || known < now)
+        {
+            process.kick_at = Some(at);
             self.queue.push(at, Event::Kick { node, life });
         }
-        if let Some(at) = due.disk {
+        if let Some(at) = due.map(|at| at.max(now))
+            && process.disk_at.is_none_or(|known| at < known)
+        {
+            process.disk_at = Some(at);
             self.queue.push(at, Event::Disk { node, life });
         }
     }
@@ -546,7 +556,14 @@ impl Cluster {
         if !self.is_alive(node, life) {
             return;
         }
-        for (op, result) in self.nodes[node].done(self.now) {
+        let now = self.now;
+        self.nodes[node].disk.advance(now);
+        if let Some(process) = self.nodes[node].process.as_mut() {
+            process.disk_at = None;
+        }
+        let mut done = Vec::new();
+        outrigger_wal::disk::Disk::reap(&mut self.nodes[node].disk, None, &mut done);
+        for (op, result) in done {
             if self.is_alive(node, life) {
                 self.give(node, In::Io(op, result));
             }

@@ -28,7 +28,7 @@ pub(crate) const LOG: LogId = LogId(0x106);
 pub(crate) const SEGMENT_BYTES: u64 = 1 << 20;
 
 /// An operation of the disk that ended.
-pub(crate) type Completion = (OpId, Result<IoDone, IoFault>);
+type Completion = (OpId, Result<IoDone, IoFault>);
 
 /// Operation ids from here on are those of a synchronous caller.
 const BLOCKING_OPS: u64 = u64::MAX / 2;
@@ -138,41 +138,6 @@ impl Node {
             segment_bytes: SEGMENT_BYTES,
         };
         Self::of(identity, member_options(), disk, Store::new())
-    }
-}
-
-/// When something of a node has to be looked at, where that is not scheduled yet.
-pub(crate) struct Due {
-    /// Its member.
-    pub(crate) kick: Option<Micros>,
-    /// Its disk.
-    pub(crate) disk: Option<Micros>,
-}
-
-impl<S> Node<S> {
-    /// What its member and its disk wait for; counts as scheduled from now on.
-    pub(crate) fn due(&mut self, now: Micros) -> Due {
-        let disk = self.disk.next_due();
-        let Some(process) = self.process.as_mut() else { return Due { kick: None, disk: None } };
-        let kick = process.member.deadline().and_then(|at| self.clock.global_at(at, now));
-        let is_news = |at: &Micros| process.kick_at.is_none_or(|known| *at < known || known < now);
-        let kick = kick.map(|at| at.max(now.plus(200))).filter(is_news);
-        process.kick_at = kick.or(process.kick_at);
-        let is_sooner = |at: &Micros| process.disk_at.is_none_or(|known| *at < known);
-        let disk = disk.map(|at| at.max(now)).filter(is_sooner);
-        process.disk_at = disk.or(process.disk_at);
-        Due { kick, disk }
-    }
-
-    /// What its disk has done by now.
-    pub(crate) fn done(&mut self, now: Micros) -> Vec<Completion> {
-        self.disk.advance(now);
-        if let Some(process) = self.process.as_mut() {
-            process.disk_at = None;
-        }
-        let mut done = Vec::new();
-        self.disk.reap(None, &mut done);
-        done
     }
 }
 

@@ -8,18 +8,16 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use bytes::Bytes;
 use outrigger_cluster::register::{Proposer, Register, Report};
 use outrigger_net::config::{Config, Copy, Rule, Version};
-use outrigger_net::frame::encode;
-use outrigger_net::message::{Envelope, Message, Session};
-use outrigger_replica::member::{Event, In, LinkId, Member, Out, Role};
+use outrigger_net::message::Session;
+use outrigger_replica::member::{Event, In, Member, Out, Role};
 use outrigger_replica::rules::Rules;
 use outrigger_wal::disk::{FileId, Io, IoDone, OpId};
 use outrigger_wal::recover::Promise;
 use outrigger_wal::{Epoch, Lsn, RunningHash};
 
-use super::lines::{Conn, Late};
+use super::lines::{Conn, Item, Late};
 use super::node::{NOW, Node, Pending, instance, node_of};
 
 /// Where sessions and epochs' nonces are drawn from.

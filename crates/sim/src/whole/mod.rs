@@ -405,12 +405,23 @@ impl Whole {
 
     /// Schedules what a member and its disk wait for.
     fn schedule(&mut self, at: usize) {
-        let life = self.places[at].node.life;
-        let due = self.places[at].node.due(self.now);
-        if let Some(when) = due.kick {
+        let now = self.now;
+        let node = &mut self.places[at].node;
+        let life = node.life;
+        let due = node.disk.next_due();
+        let clock = node.clock.clone();
+        let Some(process) = node.process.as_mut() else { return };
+        let kick = process.member.deadline().and_then(|at| clock.global_at(at, now));
+        if let Some(when) = kick.map(|at| at.max(now.plus(200)))
+            && process.kick_at.is_none_or(|known| when < known || known < now)
+        {
+            process.kick_at = Some(when);
             self.queue.push(when, Event::Kick { at, life });
         }
-        if let Some(when) = due.disk {
+        if let Some(when) = due.map(|at| at.max(now))
+            && process.disk_at.is_none_or(|known| when < known)
+        {
+            process.disk_at = Some(when);
             self.queue.push(when, Event::Disk { at, life });
         }
     }
@@ -419,7 +430,14 @@ impl Whole {
         if !self.is_open(at, life) {
             return;
         }
-        for (op, result) in self.places[at].node.done(self.now) {
+        let now = self.now;
+        self.places[at].node.disk.advance(now);
+        if let Some(process) = self.places[at].node.process.as_mut() {
+            process.disk_at = None;
+        }
+        let mut done = Vec::new();
+        outrigger_wal::disk::Disk::reap(&mut self.places[at].node.disk, None, &mut done);
+        for (op, result) in done {
             if self.is_open(at, life) {
                 self.places[at].doing.remove(&op);
                 self.bring(at, Brought::Member(In::Io(op, result)));
