@@ -1,6 +1,6 @@
 //! Real processes: the coordinator is killed and its data directory is gone, and there is no standby. The catalog is made anew of
-//! what is left, and no acknowledged row is lost: after a failover, with a host away, with the old coordinator coming
-//! back, killed midway, and with everything down.
+//! what is left, and no acknowledged row is lost: after a failover, with the old coordinator coming back, killed
+//! midway; with a host away what is not proved is listed.
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test may panic")]
 
 mod support;
@@ -11,8 +11,7 @@ use std::process::{Child, Command, Stdio};
 use serde_json::Value;
 use support::{BINARY, Ran, begin, run, until};
 
-/// Where it is; then where it goes in the end.
-const COORDINATOR: &str = "127.0.90.1:5490,127.0.90.2:5490";
+const COORDINATOR: &str = "127.0.90.1:5490";
 const HOSTS: u32 = 3;
 
 /// A cluster of three hosts, each with an agent whose instances die with it.
@@ -208,9 +207,8 @@ fn a_lost_catalog_is_rebuilt_and_no_acknowledged_row_is_lost() {
     world.ask(&["recover", "-a", "--timeout", "60"]).ok();
     until(|| (0..3).all(|content| world.both_in_sync(content)));
 
-    with_a_host_away(&mut world);
     killed_midway(&mut world);
-    with_everything_down(&mut world);
+    with_a_host_away(&mut world);
 }
 
 /// Its disk was found again.
@@ -247,14 +245,6 @@ fn with_a_host_away(world: &mut World) {
     // Nothing is failed over that may not be.
     let state = world.state();
     assert_eq!(state["settings"]["unproved"].as_u64().unwrap_or(1), 1);
-    world.start_agent(3);
-    // What ended with its host is started by an administrator, and reports.
-    until(|| {
-        world.ask(&["recover", "-a", "--timeout", "5"]);
-        (0..3).all(|content| world.both_in_sync(content))
-    });
-    world.write("fifth");
-    world.every_row_is_there();
 }
 
 fn killed_midway(world: &mut World) {
@@ -271,16 +261,4 @@ fn killed_midway(world: &mut World) {
     });
     world.write("sixth");
     world.every_row_is_there();
-}
-
-fn with_everything_down(world: &mut World) {
-    world.ask(&["stop", "-a", "--timeout", "60"]).ok();
-    std::fs::rename(world.catalog(), world.home.join("fourth-loss")).unwrap();
-    // This time it goes elsewhere.
-    let dir = world.home.join("h2/co").display().to_string();
-    let page = json(world.rebuild(&["127.0.90.1:6990", "--host", "h2", "--data-dir", &dir]), 0);
-    assert_eq!(page["coordinator"]["host"], "h2");
-    world.ask(&["start", "--timeout", "60"]).ok();
-    world.every_row_is_there();
-    world.write("seventh");
 }
