@@ -114,7 +114,7 @@ fn map_row(pair: &Pair<'_>) -> Row {
         Some(seat) => [seat.host().into(), seat.data_dir().into(), port(seat)],
         None => [nothing(), nothing(), nothing()],
     };
-    let primary = pair.seats.iter().find(|seat| seat.prefers_primary());
+    let primary = pair.seats.iter().find(|seat| seat.prefers_primary() && !seat.is_going());
     let mirror = pair.seats.iter().find(|seat| !seat.prefers_primary() && !seat.is_going());
     let is_good = |seat: &Seat<'_>| seat.is_alive() && !seat.is_held();
     let status = match (primary, mirror) {
