@@ -99,7 +99,7 @@ fn rows() -> State {
 }
 
 fn kept(state: &State, coordinator_epoch: u64, number: u64) -> Kept {
-    let voters: Vec<_> = (1..=3).map(|host| format!("10.0.0.{host}:6900")).collect();
+    let voters: Vec<_> = (1..=3).map(|host| vec![format!("10.0.0.{host}:6900")]).collect();
     Kept { coordinator_epoch, number, body: Keepsake::of(state, &voters).encode().unwrap() }
 }
 

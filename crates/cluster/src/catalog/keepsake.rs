@@ -9,14 +9,12 @@ use outrigger_wal::Lsn;
 
 use super::image;
 use super::state::State;
-use super::tables::MAX_ROW_TEXT_BYTES;
 use crate::codec::{Put, Take};
 use crate::error::CodecError;
 use crate::voters::MAX_VOTERS;
 
 const VERSION: u8 = 1;
 const VOTERS: &str = "the number of voters";
-const VOTER: &str = "the address of a voter";
 const IMAGE: &str = "the rows of a catalog";
 /// The longest that is left with an agent, in bytes.
 pub const MAX_KEPT_BYTES: usize = 256 << 10;
@@ -24,8 +22,8 @@ pub const MAX_KEPT_BYTES: usize = 256 << 10;
 /// The rows of a catalog, and who votes on its configuration.
 #[derive(Clone, PartialEq, Eq, Default, Debug)]
 pub struct Keepsake {
-    /// The addresses of the voters' agents, in their fixed order.
-    pub voters: Vec<String>,
+    /// The addresses of the voters' agents, one a network, in their fixed order.
+    pub voters: Vec<Vec<String>>,
     /// Cluster, hosts, instances, settings, the map of rows, and whether it should be up. No contents, no history.
     pub rows: State,
 }
@@ -33,7 +31,7 @@ pub struct Keepsake {
 impl Keepsake {
     /// What is to be left of this catalog.
     #[must_use]
-    pub fn of(state: &State, voters: &[String]) -> Self {
+    pub fn of(state: &State, voters: &[Vec<String>]) -> Self {
         let rows = State {
             cluster: state.cluster,
             hosts: state.hosts.clone(),
@@ -53,9 +51,7 @@ impl Keepsake {
     /// When there is more of anything than fits, [`MAX_KEPT_BYTES`] in all.
     pub fn encode(&self) -> Result<Bytes, CodecError> {
         let mut put = Put::versioned(VERSION);
-        put.list(VOTERS, MAX_VOTERS, &self.voters, |put, at| {
-            put.text(VOTER, MAX_ROW_TEXT_BYTES, at);
-        });
+        put.list(VOTERS, MAX_VOTERS, &self.voters, |put, seat| put.addresses(seat));
         let image = image::encode(&self.rows, Lsn::ZERO)?;
         put.body(IMAGE, MAX_KEPT_BYTES, &image);
         put.done()
@@ -67,8 +63,7 @@ impl Keepsake {
     /// When they are none, or one of a newer release.
     pub fn decode(bytes: &[u8]) -> Result<Self, CodecError> {
         let mut take = Take::versioned(bytes, VERSION)?;
-        let voters =
-            take.list(VOTERS, MAX_VOTERS, 2, |take| take.text(VOTER, MAX_ROW_TEXT_BYTES))?;
+        let voters = take.list(VOTERS, MAX_VOTERS, 4, Take::addresses)?;
         let image = take.body(IMAGE, MAX_KEPT_BYTES)?;
         take.end()?;
         let (rows, _) = image::decode(image)?;

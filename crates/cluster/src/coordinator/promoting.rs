@@ -70,7 +70,7 @@ impl Coordinator {
         if loss == Loss::Accepted && given_up.is_none() {
             return self.ask_to_give_up((link, op), (content, config, to), out);
         }
-        self.lose((link, op), (content, to), &register, out)
+        self.lose((link, op), (content, to, given_up), &register, out)
     }
 
     /// S8: copies that never report may hold commits of a configuration that nobody else knows of. Of those that have
@@ -87,7 +87,8 @@ impl Coordinator {
         let named: Vec<_> = missing.iter().map(ToString::to_string).collect();
         if loss != Loss::AcceptedAndFenced {
             return Err(format!(
-                "the catalog may lack what was recorded last for content {content}: of its copies, {} have not reported.                  Start them; or, knowing that they never serve again, say --old-primary-is-fenced",
+                "the catalog may lack what was recorded last for content {content}: of its copies, {} have not reported. \
+                 Start them; or, knowing that they never serve again, say --old-primary-is-fenced",
                 named.join(", ")
             ));
         }
@@ -95,7 +96,7 @@ impl Coordinator {
         let whole = config.in_sync_set().filter(here);
         let best = whole.max_by_key(|at| (register.heard(*at), *at == config.primary));
         match best {
-            Some(to) => self.lose(asker, (content, to), register, out),
+            Some(to) => self.lose(asker, (content, to, None), register, out),
             None => Err(format!("no copy of content {content} that was in sync is up: start one")),
         }
     }
@@ -104,7 +105,7 @@ impl Coordinator {
     fn lose(
         &mut self,
         (link, op): (LinkId, u64),
-        (content, to): (ContentId, InstanceId),
+        (content, to, given_up): (ContentId, InstanceId, Option<Lsn>),
         register: &Register,
         out: &mut Vec<Out>,
     ) -> Result<(), String> {

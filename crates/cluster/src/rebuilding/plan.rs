@@ -63,7 +63,7 @@ pub struct Plan {
     /// Its row.
     pub coordinator: Instance,
     /// The addresses of the voters' agents.
-    pub voters: Vec<String>,
+    pub voters: Vec<Vec<String>>,
     /// What is recorded for each content.
     pub contents: Vec<Content>,
     /// Copies of the old catalog that agents remember: host, number, whether it runs. They are stopped and forgotten.

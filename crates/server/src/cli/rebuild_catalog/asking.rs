@@ -77,24 +77,21 @@ async fn ask_all(asking: &Asking, hosts: Vec<Host>) -> (Vec<HostFound>, Vec<(Str
     let mut asked = JoinSet::new();
     for host in hosts {
         asked.spawn(async move {
-            let mut why = "it has no agent".to_owned();
-            for address in &host.agent {
-                match ask_agent(address, &Ask::Inspect, patience).await {
-                    Ok(Say::Holds { cluster, host, coordinator_epoch, kept, instances }) => {
-                        let agent = address.clone();
-                        return Ok(HostFound {
-                            agent,
-                            cluster,
-                            host,
-                            coordinator_epoch,
-                            kept,
-                            instances,
-                        });
-                    }
-                    Ok(_) => "it is of another release".clone_into(&mut why),
-                    Err(error) => why = error.to_string(),
+            let why = match ask_agent(&host.agent, &Ask::Inspect, patience).await {
+                Ok(Say::Holds { cluster, host: name, coordinator_epoch, kept, instances }) => {
+                    let agent = host.agent.join(",");
+                    return Ok(HostFound {
+                        agent,
+                        cluster,
+                        host: name,
+                        coordinator_epoch,
+                        kept,
+                        instances,
+                    });
                 }
-            }
+                Ok(_) => "it is of another release".to_owned(),
+                Err(error) => error.to_string(),
+            };
             Err((host.name, why))
         });
     }

@@ -30,7 +30,7 @@ const LIST: u64 = 1;
 pub(super) async fn read(
     asking: &Asking,
     cluster: ClusterId,
-    voters: &[String],
+    voters: &[Vec<String>],
 ) -> Result<VotersFound, Error> {
     let seats = (0..u8::try_from(voters.len()).unwrap_or(u8::MAX)).map(Seat);
     let from = InstanceId::default();
@@ -122,14 +122,14 @@ fn moved(why: &Why) -> String {
     }
 }
 
-async fn ask_all(asking: &Asking, voters: &[String], asks: Vec<Ask>) -> Vec<Say> {
+async fn ask_all(asking: &Asking, voters: &[Vec<String>], asks: Vec<Ask>) -> Vec<Say> {
     let patience = asking.patience.time().min(VOTE_TIME);
     let mut asked = JoinSet::new();
     for ask in asks {
-        let Some(address) = voters.get(usize::from(ask.seat.0)).cloned() else { continue };
+        let Some(addresses) = voters.get(usize::from(ask.seat.0)).cloned() else { continue };
         asked.spawn(async move {
             let body = agent::Ask::Vote { body: ask.encode().ok()? };
-            match ask_agent(&address, &body, patience).await {
+            match ask_agent(&addresses, &body, patience).await {
                 Ok(agent::Say::Voted { body }) => Say::decode(&body).ok(),
                 _ => None,
             }
