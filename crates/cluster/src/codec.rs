@@ -57,11 +57,6 @@ impl<'a> Take<'a> {
         u128 u128 = try_get_u128_le;
     }
 
-    /// Whether nothing is left.
-    pub(crate) const fn is_done(&self) -> bool {
-        self.rest.is_empty()
-    }
-
     pub(crate) fn lsn(&mut self) -> Result<Lsn, CodecError> {
         self.u64().map(Lsn)
     }

@@ -1,6 +1,6 @@
 //! The control file keeps the newest configuration that a copy was told: a lost catalog is made anew from it. Files of a
 //! release that kept none are read.
-#![expect(clippy::unwrap_used, reason = "tests")]
+#![allow(clippy::unwrap_used, reason = "a test may panic")]
 
 use outrigger_net::config::{Config, Copy, Loss, Rule, Version};
 use outrigger_replica::control::{Control, ControlError};

@@ -392,8 +392,11 @@ pub(super) fn decode_memory(bytes: &[u8]) -> Result<Memory, CodecError> {
     let orders = take.list(ORDERS, MAX_INSTANCES, ORDER_BYTES, take_order)?;
     let done = take
         .list(ORDERS, MAX_INSTANCES, SETTING_BYTES, |take| Ok((Dbid(take.u16()?), take.u64()?)))?;
-    // An agent that has not heard of it yet has written nothing there.
-    let kept = if take.is_done() { Kept::default() } else { take_kept(&mut take)? };
+    let kept = if take.layout() <= SINGLE_ADDRESS_VERSION {
+        Kept::default()
+    } else {
+        take_kept(&mut take)?
+    };
     take.end()?;
     let (orders, done): (BTreeMap<_, _>, BTreeMap<_, _>) =
         (orders.into_iter().collect(), done.into_iter().collect());
@@ -444,7 +447,8 @@ mod tests {
         let bytes = encode_memory(&remembered(vec![vec![text("a:2"), text("b:2")]])).unwrap();
         let list = [&[1, 0, 0, 0, 2, 0, 0, 0, 3, 0][..], b"a:2"].concat();
         let at = bytes.windows(list.len()).position(|part| part == list).unwrap();
-        let mut old = [&bytes[..at], &bytes[at + 4..]].concat();
+        // Nor did it keep anything: an epoch, a number, no bytes.
+        let mut old = [&bytes[..at], &bytes[at + 4..bytes.len() - 20]].concat();
         old[0] = SINGLE_ADDRESS_VERSION;
         let expected = remembered(vec![vec![text("a:2")], vec![text("b:2")]]);
         assert_eq!(decode_memory(&old).unwrap(), expected);

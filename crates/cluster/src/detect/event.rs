@@ -8,6 +8,7 @@ use outrigger_wal::{ContentId, InstanceId, Lsn, Micros};
 use super::standing::Standing;
 
 /// What a detector is told.
+#[expect(clippy::large_enum_variant, reason = "it is told one at a time, and nothing keeps it")]
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum In {
     /// Watch this instance from now on; watching it already changes nothing, unless its content is another.
@@ -66,6 +67,7 @@ pub enum In {
 }
 
 /// What a detector asks for.
+#[expect(clippy::large_enum_variant, reason = "it is asked one at a time, and nothing keeps it")]
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Out {
     /// Ask an instance.

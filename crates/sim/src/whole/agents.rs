@@ -242,6 +242,13 @@ impl Whole {
         self.note(|| format!("h{host} starts p{at}: {:?} run {}", order.wanted, order.run));
         let (incarnation, pid) = (self.rng.next_u64(), self.name());
         if remakes {
+            if !self.is_lent_to(at) {
+                // Nothing of it was touched.
+                self.counts.count("copies that are lent nothing");
+                self.at(2_000, Event::Open { at, life: u64::MAX });
+                let how = "exit status 2: no primary lends it anything".to_owned();
+                return Some(In::Ended { dbid, how, good: false });
+            }
             self.check_remake(at);
         }
         let place = &mut self.places[at];
@@ -292,6 +299,15 @@ impl Whole {
         }
         self.at(micros, Event::Open { at, life });
         Some(In::Runs { dbid, pid })
+    }
+
+    /// Whether a primary that serves lends a copy what it takes to be made anew: not while commits wait for it.
+    fn is_lent_to(&self, at: usize) -> bool {
+        let place = &self.places[at];
+        self.groups[place.group].members.iter().filter(|other| **other != at).any(|other| {
+            let process = self.places[*other].node.process.as_ref();
+            process.is_some_and(|it| it.member.lend_to(place.node.instance).is_ok())
+        })
     }
 
     /// Neither a primary nor a copy of the in-sync set is ever made anew.

@@ -292,9 +292,24 @@ impl Whole {
             let Some(group) = self.groups.iter_mut().find(|group| group.content == content) else {
                 continue;
             };
-            // A coordinator that was forced without everything may know older ones.
+            // A coordinator that was forced without everything may know older ones; and once all copies have proved that
+            // they know nothing of what it lacks, it records others under the same numbers.
             let name = |config: &Config| (config.epoch.number, config.version);
-            if group.config.as_ref().is_none_or(|known| name(known) < name(&config)) {
+            let newer = group.config.as_ref().is_none_or(|known| name(known) < name(&config));
+            let instead = !newer && self.lossy && group.past.iter().all(|(_, at)| *at != config);
+            let known = group.config.as_ref().filter(|_| instead);
+            let knows = |at: &usize| {
+                let process = self.places[*at].node.process.as_ref();
+                let config = process.and_then(|process| process.member.config());
+                config.is_some_and(|config| known.is_some_and(|known| known == config))
+            };
+            if let Some(knows) = group.members.iter().find(|at| known.is_some() && knows(at)) {
+                let text =
+                    format!("content {}: p{knows} knows what is recorded anew", group.content);
+                self.violate(text);
+                return;
+            }
+            if newer || instead {
                 let version = config.version.0;
                 group.config = Some(config.clone());
                 group.past.push((epoch, config));
