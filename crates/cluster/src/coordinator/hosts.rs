@@ -202,6 +202,11 @@ impl Coordinator {
             set.map(|(name, value)| (name.clone(), *value)).collect()
         };
         let (wanted, run) = self.wanted(state, stage, dbid, row)?;
+        let own = self.own.as_ref().filter(|_| is_catalog && wanted.runs());
+        if own.is_some_and(|own| own.copy(row.instance).is_none()) {
+            // ORDER: the voters name it first; before that it would find that it is no copy of the catalog, and end.
+            return None;
+        }
         Some(Order {
             content: row.content,
             instance: row.instance,
