@@ -496,6 +496,10 @@ impl Cluster {
         let log = process.member.log();
         let (durable, hash) = (log.durable(), log.durable_hash());
         self.nodes[node].shadow.bound(durable, hash);
+        if self.authority.config().loss.is_none_or(|loss| epoch.number >= loss.epoch) {
+            // Whoever reigns after a loss holds what is left.
+            self.nodes[node].shadow.outcast = false;
+        }
         let shadow = &self.nodes[node].shadow;
         let verdict = self.checker.reigns(node, epoch, from, shadow);
         self.verdict(verdict);
