@@ -1,6 +1,6 @@
 //! Real processes: the coordinator is killed and its data directory is gone, and there is no standby. The catalog is made anew of
 //! what is left, and no acknowledged row is lost: after a failover, with the old coordinator coming back, killed
-//! midway; with a host away what is not proved is listed.
+//! midway; with a host away what is not proved is listed, and proved when it is back.
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test may panic")]
 
 mod support;
@@ -245,6 +245,14 @@ fn with_a_host_away(world: &mut World) {
     // Nothing is failed over that may not be.
     let state = world.state();
     assert_eq!(state["settings"]["unproved"].as_u64().unwrap_or(1), 1);
+    world.start_agent(3);
+    // What ended with its host is started by an administrator, and reports.
+    until(|| {
+        world.ask(&["recover", "-a", "--timeout", "5"]);
+        (0..3).all(|content| world.both_in_sync(content))
+    });
+    world.write("fifth");
+    world.every_row_is_there();
 }
 
 fn killed_midway(world: &mut World) {
