@@ -439,7 +439,9 @@ fn the_newest_rows_of_a_catalog_are_kept_whatever_comes_late() {
     let body = Agent::encode(host.agent.memory()).unwrap();
     assert_eq!(&Agent::decode(&body).unwrap(), host.agent.memory());
     let tail = 8 + 8 + 4 + 3;
-    let before = Agent::decode(&body[..body.len() - tail]).unwrap();
+    let mut earlier = body[..body.len() - tail].to_vec();
+    earlier[0] = 1;
+    let before = Agent::decode(&earlier).unwrap();
     assert_eq!(before, Memory { kept: Kept::default(), ..host.agent.memory().clone() });
 }
 
