@@ -13,6 +13,11 @@ use support::CLUSTER;
 
 const ONE: Dbid = Dbid(2);
 
+/// What a coordinator of this epoch wants of the host, all of it.
+fn want_all(coordinator_epoch: u64, orders: Vec<(Dbid, Order)>) -> Ask {
+    Ask::Want { number: 7, cluster: CLUSTER, coordinator_epoch, orders, kept: Bytes::new() }
+}
+
 fn order(wanted: Wanted, run: u64) -> Order {
     Order {
         content: ContentId(0),
@@ -114,14 +119,7 @@ impl Host {
     }
 
     fn want(&mut self, epoch: u64, wanted: Wanted, run: u64) -> Option<Say> {
-        let orders = vec![(ONE, order(wanted, run))];
-        self.ask(Ask::Want {
-            number: 7,
-            cluster: CLUSTER,
-            coordinator_epoch: epoch,
-            orders,
-            kept: Bytes::new(),
-        })
+        self.ask(want_all(epoch, vec![(ONE, order(wanted, run))]))
     }
 
     fn asked(&mut self) -> Vec<String> {
@@ -183,16 +181,7 @@ fn the_number_of_an_instance_that_is_gone_is_another_ones_and_not_before() {
     host.want(3, Wanted::Up, 9);
     host.step(In::Runs { dbid: ONE, pid: 77 });
     let other = Order { instance: InstanceId(0xB), ..order(Wanted::New, 1) };
-    let want = |host: &mut Host| {
-        let orders = vec![(ONE, other.clone())];
-        host.ask(Ask::Want {
-            number: 7,
-            cluster: CLUSTER,
-            coordinator_epoch: 3,
-            orders,
-            kept: Bytes::new(),
-        })
-    };
+    let want = |host: &mut Host| host.ask(want_all(3, vec![(ONE, other.clone())]));
     host.asked();
     want(&mut host);
     assert!(host.asked().is_empty(), "the first one has its data there");
@@ -243,13 +232,7 @@ fn another_cluster_and_an_unclaimed_agent_are_refused() {
 fn nothing_is_answered_or_carried_out_before_it_is_durable() {
     let mut host = Host::claimed();
     let orders = vec![(ONE, order(Wanted::Up, 1))];
-    host.ask_unsaved(Ask::Want {
-        number: 7,
-        cluster: CLUSTER,
-        coordinator_epoch: 3,
-        orders,
-        kept: Bytes::new(),
-    });
+    host.ask_unsaved(want_all(3, orders));
     assert!(host.said.is_empty() && host.asked.is_empty());
     host.save();
     assert_eq!(host.said.len(), 1);
@@ -282,13 +265,7 @@ fn an_agent_that_was_killed_goes_on_where_it_was() {
 fn an_order_that_was_durable_and_not_carried_out_is_carried_out_after_a_kill() {
     let mut host = Host::claimed();
     let orders = vec![(ONE, order(Wanted::Up, 1))];
-    host.ask_unsaved(Ask::Want {
-        number: 7,
-        cluster: CLUSTER,
-        coordinator_epoch: 3,
-        orders,
-        kept: Bytes::new(),
-    });
+    host.ask_unsaved(want_all(3, orders));
     let (_, memory) = host.unsaved.remove(0);
     let mut again = Host::with(memory);
     let mut out = Vec::new();
@@ -384,13 +361,7 @@ fn an_administrator_runs_coordinators_and_no_instance_of_data() {
     host.want(3, Wanted::Up, 1);
     assert!(matches!(host.ask(Ask::Run { dbid: ONE, up: false }), Some(Say::Denied { .. })));
     let orders = vec![(Dbid(1), Order { content: ContentId(-1), ..order(Wanted::Down, 7) })];
-    host.ask(Ask::Want {
-        number: 7,
-        cluster: CLUSTER,
-        coordinator_epoch: 3,
-        orders,
-        kept: Bytes::new(),
-    });
+    host.ask(want_all(3, orders));
     host.asked();
     assert_eq!(host.ask(Ask::Run { dbid: Dbid(1), up: true }), Some(Say::Taken { number: 0 }));
     assert_eq!(host.asked(), ["start 1 Up"]);
@@ -452,13 +423,9 @@ fn a_coordinator_that_does_not_run_is_forgotten_and_another_takes_its_number() {
         let content = ContentId(-1);
         vec![(Dbid(1), Order { content, instance: InstanceId(instance), ..order(wanted, run) })]
     };
-    let want = |coordinator_epoch, orders| {
-        let kept = Bytes::new();
-        Ask::Want { number: 7, cluster: CLUSTER, coordinator_epoch, orders, kept }
-    };
     let forget =
         |coordinator_epoch, dbid| Ask::Forget { cluster: CLUSTER, coordinator_epoch, dbid };
-    host.ask(want(3, catalog(1, Wanted::Up, 7)));
+    host.ask(want_all(3, catalog(1, Wanted::Up, 7)));
     host.step(In::Runs { dbid: Dbid(1), pid: 5 });
     host.save();
     host.want(3, Wanted::Up, 1);
@@ -472,8 +439,8 @@ fn a_coordinator_that_does_not_run_is_forgotten_and_another_takes_its_number() {
     assert_eq!(host.ask(forget(4, Dbid(1))), Some(Say::Taken { number: 0 }), "again");
     assert_eq!(host.asked(), [""; 0], "its data stays");
     // The old one commands nothing from then on.
-    assert!(matches!(host.ask(want(3, Vec::new())), Some(Say::Denied { .. })));
-    host.ask(want(4, catalog(2, Wanted::New, 1)));
+    assert!(matches!(host.ask(want_all(3, Vec::new())), Some(Say::Denied { .. })));
+    host.ask(want_all(4, catalog(2, Wanted::New, 1)));
     assert_eq!(host.asked(), ["start 1 New"]);
 }
 

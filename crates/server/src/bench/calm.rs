@@ -14,6 +14,7 @@ use tokio::time::{Instant, sleep};
 use super::Interrupts;
 use super::cluster::{Cluster, Net, Shape, folder};
 use super::load::{Load, Manner, direct, routed};
+use super::load_average;
 use crate::error::{Error, Verdict};
 use crate::output::{say, say_json};
 use crate::process;
@@ -101,10 +102,7 @@ pub(crate) fn calm(options: &CalmOptions) -> Result<Verdict, Error> {
             acked,
             requests_failed: refused + in_doubt,
             changes: changes.sum(),
-            load_average: std::fs::read_to_string("/proc/loadavg")
-                .unwrap_or_default()
-                .trim()
-                .to_owned(),
+            load_average: load_average(),
         })
     })?;
     if options.json {

@@ -14,6 +14,7 @@ use tokio::time::{Instant, sleep};
 
 use super::Interrupts;
 use super::cluster::{Cluster, Net, Shape, agent_of, folder, pair, signal};
+use super::load_average;
 use crate::error::{Error, Verdict};
 use crate::output::{say, say_json};
 use crate::process;
@@ -99,10 +100,7 @@ pub(crate) fn commands(options: &CommandsOptions) -> Result<Verdict, Error> {
             instances: cluster.layout.instances.iter().filter(|at| at.content.0 >= 0).count(),
             init_ms,
             verbs,
-            load_average: std::fs::read_to_string("/proc/loadavg")
-                .unwrap_or_default()
-                .trim()
-                .to_owned(),
+            load_average: load_average(),
         })
     })?;
     if options.json {

@@ -18,6 +18,7 @@ use super::Interrupts;
 use super::cluster::{CATALOG, Cluster, Net, Shape, folder, pair, signal};
 use super::figures::as_f64;
 use super::load::{Acked, Load, Manner, Way, direct, routed};
+use super::load_average;
 use crate::error::{Error, Verdict};
 use crate::output::{complain, say, say_json};
 use crate::process;
@@ -338,10 +339,7 @@ impl<'a> Run<'a> {
             acked: self.acked,
             requests_failed: failed,
             requests_failed_in_rebalance: self.failed_in_rebalance,
-            load_average: std::fs::read_to_string("/proc/loadavg")
-                .unwrap_or_default()
-                .trim()
-                .to_owned(),
+            load_average: load_average(),
             pauses: pauses.collect(),
         }
     }

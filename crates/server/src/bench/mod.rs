@@ -116,6 +116,11 @@ impl Interrupts {
     }
 }
 
+/// How busy the machine is, as it says.
+fn load_average() -> String {
+    std::fs::read_to_string("/proc/loadavg").unwrap_or_default().trim().to_owned()
+}
+
 /// A directory of our own, removed with this.
 #[derive(Debug)]
 struct Scratch(PathBuf);

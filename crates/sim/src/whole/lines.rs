@@ -206,11 +206,12 @@ impl Whole {
             return;
         }
         line.heard = now;
+        let hands_over = matches!(message, Message::HandOver { .. });
         match message {
             Message::Welcome { .. } => self.welcomed(at, link, &envelope, &message),
             Message::ConfigIs { config: Some(config), .. }
             | Message::Swapped { current: config, .. } => self.told(at, &envelope, config),
-            Message::HandOver { to, at_most_millis } => {
+            Message::HandOver { to, at_most_millis } | Message::GiveUp { to, at_most_millis } => {
                 let asked = HandOver {
                     to,
                     at_most_millis,
@@ -218,27 +219,17 @@ impl Whole {
                     version: envelope.version,
                     coordinator_epoch: envelope.coordinator_epoch,
                 };
-                if self.faults.chance(300) && !self.healed {
-                    self.counts.count("late commands to instances");
-                    let micros = self.faults.range(1_000..4_000_000);
-                    self.at(micros, Event::HandOver { at, asked });
-                }
-                self.step(at, In::HandOver(asked));
-            }
-            Message::GiveUp { to, at_most_millis } => {
-                let asked = HandOver {
-                    to,
-                    at_most_millis,
-                    epoch: envelope.epoch,
-                    version: envelope.version,
-                    coordinator_epoch: envelope.coordinator_epoch,
+                let (command, again) = if hands_over {
+                    (In::HandOver(asked), Event::HandOver { at, asked })
+                } else {
+                    (In::GiveUp(asked), Event::GiveUp { at, asked })
                 };
                 if self.faults.chance(300) && !self.healed {
                     self.counts.count("late commands to instances");
                     let micros = self.faults.range(1_000..4_000_000);
-                    self.at(micros, Event::GiveUp { at, asked });
+                    self.at(micros, again);
                 }
-                self.step(at, In::GiveUp(asked));
+                self.step(at, command);
             }
             Message::Refuse { reason, text } => {
                 self.note(|| format!("p{at} is refused by the coordinator: {reason:?}: {text}"));
