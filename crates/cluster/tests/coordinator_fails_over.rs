@@ -5,11 +5,22 @@ mod support;
 use outrigger_cluster::catalog::Change;
 use outrigger_cluster::coordinator::{In, Out};
 use outrigger_cluster::operator::{Answer, Loss, RecoverMode, Request};
+use outrigger_net::config::{Config, Version};
 use outrigger_wal::ContentId;
-use support::fleet::{Fleet, dbid_of, instance_of};
-use support::{create, next};
+use support::fleet::{Fleet, dbid_of, instance_of, loss_in, own};
+use support::{create, epoch, next};
 
 const CONTENT: ContentId = ContentId(0);
+
+/// What the voters hold in this reign, that was begun as it should be.
+fn own_in(reign: u64) -> Config {
+    Config { version: Version(reign * 10), epoch: epoch(reign), ..own() }
+}
+
+/// The same, begun by force.
+fn forced_in(reign: u64) -> Config {
+    Config { loss: Some(loss_in(reign)), ..own_in(reign) }
+}
 
 fn pair() -> Fleet {
     Fleet::founded(1, 2, true)
@@ -91,7 +102,7 @@ fn that_an_earlier_epoch_was_given_up_moves_nobody_in_a_later_one() {
     let lost = std::mem::take(&mut fleet.world.waiting);
     drop(lost);
     let config = fleet.config(0);
-    let new = next(&config, |new| new.epoch = support::epoch(2));
+    let new = next(&config, |new| new.epoch = epoch(2));
     let change = Change::Swap {
         content: CONTENT,
         seen: config.version,
@@ -353,12 +364,15 @@ fn after_a_forced_activation_nothing_fails_over_before_each_copy_has_reported() 
         if before_serving {
             fleet.restart(4, true);
         } else {
-            fleet.restart(4, false);
-            let config = fleet.own_of(40);
-            fleet.world.step(In::Own { config, forced: true });
+            // Its member reigns before it was told what the voters hold.
+            fleet.begin_reign(4, own_in(3));
+            fleet.run(500);
+            assert!(!fleet.is_unproved());
+            assert_eq!(fleet.primary(0), instance_of(0, false));
+            fleet.world.step(In::Own { config: forced_in(4) });
         }
         fleet.run(1_000);
-        assert_ne!(fleet.setting("unproved"), 0);
+        assert!(fleet.is_unproved());
         fleet.kill(dbid_of(0, false));
         fleet.fake(0, true).silent = false;
         fleet.fake(0, true).fails = None;
@@ -367,7 +381,7 @@ fn after_a_forced_activation_nothing_fails_over_before_each_copy_has_reported() 
         fleet.run(3_000);
         // Now it has: and the content fails over.
         assert_eq!(fleet.primary(0), instance_of(0, true), "before: {before_serving}");
-        assert_eq!(fleet.setting("unproved"), 0, "all are proved");
+        assert!(!fleet.is_unproved(), "all are proved");
     }
 }
 
@@ -381,7 +395,9 @@ fn a_copy_that_never_reports_keeps_its_content_from_failing_over() {
     assert_eq!(fleet.primary(0), instance_of(0, true));
     fleet.restart(4, true);
     fleet.run(5_000);
-    assert_ne!(fleet.setting("unproved"), 0);
+    assert!(fleet.is_unproved());
+    assert!(fleet.note(0).starts_with("unproved: dbid"), "{}", fleet.note(0));
+    assert_eq!(fleet.note(1), "ok");
     fleet.kill(dbid_of(1, false));
     fleet.run(100);
     assert_eq!(fleet.primary(1), instance_of(1, true), "the other one is proved");
@@ -390,7 +406,7 @@ fn a_copy_that_never_reports_keeps_its_content_from_failing_over() {
     // It is remembered by the next coordinator, which was not begun by force.
     fleet.restart(5, false);
     fleet.run(3_000);
-    assert_ne!(fleet.setting("unproved"), 0);
+    assert!(fleet.is_unproved());
 }
 
 #[test]
@@ -401,7 +417,7 @@ fn a_report_of_a_copy_that_could_obey_an_earlier_coordinator_again_proves_nothin
     fleet.fake(0, true).forgets = true;
     fleet.restart(4, true);
     fleet.run(3_000);
-    assert_ne!(fleet.setting("unproved"), 0);
+    assert!(fleet.is_unproved());
     fleet.kill(dbid_of(0, false));
     fleet.run(3_000);
     assert_eq!(fleet.primary(0), instance_of(0, false), "it is not failed over");
@@ -428,7 +444,7 @@ fn an_administrator_changes_nothing_of_a_content_that_is_not_proved_and_starts_w
     });
     assert_eq!(fleet.config(0), before, "a version more would hide that another one was heard of");
     fleet.run(3_000);
-    assert_eq!(fleet.setting("unproved"), 0, "it was started, and has reported");
+    assert!(!fleet.is_unproved(), "it was started, and has reported");
     assert!(!fleet.config(0).held(instance_of(0, true)), "it is let back now");
 }
 
@@ -440,7 +456,7 @@ fn a_content_whose_copy_never_reports_is_settled_by_an_administrator_alone() {
     fleet.fake(0, true).silent = true;
     fleet.restart(4, true);
     fleet.run(5_000);
-    assert_ne!(fleet.setting("unproved"), 0);
+    assert!(fleet.is_unproved());
     let promote = |loss| Request::Promote { content: CONTENT, loss };
     let text = fleet.denied(&promote(Loss::Accepted));
     assert!(text.contains("have not reported") && text.contains("is-fenced"), "{text}");
@@ -451,7 +467,7 @@ fn a_content_whose_copy_never_reports_is_settled_by_an_administrator_alone() {
     assert!(settled.epoch.number > before.epoch.number && settled.loss.is_some());
     assert_eq!(settled.in_sync_set().collect::<Vec<_>>(), [instance_of(0, false)]);
     fleet.run(3_000);
-    assert_eq!(fleet.setting("unproved"), 0, "nothing is left to be proved");
+    assert!(!fleet.is_unproved(), "nothing is left to be proved");
     assert!(fleet.history("a loss is accepted") > 0);
 }
 
@@ -460,12 +476,61 @@ fn that_a_reign_was_forced_is_told_again_and_counts_once() {
     let mut fleet = pair();
     fleet.restart(4, true);
     fleet.run(5_000);
-    assert_eq!(fleet.setting("unproved"), 0, "both have reported");
-    let config = fleet.own_of(40);
-    fleet.world.step(In::Own { config, forced: true });
+    assert!(!fleet.is_unproved(), "both have reported");
+    // The same again, a change in the same reign, and a start of the next one: the voters' value tells of it for good.
+    fleet.world.step(In::Own { config: forced_in(4) });
+    fleet.world.step(In::Own { config: Config { version: Version(41), ..forced_in(4) } });
     fleet.run(100);
-    assert_eq!(fleet.setting("unproved"), 0);
+    fleet.begin_reign(5, Config { loss: forced_in(4).loss, ..own_in(5) });
+    fleet.run(3_000);
+    assert!(!fleet.is_unproved());
     assert_eq!(fleet.history("activated by force"), 1);
+    // The next one by force is another.
+    fleet.restart(6, true);
+    fleet.run(5_000);
+    assert!(!fleet.is_unproved());
+    assert_eq!(fleet.history("activated by force"), 2);
+}
+
+#[test]
+fn a_forced_activation_is_known_to_the_next_coordinator_though_its_own_died_before_it_recorded_anything()
+ {
+    // The coordinator loses its standby, records that the mirror is dropped, and is lost with that record. The standby is
+    // activated by force and dies before anything is recorded in its catalog. It starts again, with every voter there: this
+    // start took no force. The catalog names the mirror as in sync, which lacks commits by now.
+    let mut fleet = pair();
+    fleet.shrinks = false;
+    fleet.fake(0, true).silent = true;
+    fleet.applies = false;
+    fleet.restart(4, true);
+    fleet.run(1_000);
+    assert!(!fleet.is_unproved(), "nothing of it is in the catalog");
+    fleet.applies = true;
+    fleet.begin_reign(5, Config { loss: forced_in(4).loss, ..own_in(5) });
+    fleet.run(1_000);
+    fleet.kill(dbid_of(0, false));
+    fleet.run(3_000);
+    assert!(fleet.is_unproved());
+    assert_eq!(fleet.primary(0), instance_of(0, false), "nothing fails over");
+    fleet.fake(0, true).silent = false;
+    fleet.fake(0, true).fails = None;
+    fleet.run(3_000);
+    assert_eq!(fleet.primary(0), instance_of(0, true), "{}", fleet.note(0));
+    assert!(!fleet.is_unproved());
+}
+
+#[test]
+fn a_coordinator_that_does_not_know_its_own_configuration_yet_changes_nothing_of_a_content_that_is_not_proved()
+ {
+    let mut fleet = pair();
+    fleet.begin_reign(4, own_in(3));
+    fleet.kill(dbid_of(0, false));
+    fleet.run(3_000);
+    let before = fleet.config(0);
+    assert_eq!(before.primary, instance_of(0, false));
+    fleet.world.step(In::Own { config: own_in(4) });
+    fleet.run(200);
+    assert_eq!(fleet.primary(0), instance_of(0, true));
 }
 
 // S10.

@@ -76,7 +76,7 @@ fn a_copy_that_is_out_of_touch_is_not_promoted() {
 #[test]
 fn nothing_is_failed_over_before_a_living_primary_would_have_been_heard() {
     let mut world = World::asleep(vec![create(pair())]);
-    world.step(In::Serving(Some(epoch(3))));
+    world.begin(3);
     world.apply();
     world.connect(B);
     let text = world.denied(&PROMOTE);
@@ -192,7 +192,7 @@ fn the_state_shows_every_copy_and_how_far_it_is() {
     world.step(In::Closed(LinkId(0xB)));
     let Answer::State(state) = world.ask(&Request::State) else { panic!("no state") };
     assert_eq!((state.cluster, state.coordinator_epoch), (CLUSTER, 3));
-    let content = &state.contents[0];
+    let content = state.contents.iter().find(|row| row.content == ContentId(0)).unwrap();
     assert_eq!((content.version, content.epoch, content.primary), (Version(5), epoch(1), A));
     let [a, b] = &content.copies[..] else { panic!("two copies") };
     assert_eq!((a.role, a.in_sync, a.in_touch), (CopyRole::Primary, true, true));

@@ -383,7 +383,7 @@ fn standby(host_name: &str) -> Request {
 /// What the voters were asked for is recorded.
 fn record(fleet: &mut Fleet) {
     let (_, config) = fleet.swaps.last().cloned().unwrap();
-    fleet.world.step(In::Own { config, forced: false });
+    fleet.world.step(In::Own { config });
     fleet.carry_out();
 }
 
@@ -408,7 +408,7 @@ fn a_standby_is_added_through_the_voters_and_removed_again() {
     assert_eq!((config.content, config.copies.len()), (CATALOG, 2));
     // It comes in sync: from now on it only has to run.
     let own = next(&fleet.swaps.last().unwrap().1.clone(), |new| new.copies[1].in_sync = true);
-    fleet.world.step(In::Own { config: own.clone(), forced: false });
+    fleet.world.step(In::Own { config: own.clone() });
     fleet.run(1_000);
     assert_eq!(fleet.row(Dbid(2)).wanted, Wanted::Up);
     assert_eq!(fleet.fakes[&Dbid(2)].starts, 1);
@@ -418,7 +418,7 @@ fn a_standby_is_added_through_the_voters_and_removed_again() {
     assert_eq!(orders_of(&fleet, Dbid(2)).last(), Some(&Wanted::Down));
     assert_eq!(fleet.swaps.len(), asked, "nothing before it has left the in-sync set");
     let own = next(&own, |new| new.copies[1].in_sync = false);
-    fleet.world.step(In::Own { config: own, forced: false });
+    fleet.world.step(In::Own { config: own });
     fleet.run(100);
     assert!(fleet.swaps.last().unwrap().1.copy(STANDBY).is_none());
     record(&mut fleet);
@@ -435,11 +435,11 @@ fn lost_standby() -> Fleet {
     record(&mut fleet);
     fleet.run(1_000);
     let own = next(&fleet.swaps.last().unwrap().1.clone(), |new| new.copies[1].in_sync = true);
-    fleet.world.step(In::Own { config: own.clone(), forced: false });
+    fleet.world.step(In::Own { config: own.clone() });
     fleet.run(1_000);
     fleet.lose_host("smdw");
     let own = next(&own, |new| new.copies[1].in_sync = false);
-    fleet.world.step(In::Own { config: own, forced: false });
+    fleet.world.step(In::Own { config: own });
     fleet.run(1_000);
     fleet
 }

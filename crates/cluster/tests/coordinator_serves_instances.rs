@@ -159,7 +159,7 @@ fn a_report_of_a_cut_that_comes_late_or_twice_lowers_no_floor() {
         assert_eq!(record(&mut world), promise, "{first}");
         // Another reign of the coordinator: what was heard is in the catalog alone.
         world.step(In::Serving(None));
-        world.step(In::Serving(Some(epoch(7))));
+        world.begin(7);
         world.connect(A);
         world.report(A, epoch(2), 300, Some(300));
         assert_eq!(record(&mut world), promise, "{first}, after a restart");

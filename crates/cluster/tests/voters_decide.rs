@@ -109,7 +109,7 @@ impl Candidate {
     /// What its member was told last.
     fn recorded(&self) -> Option<Config> {
         self.out.iter().rev().find_map(|out| match out {
-            Out::Recorded { config, .. } => Some(config.clone()),
+            Out::Recorded { config } => Some(config.clone()),
             _ => None,
         })
     }
@@ -425,13 +425,38 @@ fn activation_without_a_majority_needs_force_and_says_what_is_not_proved() {
     }
     let (config, text) = b.activated().unwrap();
     assert!(text.contains("1 of 3 voters promised") && text.contains("not proved"));
-    assert!(b.out.contains(&Out::Recorded { config: config.clone(), forced: true }));
+    assert_eq!(config.loss.map(|loss| (loss.instance, loss.epoch)), Some((B, config.epoch.number)));
+    assert!(b.out.contains(&Out::Recorded { config: config.clone() }));
     assert!(config.epoch.number > 1000 && config.version.0 > 1000, "above what was not heard");
     // The others come back, and hold it too: from now on a majority counts again.
     hall.pass(&mut b, 200);
     hall.deliver(&mut b, &ALL);
     assert!(b.out.contains(&Out::Event(Event::Healed)));
-    assert_eq!(b.out.last(), Some(&Out::Recorded { config, forced: false }));
+    // That a majority holds it now proves nothing of what the catalog lacks: the value tells it to whoever comes next,
+    // through changes, a start and an activation that take no force.
+    let forced = config.loss;
+    let mut again = hall.candidate(B);
+    let started = hall.start(&mut again, 43, &ALL).unwrap();
+    assert!(started.epoch.number > config.epoch.number && started.loss == forced, "{started:?}");
+    let mut a = hall.candidate(A);
+    hall.step(&mut a, ACTIVATE);
+    hall.deliver(&mut a, &ALL);
+    let (activated, _) = a.activated().unwrap();
+    assert!(activated.primary == A && activated.loss == forced, "{activated:?}");
+    hall.swap(&mut a, &activated, &without(&activated, B));
+    hall.deliver(&mut a, &ALL);
+    let changed = a.recorded().unwrap();
+    assert!(!changed.in_sync(B) && changed.loss == forced, "{changed:?}");
+}
+
+#[test]
+fn an_activation_that_proves_everything_says_nothing_of_a_loss_even_if_it_was_told_to_force() {
+    let mut hall = Hall::new(3);
+    let mut b = hall.candidate(B);
+    hall.step(&mut b, FORCE);
+    hall.deliver(&mut b, &ALL);
+    let (config, _) = b.activated().unwrap();
+    assert_eq!(config.loss, None, "it was in sync, and everybody promised");
 }
 
 #[test]
@@ -504,7 +529,7 @@ fn force_activates_a_standby_that_was_not_in_sync_and_says_so() {
     let (config, text) = b.activated().unwrap();
     assert!(text.contains("holds every committed change"));
     assert!(config.in_sync(B) && config.primary == B);
-    assert!(b.out.iter().any(|out| matches!(out, Out::Recorded { forced: true, .. })));
+    assert_eq!(config.loss.map(|loss| (loss.instance, loss.epoch)), Some((B, config.epoch.number)));
 }
 
 #[test]

@@ -44,14 +44,15 @@ pub struct Copy {
     pub durable: Promise,
 }
 
-/// What an operator accepted to lose when a copy was promoted that may lack commits (S10).
+/// What an operator accepted to lose when a copy was promoted that may lack commits (S10), or when a standby was
+/// activated by force (S8).
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub struct Loss {
     /// The copy that was promoted.
     pub instance: InstanceId,
     /// The number of its reign: what was promised in lower epochs counts, for that copy, up to `end` at most.
     pub epoch: u64,
-    /// Where its log ended when the loss was accepted.
+    /// Where its log ended when the loss was accepted; the highest LSN: that is not known.
     pub end: Lsn,
 }
 

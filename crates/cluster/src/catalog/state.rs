@@ -17,7 +17,7 @@ use super::tables::{
     Dbid, History, Host, Instance, MAX_HISTORY, MAX_HOSTS, MAX_INSTANCES, Up, Wanted,
 };
 use crate::buckets::{Buckets, BucketsError};
-use crate::coordinator::{SETTLED, UNPROVED};
+use crate::coordinator::{PROVED, SETTLED, UNPROVED};
 use crate::register::{Conflict, Register};
 
 /// The most contents of a cluster.
@@ -405,8 +405,7 @@ impl State {
 
     /// S8, S10: a loss that is accepted for a content while it is unproved settles what copies may hold that never report.
     fn settle_loss(&mut self, content: ContentId, before: &Config, after: &Config) {
-        let mark = self.settings.get(UNPROVED).copied().filter(|mark| *mark != 0);
-        if let Some(mark) = mark.filter(|_| before.loss != after.loss) {
+        if let Some(mark) = self.unproved().filter(|_| before.loss != after.loss) {
             self.settings.insert(format!("{SETTLED}{}", content.0), mark);
         }
     }
@@ -414,8 +413,15 @@ impl State {
     /// Whether a loss was accepted for a content since the catalog was last known to lack something.
     #[must_use]
     pub fn is_settled(&self, content: ContentId) -> bool {
-        let mark = self.settings.get(UNPROVED).copied().filter(|mark| *mark != 0);
+        let mark = self.unproved();
         mark.is_some() && self.settings.get(&format!("{SETTLED}{}", content.0)).copied() == mark
+    }
+
+    /// The reign that began with a catalog that may lack something, until it is proved (S8).
+    #[must_use]
+    pub fn unproved(&self) -> Option<u64> {
+        let of = |key| self.settings.get(key).copied().unwrap_or_default();
+        Some(of(UNPROVED)).filter(|mark| *mark > of(PROVED))
     }
 
     /// A row of history for each instance that is something else than before.

@@ -39,12 +39,11 @@ pub enum In {
         /// Why, in words.
         text: String,
     },
-    /// What the voters have recorded of the catalog's own configuration, and whether that took force (S8).
+    /// What the voters have recorded of the catalog's own configuration. A coordinator that serves records no change of a
+    /// content before it has heard that of its own reign: only then does it know whether the catalog may lack something.
     Own {
         /// The configuration.
         config: Config,
-        /// Whether a standby was activated without a majority.
-        forced: bool,
     },
     /// How far a copy of the catalog is: its own member, and those it streams to.
     Figures {

@@ -24,8 +24,10 @@ use crate::failover::{Decision, Fault, HandOverAnswer, Mirrors, Proof, Sight, Un
 use crate::register::{Conflict, Proposer};
 use crate::settings;
 
-/// The setting that remembers that a standby was activated by force.
+/// The setting that remembers the last reign that a standby began by force, or that began with a rebuilt catalog.
 pub(crate) const UNPROVED: &str = "unproved";
+/// The setting that remembers the last of these reigns whose catalog is proved.
+pub(crate) const PROVED: &str = "proved";
 /// The beginning of the name of a setting: that a loss was accepted for this content since, while that one had this value.
 pub(crate) const SETTLED: &str = "unproved.settled.";
 /// A hand-over that is not answered is forgotten after so many times its own limit.
@@ -202,20 +204,33 @@ impl Coordinator {
         self.watched = wanted;
     }
 
+    /// The reign that was begun by force, by what the voters hold, and that the catalog does not remember yet. `None`: that
+    /// is not known yet.
+    fn forced(&self) -> Option<Option<u64>> {
+        let own = self.own.as_ref()?;
+        if self.serving().is_some_and(|serving| own.epoch.number < serving.number) {
+            return None;
+        }
+        let noted = self.catalog.read(|state| settings::value(state, UNPROVED));
+        Some(own.loss.map(|loss| loss.epoch).filter(|forced| *forced > noted))
+    }
+
     /// S8: after a forced activation a content is proved again when every copy of it has reported.
     fn prove(&mut self, out: &mut Vec<Out>) {
-        let noted = self.catalog.read(|state| settings::value(state, UNPROVED) != 0);
-        self.unproved = noted || self.forced.is_some();
+        let forced = self.forced();
+        let mark = self.catalog.read(State::unproved);
+        self.unproved = forced != Some(None) || mark.is_some();
         if !self.unproved || self.failing.prove_at.is_none_or(|at| self.now < at) {
             return;
         }
-        let key = UNPROVED.to_owned();
-        let asked = if let Some(epoch) = self.forced {
+        let asked = if let Some(Some(value)) = forced {
             let text = "a standby was activated by force: no content fails over before every copy of it has reported";
             self.note(Dbid(0), text.to_owned(), out);
-            let value = epoch.max(1);
-            self.append(Change::Set { key, value }, Pending::Unproved { epoch }, out)
+            let key = UNPROVED.to_owned();
+            self.append(Change::Set { key, value }, Pending::Unproved, out)
         } else {
+            let Some(value) = mark else { return };
+            let key = PROVED.to_owned();
             let contents: Vec<ContentId> =
                 self.catalog.read(|state| state.contents.keys().copied().collect());
             if !contents.iter().all(|content| self.has_reported(*content)) {
@@ -223,7 +238,7 @@ impl Coordinator {
             }
             let text = "every copy of every content has reported: the catalog is proved";
             self.note(Dbid(0), text.to_owned(), out);
-            self.append(Change::Set { key, value: 0 }, Pending::Proved, out)
+            self.append(Change::Set { key, value }, Pending::Proved, out)
         };
         self.failing.prove_at = if asked { None } else { Some(self.now.plus(AGAIN_MICROS)) };
     }
@@ -249,7 +264,8 @@ impl Coordinator {
     /// Whether every copy has reported, or an administrator has accepted since what the others may hold (S10).
     fn has_reported(&self, content: ContentId) -> bool {
         // A mark that is not recorded yet is another than the one that was settled.
-        let settled = self.forced.is_none() && self.catalog.read(|state| state.is_settled(content));
+        let settled =
+            self.forced() == Some(None) && self.catalog.read(|state| state.is_settled(content));
         settled || self.have_all_reported(content)
     }
 

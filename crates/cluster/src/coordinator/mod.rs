@@ -55,7 +55,7 @@ use crate::register::Report;
 use crate::settings;
 pub use event::{Event, In, Out};
 pub(crate) use expanding::VERSIONS_A_REIGN;
-pub(crate) use failing::{SETTLED, UNPROVED};
+pub(crate) use failing::{PROVED, SETTLED, UNPROVED};
 
 /// The content of the coordinator's own catalog.
 pub const CATALOG: ContentId = ContentId(-1);
@@ -124,7 +124,7 @@ enum Pending {
     Moves,
     FailOver { content: ContentId },
     ShutDown,
-    Unproved { epoch: u64 },
+    Unproved,
     Proved,
     Swap { link: LinkId, op: u64, content: ContentId, new: Config },
     Promote { link: LinkId, op: u64, content: ContentId, to: InstanceId },
@@ -195,10 +195,6 @@ pub struct Coordinator {
     watched: BTreeMap<InstanceId, ContentId>,
     failing: failing::Failing,
     decisions: BTreeMap<ContentId, Decision>,
-    /// The reign that was begun by force, until the catalog remembers it (S8).
-    forced: Option<u64>,
-    /// The same, for good.
-    forced_in: Option<u64>,
     unproved: bool,
     /// It is this reign that brings everything down: the coordinator goes last.
     brings_down: bool,
@@ -254,8 +250,6 @@ impl Coordinator {
             watched: BTreeMap::new(),
             failing: failing::Failing::default(),
             decisions: BTreeMap::new(),
-            forced: None,
-            forced_in: None,
             unproved: false,
             brings_down: false,
             orders_of: None,
@@ -288,7 +282,7 @@ impl Coordinator {
             In::Closed(link) => self.forget(link, out),
             In::Applied | In::Tick => {}
             In::NotAppended { ticket, text } => self.not_appended(ticket, &text, out),
-            In::Own { config, forced } => self.owned(config, forced),
+            In::Own { config } => self.owned(config),
             In::Figures { instance, here, durable, commit, applied } => {
                 let epoch = self.serving().unwrap_or_default().number;
                 let figures = Figures { epoch, durable, commit, applied };
@@ -471,7 +465,7 @@ impl Coordinator {
             Some(Pending::Swap { .. }) | None => {}
             Some(Pending::FailOver { content }) => self.not_failed_over(content),
             Some(Pending::ShutDown) => self.not_shut_down(),
-            Some(Pending::Unproved { .. } | Pending::Proved) => self.proof_is_noted(false),
+            Some(Pending::Unproved | Pending::Proved) => self.proof_is_noted(false),
             Some(Pending::Work { id }) => self.not_worked(id, text, out),
             Some(Pending::Moves) => self.moves_decided(Err(text.to_owned()), out),
             Some(Pending::Found) => {
@@ -496,11 +490,7 @@ impl Coordinator {
                 Pending::Moves => self.moves_refused(outcome.result, out),
                 Pending::FailOver { content } => self.failed_over(content, &outcome.result),
                 Pending::ShutDown => {}
-                Pending::Unproved { epoch } => {
-                    self.forced = self.forced.filter(|forced| *forced != epoch);
-                    self.proof_is_noted(true);
-                }
-                Pending::Proved => self.proof_is_noted(true),
+                Pending::Unproved | Pending::Proved => self.proof_is_noted(true),
                 Pending::Swap { link, op, content, .. } => {
                     self.swapped(link, op, content, outcome.result.is_ok(), out);
                 }
@@ -527,13 +517,7 @@ impl Coordinator {
     }
 
     /// The voters have recorded the catalog's own configuration.
-    fn owned(&mut self, config: Config, forced: bool) {
-        // It is told again and again: a reign is begun by force once.
-        let reign = config.epoch.number;
-        if forced && self.forced_in != Some(reign) {
-            self.forced_in = Some(reign);
-            self.forced = Some(reign);
-        }
+    fn owned(&mut self, config: Config) {
         if self.own.as_ref().is_none_or(|own| own.version < config.version) {
             self.own = Some(config);
             self.own_changed();

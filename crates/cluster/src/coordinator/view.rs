@@ -84,6 +84,10 @@ impl Coordinator {
             state.row_of(instance).map_or(instance.to_string(), |(dbid, _)| format!("dbid {dbid}"))
         };
         let mut words = Vec::new();
+        if content != CATALOG && !self.is_proved(content) {
+            let silent = self.unreported(content).into_iter().map(name).collect::<Vec<_>>();
+            words.push(format!("unproved: {} has not reported", silent.join(", ")));
+        }
         match self.decisions.get(&content) {
             None | Some(Decision::Nothing) => {
                 if let Some(UnderWay::HandOver { to, .. }) = self.under_way(content, config.epoch) {
@@ -120,7 +124,7 @@ impl Coordinator {
             format!("{} {how}", name(copy.instance))
         }));
         // S10: shown until all copies have what was kept.
-        if let Some(loss) = config.loss.filter(|_| !words.is_empty()) {
+        if let Some(loss) = config.loss.filter(|_| !words.is_empty() && content != CATALOG) {
             words.push(format!(
                 "a loss behind LSN {} was accepted in epoch {}",
                 loss.end, loss.epoch

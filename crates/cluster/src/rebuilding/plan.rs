@@ -15,7 +15,7 @@ use crate::buckets::MapVersion;
 use crate::catalog::record::MAX_RESTORED_BYTES;
 use crate::catalog::tables::{Dbid, History, Instance, Preferred, Up, Wanted};
 use crate::catalog::{Content as Row, Keepsake, State, encode_image};
-use crate::coordinator::{CATALOG, SETTLED, UNPROVED, VERSIONS_A_REIGN};
+use crate::coordinator::{CATALOG, PROVED, SETTLED, UNPROVED, VERSIONS_A_REIGN};
 use crate::error::CodecError;
 use crate::register::Register;
 
@@ -399,7 +399,7 @@ impl Plan {
     pub fn body(&self, epoch: u64) -> Result<Bytes, Refusal> {
         let mut state = self.state.clone();
         // Unlike any mark of an earlier reign: what was settled by then is settled no more.
-        state.settings.retain(|key, _| !key.starts_with(SETTLED));
+        state.settings.retain(|key, _| key != PROVED && !key.starts_with(SETTLED));
         state.settings.insert(UNPROVED.to_owned(), epoch.max(1));
         if let Some(map) = &mut state.map {
             // Above every version that a content was told of: earlier reigns gave lower ones.

@@ -11,10 +11,10 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use outrigger_net::config::{Config, Copy, Version};
+use outrigger_net::config::{Config, Copy, Loss, Version};
 use outrigger_replica::rules::{Rule, Rules};
 use outrigger_wal::recover::Promise;
-use outrigger_wal::{ClusterId, Epoch, InstanceId};
+use outrigger_wal::{ClusterId, Epoch, InstanceId, Lsn};
 
 use super::list::Seat;
 use super::message::{Ask, Question, Reply, Say};
@@ -434,6 +434,10 @@ impl Ballot {
         if let (Purpose::Replace { .. }, Some(copy)) = (purpose, &self.anew) {
             value.copies = vec![copy.clone()];
             value.loss = None;
+        } else if outcome.is_forced() {
+            // Recorded with the reign itself: whoever comes next hears of it, however early this one dies.
+            let end = Lsn(u64::MAX);
+            value.loss = Some(Loss { instance: me, epoch: epoch.number, end });
         }
         // Who reigns is in sync; it was not only if it was forced.
         for copy in value.copies.iter_mut().filter(|copy| copy.instance == me) {

@@ -39,8 +39,6 @@ pub struct Council {
     want: Want,
     /// What the member was told last.
     told: Option<Config>,
-    /// Operators said so, and no majority has confirmed it yet.
-    forced: bool,
     heard: BTreeMap<InstanceId, Promise>,
     unreachable: BTreeSet<Seat>,
     now: Micros,
@@ -73,7 +71,6 @@ impl Council {
             ballot: Ballot::new(whose, first_op, rules),
             want: Want::Nothing,
             told: None,
-            forced: false,
             heard: BTreeMap::new(),
             unreachable: BTreeSet::new(),
             now,
@@ -231,8 +228,6 @@ impl Council {
             Act::Overtaken { by, .. } => self.overtaken(by, out),
             Act::Denied { seat, text } => out.push(Out::Event(Event::Alarm { seat, text })),
             Act::Healed => {
-                // That it was in sync is proved by nobody later.
-                self.forced = self.ballot.outcome().is_some_and(|outcome| !outcome.was_in_sync);
                 out.push(Out::Event(Event::Healed));
                 if let Some(config) = self.ballot.recorded().cloned() {
                     self.tell(config, out);
@@ -248,7 +243,6 @@ impl Council {
         }
         let outcome = self.ballot.outcome();
         if let (Want::Activate { op, .. }, Some(outcome)) = (self.want, outcome) {
-            self.forced = outcome.is_forced();
             let text = text::activated(&config, outcome);
             out.push(Out::Activated { op, config: config.clone(), outcome, text });
         }
@@ -373,8 +367,7 @@ impl Council {
 
     fn tell(&mut self, config: Config, out: &mut Vec<Out>) {
         self.told = Some(config.clone());
-        let forced = self.forced;
-        out.push(Out::Recorded { config, forced });
+        out.push(Out::Recorded { config });
     }
 
     fn is_over(&self, since: Micros, millis: u64) -> bool {

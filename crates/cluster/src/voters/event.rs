@@ -79,9 +79,6 @@ pub enum Out {
     Recorded {
         /// What.
         config: Config,
-        /// Whether it was forced, and no majority holds it yet: until every copy of a content has
-        /// reported epoch and version, that content does not fail over.
-        forced: bool,
     },
     /// The activation is recorded.
     Activated {

@@ -11,7 +11,7 @@ use outrigger_cluster::coordinator::{CATALOG, In, Out};
 use outrigger_cluster::operator::{Answer, ClusterState, Founding, Request};
 use outrigger_cluster::register::Proposer;
 use outrigger_net::beat::{Beat, Figures, Phase};
-use outrigger_net::config::{Config, Copy, Rule, Version};
+use outrigger_net::config::{Config, Copy, Loss, Rule, Version};
 use outrigger_net::message::{Envelope, Message, Role, Session};
 use outrigger_replica::member::LinkId;
 use outrigger_replica::store::StateStore;
@@ -158,6 +158,11 @@ pub(crate) fn own() -> Config {
     }
 }
 
+/// What the voters record of a forced activation.
+pub(crate) fn loss_in(reign: u64) -> Loss {
+    Loss { instance: COORDINATOR, epoch: reign, end: Lsn(u64::MAX) }
+}
+
 impl Fleet {
     /// A coordinator that serves, and no cluster yet.
     pub(crate) fn unfounded() -> Self {
@@ -180,7 +185,7 @@ impl Fleet {
             next_link: 10_000,
             taken: 0,
         };
-        fleet.world.step(In::Own { config: own(), forced: false });
+        fleet.world.step(In::Own { config: own() });
         fleet.world.step(In::Serving(Some(epoch(3))));
         fleet.run(10);
         fleet
@@ -710,6 +715,11 @@ impl Fleet {
         self.carry_out();
     }
 
+    /// Whether something is left to be proved after a forced activation (S8).
+    pub(crate) fn is_unproved(&self) -> bool {
+        self.world.catalog.read(|state| state.unproved().is_some())
+    }
+
     /// What the voters record at this version, in the reign that goes with it.
     pub(crate) fn own_of(&self, version: u64) -> Config {
         Config { version: Version(version), epoch: epoch(version / 10), ..own() }
@@ -725,8 +735,14 @@ impl Fleet {
         self.hosts.clear();
         self.world.restart(42 + u128::from(reign));
         self.taken = 0;
-        let config = Config { version: Version(reign * 10), epoch: epoch(reign), ..own() };
-        self.world.step(In::Own { config, forced });
+        let loss = forced.then_some(loss_in(reign));
+        let config = Config { version: Version(reign * 10), epoch: epoch(reign), loss, ..own() };
+        self.begin_reign(reign, config);
+    }
+
+    /// The same; this is what the voters hold of the catalog.
+    pub(crate) fn begin_reign(&mut self, reign: u64, config: Config) {
+        self.world.step(In::Own { config });
         self.world.step(In::Serving(Some(epoch(reign))));
         self.carry_out();
     }

@@ -147,10 +147,17 @@ impl World {
         self.out.clear();
     }
 
+    /// The voters have recorded this reign, and its member has begun it.
+    pub(crate) fn begin(&mut self, reign: u64) {
+        let own = Config { version: Version(reign), epoch: epoch(reign), ..fleet::own() };
+        self.step(In::Own { config: own });
+        self.step(In::Serving(Some(epoch(reign))));
+    }
+
     /// One that has served for longer than any silence.
     pub(crate) fn new(changes: Vec<Change>) -> Self {
         let mut world = Self::asleep(changes);
-        world.step(In::Serving(Some(epoch(3))));
+        world.begin(3);
         world.apply();
         world.pass(10_000);
         world.out.clear();

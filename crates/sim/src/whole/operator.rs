@@ -251,6 +251,15 @@ impl Whole {
             return;
         }
         self.counts.count("activations by force");
+        if let Some(seat) = &mut self.places[at].seat {
+            seat.forced = true;
+        }
+        if self.faults.chance(500) && !self.healed {
+            // It may die before it has recorded anything.
+            self.counts.count("coordinators that die right behind their activation by force");
+            let (life, micros) = (self.places[at].node.life, self.faults.range(0..20_000));
+            self.at(micros, Event::Kill { at, life, row: None });
+        }
         let end = self.shadow(at).durable;
         let top = self.groups[0].checker.top();
         if end >= top && outcome.answered * 2 > outcome.voters {

@@ -18,14 +18,21 @@ pub enum Bug {
     ObeyLower,
     /// An agent starts an instance that ended, by itself.
     RunAgain,
+    /// That a coordinator was activated by force is known to its process alone, until its catalog has recorded it.
+    ForgetForce,
     /// An instance that starts again does not tell a coordinator which version it has accepted.
     ForgetVersion,
 }
 
 impl Bug {
     /// All of them.
-    pub const ALL: [Self; 4] =
-        [Self::FailoverUnproved, Self::ObeyLower, Self::RunAgain, Self::ForgetVersion];
+    pub const ALL: [Self; 5] = [
+        Self::FailoverUnproved,
+        Self::ObeyLower,
+        Self::RunAgain,
+        Self::ForgetForce,
+        Self::ForgetVersion,
+    ];
 }
 
 /// How often faults come, in a thousand, at each tick of some 100 ms.

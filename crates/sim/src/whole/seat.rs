@@ -18,6 +18,7 @@ use super::Whole;
 use super::agents::AgentLine;
 use super::event::{Event, Seated};
 use super::lines::is_line;
+use super::plan::Bug;
 use crate::cluster::queue::Life;
 
 /// What runs above one copy of the catalog.
@@ -25,6 +26,8 @@ pub(super) struct Seat {
     pub(super) council: Council,
     pub(super) coordinator: Coordinator,
     pub(super) due: Option<Micros>,
+    /// Whether it was activated by force in this life.
+    pub(super) forced: bool,
     /// The hosts whose agents it should reach.
     pub(super) reach: Vec<String>,
     pub(super) agents: BTreeMap<String, AgentLine>,
@@ -53,8 +56,14 @@ impl Whole {
         let coordinator =
             Coordinator::new(whose, catalog, seed, CoordinatorOptions::default(), now)
                 .with_voters(voters);
-        let seat =
-            Seat { council, coordinator, due: None, reach: Vec::new(), agents: BTreeMap::new() };
+        let seat = Seat {
+            council,
+            coordinator,
+            due: None,
+            forced: false,
+            reach: Vec::new(),
+            agents: BTreeMap::new(),
+        };
         self.places[at].seat = Some(seat);
         let life = self.places[at].node.life;
         self.at(10_000, Event::Reach { at, life });
@@ -133,10 +142,15 @@ impl Whole {
     fn council_asks(&mut self, at: usize, out: voters::Out, waiting: &mut VecDeque<Seated>) {
         match out {
             voters::Out::Ask(ask) => self.ask_voter(at, ask),
-            voters::Out::Recorded { config, forced } => {
+            voters::Out::Recorded { config } => {
                 self.catalog_recorded(&config);
                 let coordinator_epoch = config.epoch.number;
-                let own = coordinator::In::Own { config: config.clone(), forced };
+                let mut own = config.clone();
+                let forced = self.places[at].seat.as_ref().is_some_and(|seat| seat.forced);
+                if self.plan.bug == Some(Bug::ForgetForce) && !forced {
+                    own.loss = None;
+                }
+                let own = coordinator::In::Own { config: own };
                 waiting.push_back(Seated::Coordinator(own));
                 self.step(at, In::Config { config, coordinator_epoch });
             }

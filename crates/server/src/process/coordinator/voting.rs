@@ -189,12 +189,14 @@ impl Session {
     fn perform(&mut self, action: Out) {
         match action {
             Out::Ask(ask) => self.vote(ask),
-            Out::Recorded { config, forced } => {
-                if let Some(told) = &self.told {
-                    told.recorded(config.clone(), config.epoch.number);
-                }
-                let event = machine::In::Own { config, forced };
+            Out::Recorded { config } => {
+                // ORDER: the coordinator hears what its reign rests on before its member can begin it.
+                let event = machine::In::Own { config: config.clone() };
                 drop(self.events.send(Heard::Machine(event)));
+                if let Some(told) = &self.told {
+                    let epoch = config.epoch.number;
+                    told.recorded(config, epoch);
+                }
             }
             Out::Activated { op, text, .. } => self.answer(op, Answer::Done { text }),
             Out::Denied { op, text } => self.answer(op, Answer::Denied { text }),
