@@ -207,6 +207,10 @@ impl Coordinator {
     /// The reign that was begun by force, by what the voters hold, and that the catalog does not remember yet. `None`: that
     /// is not known yet.
     fn forced(&self) -> Option<Option<u64>> {
+        // Where nobody votes there is no standby either.
+        if self.own.is_none() && self.voters.is_empty() {
+            return Some(None);
+        }
         let own = self.own.as_ref()?;
         if self.serving().is_some_and(|serving| own.epoch.number < serving.number) {
             return None;
