@@ -86,7 +86,8 @@ impl Coordinator {
         let mut words = Vec::new();
         if content != CATALOG && !self.is_proved(content) {
             let silent = self.unreported(content).into_iter().map(name).collect::<Vec<_>>();
-            words.push(format!("unproved: {} has not reported", silent.join(", ")));
+            let have = if silent.len() == 1 { "has" } else { "have" };
+            words.push(format!("unproved: {} {have} not reported", silent.join(", ")));
         }
         match self.decisions.get(&content) {
             None | Some(Decision::Nothing) => {
