@@ -172,8 +172,6 @@ fn a_cluster_is_looked_at_and_goes_down_and_up() {
     cluster.in_sync();
     cluster.rows_are_there();
 
-    // Primaries that are started wait for their mirrors, however late those begin.
-    cluster.ask("config --set fts_mark_mirror_down_grace_period_ms=15000").ok();
     let mut down = situation("The cluster is to be brought down, and up");
     down.run(&mut cluster, "stop -a");
     down.run(&mut cluster, "state");

@@ -125,7 +125,7 @@ impl Member {
         if !self.rules.hold(Rule::S5Epoch) {
             self.control.epoch = epoch;
             let generation = self.persist();
-            let peers = self.other_copies(config, None);
+            let peers = self.copies_that_may_start(config);
             self.phase = Phase::Rising(Rising { epoch, generation, peers, promoted: false });
             return;
         }
@@ -141,7 +141,7 @@ impl Member {
         self.phase = Phase::Gathering(Gathering {
             epoch: config.epoch,
             generation,
-            peers: self.other_copies(config, None),
+            peers: self.copies_that_may_start(config),
             swap: None,
             adopting: None,
         });
@@ -184,6 +184,16 @@ impl Member {
     ) -> BTreeMap<InstanceId, Peer> {
         let others = config.copies.iter().map(|copy| copy.instance).filter(|at| *at != self.me());
         others.map(|at| (at, Peer::new(self.now, Some(at) == deposed))).collect()
+    }
+
+    /// The same where nobody was deposed: this process may have been started together with theirs.
+    fn copies_that_may_start(&self, config: &Config) -> BTreeMap<InstanceId, Peer> {
+        let until = self.born.plus(self.options.first_copy_grace_millis.saturating_mul(1000));
+        let mut peers = self.other_copies(config, None);
+        for peer in peers.values_mut() {
+            peer.until = until;
+        }
+        peers
     }
 
     /// The version that the authority is asked to replace, and the configuration it should record:

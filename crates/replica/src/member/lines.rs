@@ -9,7 +9,7 @@ use outrigger_net::message::{Abilities, Envelope, Message, Reason, Role as Calle
 use outrigger_net::sender::{Next, Sender, Stage};
 use outrigger_net::transport::backoff_micros;
 use outrigger_wal::format::Block;
-use outrigger_wal::{Error, Fetch, InstanceId, Lsn};
+use outrigger_wal::{Error, Fetch, InstanceId, Lsn, Micros};
 
 use super::event::{Event, LinkId, Out};
 use super::phase::{Line, Peer, Up};
@@ -213,6 +213,7 @@ impl Member {
                     peer.observed = peer.observed.max(at);
                     // It can be reached again: if it is lost once more, it has the grace of any other copy.
                     peer.deposed = false;
+                    peer.until = Micros(0);
                 }
                 Err(error) => self.bad_ack(link, error.to_string(), out),
             },

@@ -82,6 +82,9 @@ pub struct MemberOptions {
     /// How long a primary waits for a copy without a connection before it asks for a configuration
     /// without it (S2). Default 200.
     pub copy_grace_millis: u64,
+    /// How long after its own start a primary that starts again waits at least for a copy that it has not met since: both may
+    /// have been started together. Default 3,000.
+    pub first_copy_grace_millis: u64,
     /// How long a connection may be silent before it counts as gone. Default 500.
     pub silence_millis: u64,
     /// How long a copy that commits wait for may acknowledge nothing new while its connection lives: then the
@@ -113,6 +116,7 @@ impl Default for MemberOptions {
         Self {
             log: LogOptions::default(),
             copy_grace_millis: 200,
+            first_copy_grace_millis: 3_000,
             silence_millis: 500,
             copy_stall_millis: 5_000,
             quiet_millis: 100,
@@ -137,6 +141,7 @@ pub struct Member {
     seed: u64,
     drawn: u64,
     now: Micros,
+    born: Micros,
     wall_micros: u64,
 
     control: Control,
@@ -232,6 +237,7 @@ impl Member {
             seed,
             drawn: 0,
             now,
+            born: now,
             wall_micros: 0,
             persisting: Persisting::new(generation, control.coordinator_epoch),
             openings: 0,

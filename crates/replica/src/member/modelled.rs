@@ -88,6 +88,7 @@ impl Member {
                         matches!(&peer.line, Line::Up(up) if up.sender.stage() != Stage::NeedsCopy);
                     if waited && !up && peer.lost > PAST {
                         peer.lost = PAST;
+                        peer.until = PAST;
                         any = true;
                     }
                 }
@@ -257,7 +258,15 @@ fn swap_fingerprint<H: Hasher>(swap: Option<&Swap>, into: &mut H) {
 
 fn peers_fingerprint<H: Hasher>(peers: &BTreeMap<InstanceId, Peer>, into: &mut H) {
     for (instance, peer) in peers {
-        (instance, peer.lost > PAST, peer.attempts > 0, peer.observed, peer.deposed).hash(into);
+        (
+            instance,
+            peer.lost > PAST,
+            peer.until > PAST,
+            peer.attempts > 0,
+            peer.observed,
+            peer.deposed,
+        )
+            .hash(into);
         (peer.observed < peer.owes).hash(into);
         let awaited = peer.awaited;
         awaited.map(|one| (one.from, one.joining, one.joined, one.base)).hash(into);

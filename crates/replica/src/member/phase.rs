@@ -168,6 +168,8 @@ pub(super) struct Peer {
     pub(super) line: Line,
     /// When the line was first tried, or lost for the first time since the copy had everything.
     pub(super) lost: Micros,
+    /// Until when it is not let go of, whatever the grace: it may be starting, as this process is, and was not met yet.
+    pub(super) until: Micros,
     /// Where the log ended then: a copy that has not come so far since has the grace that it had.
     pub(super) owes: Lsn,
     /// How often a line ended, or could not be made, since it moved the copy on.
@@ -240,6 +242,7 @@ impl Peer {
         Self {
             line: Line::Down(now),
             lost: now,
+            until: Micros(0),
             owes: Lsn::ZERO,
             attempts: 0,
             vain: 0,

@@ -154,7 +154,8 @@ impl Member {
             };
             let unreachable = peer.deposed && (peer.silent || peer.attempts > 0);
             let patience = if unreachable { 0 } else { grace };
-            let over = !alive && now.since(peer.lost) >= patience;
+            let waits = !unreachable && now < peer.until;
+            let over = !alive && !waits && now.since(peer.lost) >= patience;
             if !alive && in_sync && !shrink && over {
                 // Seeded bug: no longer waited for before anything is recorded.
                 peer.observed = Lsn(u64::MAX);
@@ -308,7 +309,7 @@ impl Member {
                 || peer.awaited.is_some();
             let up = matches!(&peer.line, Line::Up(_));
             let grace = (waited && !up && swap.is_none())
-                .then(|| millis(peer.lost, self.options.copy_grace_millis))
+                .then(|| millis(peer.lost, self.options.copy_grace_millis).max(peer.until))
                 .filter(|at| *at > self.now);
             [due, grace].into_iter().flatten()
         });

@@ -139,7 +139,8 @@ impl Keyed for InstanceConfig {
             unit: "milliseconds",
             default: "200",
             meaning: "how long a primary waits for a copy it has no connection to, before it asks to \
-                      go on without it",
+                      go on without it; for one that it has not met since it was started itself, until \
+                      3 s behind its start",
         },
         Key {
             name: "disk_probe_interval_ms",

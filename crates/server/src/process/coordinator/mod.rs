@@ -190,6 +190,8 @@ fn open(
     let mut listen = listen.into_iter();
     let mut options = ReplicaOptions::new(dir, listen.next().unwrap_or_default());
     options.listen_too = listen.collect();
+    // A standby that is let go of comes back by itself, and failovers wait for the catalog's commits.
+    options.member.first_copy_grace_millis = 0;
     // Nothing is streamed: answers alone wait to be taken.
     options.net.send_window_bytes = SEND_WINDOW_BYTES;
     let copy = Replica::open_locked(
