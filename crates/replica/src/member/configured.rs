@@ -114,6 +114,7 @@ impl Member {
 
     /// S5: a restarted primary takes a new epoch by compare-and-swap before anything else.
     pub(super) fn elect(&mut self, config: &Config, out: &mut Vec<Out>) {
+        self.forget_told_commit();
         let number = config
             .epoch
             .number
@@ -165,6 +166,7 @@ impl Member {
         let grace = self.options.copy_grace_millis.saturating_mul(1000);
         let silent = self.stream_heard().is_some_and(|at| self.now.since(at) >= grace);
         self.drop_stream(out);
+        self.forget_told_commit();
         self.control.truncating = None;
         self.control.epoch = config.epoch;
         let generation = self.persist();

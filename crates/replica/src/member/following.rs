@@ -113,6 +113,7 @@ impl Member {
         }
         self.step_down("a primary of a higher epoch called", out);
         self.drop_stream(out);
+        self.forget_told_commit();
         let mut generation = self.persisting.written;
         if self.control.epoch != envelope.epoch || self.control.version < envelope.version {
             self.control.epoch = envelope.epoch;

@@ -154,7 +154,7 @@ pub struct Member {
     reopening: Option<Epoch>,
     /// What is committed, as far as this copy knows and holds it.
     commit: Lsn,
-    /// What the primary said is committed; may lie beyond what is held here.
+    /// What the primary that is followed said is committed; may lie beyond what is held here.
     told_commit: Lsn,
     /// No copy needs log below this, as far as this copy was told.
     told_keep: Lsn,

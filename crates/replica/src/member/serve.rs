@@ -67,6 +67,12 @@ impl Member {
         self.tell_commit(self.options.tell_commit_micros, out);
     }
 
+    /// What another primary said is committed is about its history: it says nothing about blocks that this copy
+    /// gets from anybody else, or seals itself, at the same LSNs. After a loss that was accepted they differ.
+    pub(super) const fn forget_told_commit(&mut self) {
+        self.told_commit = self.commit;
+    }
+
     /// What is durable on all that count (S1).
     fn agreed(&self) -> Lsn {
         let Phase::Reigning(reign) = &self.phase else { return Lsn::ZERO };

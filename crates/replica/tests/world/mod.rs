@@ -29,8 +29,13 @@ pub(crate) struct World {
 }
 
 impl World {
-    /// It has just started.
+    /// It has just started; what it writes does not stay in memory.
     pub(crate) fn started() -> Self {
+        Self::started_with_tail(0)
+    }
+
+    /// It has just started; so many bytes of its log stay in memory.
+    pub(crate) fn started_with_tail(tail_bytes: u64) -> Self {
         let mut disk = MemoryDisk::new();
         let segment_bytes = 1 << 20;
         create(&mut disk, &CreateOptions { log: LOG, content: CONTENT, segment_bytes }).unwrap();
@@ -49,7 +54,7 @@ impl World {
         };
         let recovered = recover(&mut disk, &options).unwrap().unwrap();
         let mut options = MemberOptions::default();
-        options.log.tail_bytes = 0;
+        options.log.tail_bytes = tail_bytes;
         let member =
             Member::new(recovered, control, Lsn::ZERO, 3, Rules::all(), options, Micros(1));
         Self { member, disk, now: 1, said: Vec::new() }

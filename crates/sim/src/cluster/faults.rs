@@ -308,6 +308,8 @@ impl Cluster {
         }
         if let Some((disk, store, mut shadow)) = slot.snapshot.take() {
             shadow.forgiven = durable;
+            // What was accepted as lost since then is on the old disk, too.
+            shadow.outcast |= slot.shadow.outcast;
             slot.disk = disk;
             slot.store = store;
             slot.shadow = shadow;

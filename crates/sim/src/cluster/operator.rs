@@ -49,7 +49,7 @@ impl Cluster {
         let Some(to) = self.faults.pick(&others).copied() else { return };
         let at_most_millis = self.faults.range(20..500);
         let Some(asked) = self.give_up(to, at_most_millis) else { return };
-        if self.stats.losses > 0 || self.faults.chance(500) {
+        if self.stats.losses > 0 || self.faults.chance(100) {
             self.losing = None;
         }
         for longest in [200_000, 200_000, 4_000_000] {

@@ -179,8 +179,8 @@ impl Plan {
         if rng.chance(300) {
             plan.faults.hold = u32::try_from(rng.range(5..60)).unwrap_or(0);
         }
-        if rng.chance(500) {
-            plan.faults.give_up = u32::try_from(rng.range(10..120)).unwrap_or(0);
+        if rng.chance(750) {
+            plan.faults.give_up = u32::try_from(rng.range(20..160)).unwrap_or(0);
         }
         plan
     }
