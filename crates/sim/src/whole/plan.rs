@@ -239,8 +239,8 @@ impl WholePlan {
         if rng.chance(400) {
             plan.auto_rejoin_millis = Some(rng.range(100..3_000));
         }
-        if rng.chance(300) {
-            plan.faults.lose = u32::try_from(rng.range(20..300)).unwrap_or(0);
+        if rng.chance(400) {
+            plan.faults.lose = u32::try_from(rng.range(100..700)).unwrap_or(0);
         }
         plan
     }
