@@ -66,6 +66,25 @@ fn a_copy_that_may_lack_commits_is_not_promoted() {
     assert_eq!(world.config(), alone);
 }
 
+/// A copy had everything, lost its disk, and starts with an empty log. Whoever accepts a loss before it has said so would
+/// have an end recorded that it does not have, and it would never reign; and a loss is told that is smaller than it is.
+#[test]
+fn a_loss_is_accepted_by_what_a_copy_says_now_and_not_by_what_it_had() {
+    let alone = next(&pair(), |new| new.copies[1].in_sync = false);
+    let mut world = World::new(vec![create(alone)]);
+    world.connect(B);
+    world.report(B, epoch(1), 4_000, None);
+    world.step(In::Closed(LinkId(0xB)));
+    let promote = Request::Promote { content: CONTENT, loss: Loss::AcceptedAndFenced };
+    world.connect(B);
+    let text = world.denied(&promote);
+    assert!(text.contains("has not said yet where its log"), "{text}");
+    world.report(B, epoch(0), 0, None);
+    let answer = world.ask(&promote);
+    assert!(matches!(answer, Answer::Promoted { primary: B, .. }), "{answer:?}");
+    assert_eq!(world.config().loss.map(|loss| loss.end), Some(Lsn(0)));
+}
+
 #[test]
 fn a_copy_that_is_out_of_touch_is_not_promoted() {
     let mut world = World::with_pair();

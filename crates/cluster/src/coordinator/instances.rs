@@ -99,6 +99,7 @@ impl Coordinator {
             self.figures.insert((content, instance), figures);
             return;
         }
+        self.said.insert((content, instance), figures);
         let report = Report { instance, epoch, durable: figures.durable };
         let Some(mut register) = self.register(content) else { return };
         if let Err(refused) = register.report(&report) {

@@ -179,6 +179,9 @@ pub struct Coordinator {
     /// Reports that no record carries yet.
     reports: BTreeMap<(ContentId, InstanceId), Report>,
     figures: BTreeMap<(ContentId, InstanceId), Figures>,
+    /// What an instance said last on the connection that it has, whether that counts or not: a copy that is made anew has
+    /// less than it had promised.
+    said: BTreeMap<(ContentId, InstanceId), Figures>,
     /// Who has reported at all in this reign, counted or not, and obeys it durably (S8). It acts under nothing that is not
     /// recorded here: the fence has seen to that.
     reported: BTreeSet<(ContentId, InstanceId)>,
@@ -239,6 +242,7 @@ impl Coordinator {
             next_ticket: 0,
             reports: BTreeMap::new(),
             figures: BTreeMap::new(),
+            said: BTreeMap::new(),
             reported: BTreeSet::new(),
             counters: Counters::default(),
             own: None,
@@ -375,6 +379,7 @@ impl Coordinator {
         self.pending.clear();
         self.reports.clear();
         self.figures.clear();
+        self.said.clear();
         self.reported.clear();
         self.hosts.clear();
         if !self.reached.is_empty() {
@@ -629,6 +634,7 @@ impl Coordinator {
             let (content, instance) = (gone.content, gone.instance);
             out.push(Out::Event(Event::Gone { content, instance }));
             if !self.is_connected(content, instance) {
+                self.said.remove(&(content, instance));
                 self.hear(instance);
                 self.detect(detect::In::LineClosed { instance }, out);
             }

@@ -62,10 +62,11 @@ impl Coordinator {
             self.in_touch(content, at) && known.is_none_or(|known| !known.standing.is_dead())
         };
         let others = copies.iter().copied().filter(|at| *at != primary && answers(*at));
-        let best = others.max_by_key(|at| (register.heard(*at), std::cmp::Reverse(*at)));
+        let best = others.max_by_key(|at| (self.reach(content, *at), std::cmp::Reverse(*at)));
         let Some(to) = best else {
             return Err(format!("no other copy of content {content} is up: start one"));
         };
+        self.ends_at(content, to)?;
         let given_up = self.losing.given_up(content, config.epoch);
         if loss == Loss::Accepted && given_up.is_none() {
             return self.ask_to_give_up((link, op), (content, config, to), out);
@@ -94,11 +95,25 @@ impl Coordinator {
         }
         let here = |at: &InstanceId| !missing.contains(at) && self.in_touch(content, *at);
         let whole = config.in_sync_set().filter(here);
-        let best = whole.max_by_key(|at| (register.heard(*at), *at == config.primary));
+        let best = whole.max_by_key(|at| (self.reach(content, *at), *at == config.primary));
         match best {
             Some(to) => self.lose(asker, (content, to, None), register, out),
             None => Err(format!("no copy of content {content} that was in sync is up: start one")),
         }
+    }
+
+    /// In which epoch a copy ends, and where, by its own word on this connection.
+    fn reach(&self, content: ContentId, at: InstanceId) -> Option<(u64, Lsn)> {
+        self.said.get(&(content, at)).map(|said| (said.epoch, said.durable))
+    }
+
+    /// S10: where the log of a copy ends *now*. What was heard of it earlier does not count: it may be made anew, and would
+    /// be held to an end that it does not have.
+    fn ends_at(&self, content: ContentId, at: InstanceId) -> Result<super::Figures, String> {
+        let said = self.said.get(&(content, at)).copied();
+        said.ok_or_else(|| {
+            format!("{at} has not said yet where its log of content {content} ends: ask again")
+        })
     }
 
     /// Has the configuration recorded that makes `to` the primary, whatever it may lack.
@@ -110,9 +125,7 @@ impl Coordinator {
         out: &mut Vec<Out>,
     ) -> Result<(), String> {
         let config = register.config().ok_or_else(|| super::commands::no_content(content))?;
-        let figures = self.figures.get(&(content, to)).copied();
-        let end = figures.map_or_else(|| register.heard(to).lsn, |figures| figures.durable);
-        let of = figures.map_or_else(|| register.heard(to).epoch, |figures| figures.epoch);
+        let super::Figures { epoch: of, durable: end, .. } = self.ends_at(content, to)?;
         let heard = config.copies.iter().map(|copy| register.heard(copy.instance).lsn).max();
         let what = what_is_lost((of, end), config.epoch, (given_up, heard.unwrap_or_default()));
         let seen = config.version;

@@ -5,7 +5,7 @@
 use outrigger_cluster::register::{Proposer, Report};
 use outrigger_cluster::{coordinator, voters};
 use outrigger_net::message::Message;
-use outrigger_replica::member::{Event as Said, In, LinkId, Out};
+use outrigger_replica::member::{Event as Said, In, LinkId, Out, Role as MemberRole};
 use outrigger_wal::disk::{FileId, Io};
 use outrigger_wal::format::{Block, BlockHeader};
 use outrigger_wal::{Epoch, Lsn, RunningHash};
@@ -278,6 +278,14 @@ impl Whole {
             Said::NeedsCopy { text } => {
                 self.counts.count("copies that cannot be continued");
                 self.note(|| format!("p{at}: {text}"));
+                // Its process ends with that, so that whoever recovers it knows; a primary says the same of its copies.
+                let process = self.places[at].node.process.as_ref();
+                let is_mirror = process.is_some_and(|it| it.member.role() == MemberRole::Mirror);
+                if group > 0 && is_mirror {
+                    self.places[at].node.disk.kill();
+                    self.places[at].node.state = State::Down;
+                    self.end(at, "exit status 2: it has to be made anew from its primary", false);
+                }
             }
             Said::Failed { text } => {
                 self.counts.count("disks that failed");

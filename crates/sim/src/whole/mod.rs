@@ -354,7 +354,11 @@ impl Whole {
         let (durable, hash) = (log.durable(), log.durable_hash());
         place.node.shadow.bound(durable, hash);
         // Whoever reigns after a loss holds what is left.
-        place.node.shadow.outcast = false;
+        let config = self.groups[place.group].config.as_ref();
+        let loss = config.and_then(|config| config.loss);
+        if loss.is_none_or(|loss| epoch.number >= loss.epoch) {
+            place.node.shadow.outcast = false;
+        }
         let (group, slot) = (place.group, place.slot);
         let others = self.groups[group].members.clone();
         let ahead = |other: &usize| *other != at && self.places[*other].node.shadow.durable > from;

@@ -113,6 +113,37 @@ impl Whole {
         if self.faults.chance(faults.activate) {
             self.activate_some(false);
         }
+        if self.faults.chance(faults.lose) && !self.lossy {
+            self.promote_with_loss();
+        }
+    }
+
+    /// A content whose primary is away goes on with what its other copy holds, whatever that lacks (S10). That the old
+    /// primary is fenced is said only where its process has ended.
+    fn promote_with_loss(&mut self) {
+        let content = ContentId(i32::from(self.faults.chance(500)));
+        let Some(group) = self.groups.iter().find(|group| group.content == content) else { return };
+        let Some(config) = &group.config else { return };
+        let mut members = group.members.iter();
+        let Some(old) = members.find(|at| self.places[**at].node.instance == config.primary) else {
+            return;
+        };
+        let loss = if self.places[*old].runs() { Loss::Accepted } else { Loss::AcceptedAndFenced };
+        self.ask(&Request::Promote { content, loss }, Asked::Promote);
+    }
+
+    /// A loss was accepted: from now on only what that copy holds counts as committed.
+    pub(super) fn loss_is_accepted(&mut self, group: usize, loss: outrigger_net::config::Loss) {
+        self.counts.count("losses accepted");
+        let members = self.groups[group].members.clone();
+        for at in members {
+            if self.places[at].node.instance == loss.instance {
+                let shadow = &self.places[at].node.shadow;
+                self.groups[group].checker.accept_loss(loss.end, shadow);
+            } else {
+                self.places[at].node.shadow.outcast = true;
+            }
+        }
     }
 
     /// Something that must be refused.

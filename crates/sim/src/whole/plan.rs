@@ -78,6 +78,8 @@ pub struct WholeFaults {
     pub activate: u32,
     /// The operator forces an activation that is refused.
     pub force: u32,
+    /// The operator accepts a loss, where a copy that has everything is away (S10).
+    pub lose: u32,
 }
 
 /// One run.
@@ -147,6 +149,7 @@ impl WholePlan {
             meddle: 0,
             activate: 0,
             force: 0,
+            lose: 0,
         };
         Self {
             seed,
@@ -211,6 +214,7 @@ impl WholePlan {
             meddle: some(600, 10..60),
             activate: some(400, 3..20),
             force: some(300, 200..900),
+            lose: 0,
         };
         plan.crash_open_per_mille = some(350, 20..200);
         plan.datagram_loss_per_mille = some(500, 10..200);
@@ -234,6 +238,9 @@ impl WholePlan {
         }
         if rng.chance(400) {
             plan.auto_rejoin_millis = Some(rng.range(100..3_000));
+        }
+        if rng.chance(400) {
+            plan.faults.lose = u32::try_from(rng.range(100..700)).unwrap_or(0);
         }
         plan
     }

@@ -302,10 +302,12 @@ impl Whole {
                 .collect()
         });
         let epoch = self.groups[0].config.as_ref().map_or(0, |config| config.epoch.number);
+        let mut losses = Vec::new();
         for (content, _, config) in found {
-            let Some(group) = self.groups.iter_mut().find(|group| group.content == content) else {
+            let Some(number) = self.groups.iter().position(|group| group.content == content) else {
                 continue;
             };
+            let group = &mut self.groups[number];
             // A coordinator that was forced without everything may know older ones; and once all copies have proved that
             // they know nothing of what it lacks, it records others under the same numbers.
             let name = |config: &Config| (config.epoch.number, config.version);
@@ -325,11 +327,16 @@ impl Whole {
             }
             if newer || instead {
                 let version = config.version.0;
+                let before = group.config.as_ref().and_then(|known| known.loss);
+                losses.extend(config.loss.filter(|_| config.loss != before).map(|at| (number, at)));
                 group.config = Some(config.clone());
                 group.past.push((epoch, config));
                 self.mix(6, at, version);
                 self.counts.count("configurations");
             }
+        }
+        for (group, loss) in losses {
+            self.loss_is_accepted(group, loss);
         }
     }
 }
