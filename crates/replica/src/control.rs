@@ -18,7 +18,7 @@ use outrigger_net::config::{Config, Version};
 use outrigger_net::frame::{decode_config, encode_config};
 use outrigger_wal::disk::{Blocking, FileId, Io, IoFault};
 use outrigger_wal::format::EpochEntry;
-use outrigger_wal::recover::{Promise, Promises, RecoverOptions};
+use outrigger_wal::recover::{Judging, Promise, Promises, RecoverOptions};
 use outrigger_wal::{ClusterId, ContentId, Epoch, InstanceId, LogId, Lsn, RunningHash};
 
 const MAGIC: [u8; 8] = *b"\x89ORC\r\n\x1a\n";
@@ -154,6 +154,7 @@ impl Control {
             // The store is brought up to what the copies have from this very log.
             keep: self.keep.min(checkpointed),
             progress: None,
+            judging: Judging::default(),
         }
     }
 

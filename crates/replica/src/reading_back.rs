@@ -12,9 +12,10 @@ use outrigger_wal::recover::{RecoverOptions, Recovered, recover};
 use outrigger_wal::{Error, Lsn};
 
 use crate::control::Control;
+use crate::rules::Rules;
 
 /// Recovers the log behind `control`, whose store holds everything below `checkpointed`. A mark that cannot
-/// be acted upon is taken out of `control`. `progress`: told how far the log is read.
+/// be acted upon is taken out of `control`. `rules`: those that hold. `progress`: told how far the log is read.
 ///
 /// # Errors
 /// Those of [`recover()`].
@@ -22,10 +23,12 @@ pub fn read_back(
     disk: &mut dyn Disk,
     control: &mut Control,
     checkpointed: Lsn,
+    rules: Rules,
     progress: Option<&Arc<AtomicU64>>,
 ) -> Result<Option<Recovered>, Error> {
     let options = |control: &Control| RecoverOptions {
         progress: progress.cloned(),
+        judging: rules.judging(),
         ..control.recover_options(checkpointed)
     };
     let read = recover(disk, &options(control));

@@ -5,6 +5,8 @@
 //! [`Rules::without`] leaves one out, chosen at run time; the simulator must then find a loss.
 //! Not here: the rules themselves (docs/failover.md).
 
+use outrigger_wal::recover::Judging;
+
 /// One clause of the safety rules.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 #[non_exhaustive]
@@ -47,6 +49,8 @@ pub enum Rule {
     S8OldEpoch,
     /// S8: after a forced activation a content fails over only when every copy of it has reported.
     S8Proof,
+    /// Log rule 5: promises decide what of a log with bad bytes is kept; a bad checksum decides nothing.
+    L5Judge,
     /// Log rule 10: nothing that the store holds only in memory is recycled: its last synced checkpoint bounds it.
     L10Recycle,
     /// S9: an epoch is durably given up before that is said, and nothing is served in it from then on.
@@ -55,7 +59,7 @@ pub enum Rule {
 
 impl Rule {
     /// Those of one content, which the simulator leaves out one by one.
-    pub const ALL: [Self; 15] = [
+    pub const ALL: [Self; 16] = [
         Self::S0Epoch,
         Self::S0Version,
         Self::S1Session,
@@ -70,6 +74,7 @@ impl Rule {
         Self::S6Floor,
         Self::S7Truncate,
         Self::S9GiveUp,
+        Self::L5Judge,
         Self::L10Recycle,
     ];
 
@@ -100,6 +105,15 @@ impl Rules {
     #[must_use]
     pub const fn without(rule: Rule) -> Self {
         Self { off: Some(rule) }
+    }
+
+    /// What decides about bad bytes when a log is opened.
+    pub(crate) fn judging(self) -> Judging {
+        #[cfg(feature = "seeded-bugs")]
+        if !self.hold(Rule::L5Judge) {
+            return Judging::first_bad_ends();
+        }
+        Judging::default()
     }
 
     /// Whether `rule` holds.

@@ -3,6 +3,7 @@
 
 use outrigger_replica::control::{Control, Cut, Identity};
 use outrigger_replica::reading_back::read_back;
+use outrigger_replica::rules::Rules;
 use outrigger_wal::disk::memory::MemoryDisk;
 use outrigger_wal::disk::{DiskExt, OpId};
 use outrigger_wal::recover::{Promise, Recovered, recover};
@@ -52,7 +53,7 @@ fn marked(cut: Cut, commit: Lsn) -> (Recovered, Control, Lsn) {
     control.truncating = Some(cut);
     control.durable.lsn = control.durable.lsn.min(cut.to);
     control.commit = Promise { epoch: 1, lsn: commit };
-    let recovered = read_back(&mut disk, &mut control, Lsn::ZERO, None).unwrap();
+    let recovered = read_back(&mut disk, &mut control, Lsn::ZERO, Rules::all(), None).unwrap();
     (recovered.expect("the log is there"), control, end)
 }
 

@@ -17,6 +17,7 @@ use super::taking::Taking;
 use super::target::{Phase, Target};
 use crate::control::{Control, Identity};
 use crate::reading_back::read_back;
+use crate::rules::Rules;
 use crate::store::{KeyRange, StoreError};
 
 impl Target {
@@ -34,7 +35,7 @@ impl Target {
         }
         let mut control = self.control(&opened);
         control.create(&mut ground.made().blocking())?;
-        let found = read_back(ground.made(), &mut control, opened.at, None)?;
+        let found = read_back(ground.made(), &mut control, opened.at, Rules::all(), None)?;
         if found.as_ref().is_none_or(|log| log.start != opened.from || log.end != opened.to) {
             self.mismatch("the log that was fetched")?;
             Taking::wipe(ground.made())?;

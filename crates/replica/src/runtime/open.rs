@@ -115,7 +115,7 @@ pub(super) fn open(
     let identity = control.identity;
     let applied = store.checkpointed();
     let progress = options.progress.as_ref();
-    let recovered = read_back(&mut disk, &mut control, applied, progress)?.ok_or_else(|| {
+    let recovered = read_back(&mut disk, &mut control, applied, Rules::all(), progress)?.ok_or_else(|| {
         outrigger_wal::Error::NoLog { folder: log_dir(&data_dir).display().to_string() }
     })?;
     if applied > recovered.end {

@@ -20,6 +20,7 @@ use outrigger_replica::rebuild::protocol::Ask;
 use outrigger_replica::rebuild::{
     Ground, Lender, Next, Plan, RebuildError, Source, SourceOptions, Target,
 };
+use outrigger_replica::rules::Rules;
 use outrigger_replica::store::kv::{ClientId, Op, OutcomeLimits, Write};
 use outrigger_replica::store::memory::MemoryStore;
 use outrigger_replica::store::{KeyRange, Rows, Snapshot, StateStore, StoreError};
@@ -473,7 +474,7 @@ pub fn check_is_a_copy(primary: &mut Primary, folder: &mut Folder) -> Lsn {
     let (_, mut control) = Control::open(&mut disk.blocking()).unwrap();
     assert!(!control.in_sync && control.truncating.is_none());
     assert_eq!(control.identity, identity(COPY));
-    let found = read_back(&mut disk, &mut control, at, None).unwrap().unwrap();
+    let found = read_back(&mut disk, &mut control, at, Rules::all(), None).unwrap().unwrap();
     assert!(found.start <= at && at <= found.end && found.end <= primary.log.durable());
     assert_eq!((found.floor, control.commit.lsn), (found.end, found.end));
     let end = found.end;

@@ -177,7 +177,7 @@ impl<S: Held> Node<S> {
     pub(crate) fn open(&mut self, now: Micros, seed: u64, rules: Rules) -> Opened {
         self.disk = self.disk.reopen();
         self.disk.set_immediate(true);
-        let opened = self.read_and_recover();
+        let opened = self.read_and_recover(rules);
         self.disk.set_immediate(false);
         let (control, recovered) = match opened {
             Ok(opened) => opened,
@@ -205,14 +205,14 @@ impl<S: Held> Node<S> {
         self.shadow.damage.is_some() || self.shadow.flaky
     }
 
-    fn read_and_recover(&mut self) -> Result<((u64, Control), Recovered), Opened> {
+    fn read_and_recover(&mut self, rules: Rules) -> Result<((u64, Control), Recovered), Opened> {
         let mut control =
             Control::open(&mut self.disk.blocking()).map_err(|error| match error {
                 ControlError::Io(fault) => Opened::Fault(fault.to_string()),
                 other if self.may_refuse() => Opened::Damage(other.to_string()),
                 other => Opened::Violation(other.to_string()),
             })?;
-        match read_back(&mut self.disk, &mut control.1, self.store.checkpoint(), None) {
+        match read_back(&mut self.disk, &mut control.1, self.store.checkpoint(), rules, None) {
             Ok(Some(recovered)) => Ok((control, recovered)),
             Ok(None) => Err(Opened::Violation("the folder holds no log".to_owned())),
             Err(Error::Io(fault)) => Err(Opened::Fault(fault.to_string())),

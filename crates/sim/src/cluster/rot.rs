@@ -16,7 +16,7 @@ use crate::checker::Damage;
 impl Cluster {
     /// Flips a bit of a block that both slots of the control file durably promise, on one node in a run; often
     /// the copy is killed soon, and must find it.
-    pub(super) fn flip(&mut self, node: usize) {
+    pub fn flip(&mut self, node: usize) {
         if self.flipped {
             return;
         }

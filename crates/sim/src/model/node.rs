@@ -131,7 +131,7 @@ impl Node {
         let mut disk = self.disk(None)?;
         let (generation, mut control) =
             Control::open(&mut disk.blocking()).map_err(|error: ControlError| error.to_string())?;
-        let recovered = read_back(&mut disk, &mut control, Lsn::ZERO, None);
+        let recovered = read_back(&mut disk, &mut control, Lsn::ZERO, rules, None);
         let recovered = recovered.map_err(|error| error.to_string())?.ok_or("no log")?;
         self.stored.blocks.retain(|block| block.end() <= recovered.end);
         self.lives += 1;

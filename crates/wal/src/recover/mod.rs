@@ -11,6 +11,7 @@
 mod chain;
 mod folder;
 mod judge;
+mod judging;
 mod mend;
 mod plan;
 mod promise;
@@ -30,6 +31,7 @@ use crate::lsn::{ContentId, InstanceId, LogId, Lsn, RunningHash};
 pub(crate) use chain::{Break, Chain, Step, read_block};
 pub(crate) use folder::{Folder, Mark};
 use judge::{Verdict, Walk};
+pub use judging::Judging;
 use promise::Ledger;
 pub(crate) use promise::cap;
 pub use promise::{Promise, Promises};
@@ -62,6 +64,8 @@ pub struct RecoverOptions {
     pub keep: Lsn,
     /// Where to tell how far the log is read, as an LSN that only rises.
     pub progress: Option<Arc<AtomicU64>>,
+    /// What decides about bad bytes: promises, but in the test-only build.
+    pub judging: Judging,
 }
 
 /// Bytes that were kept aside.

@@ -14,7 +14,7 @@ use outrigger_wal::format::{
     Block, BlockBuilder, CleanMark, EpochBegin, EpochEntry, Kind, Open, RecordFlag, Seal,
     SegmentHead,
 };
-use outrigger_wal::recover::{Promise, Promises, RecoverOptions, Recovered, recover};
+use outrigger_wal::recover::{Judging, Promise, Promises, RecoverOptions, Recovered, recover};
 use outrigger_wal::{ContentId, Epoch, Error, InstanceId, LogId, Lsn, RunningHash};
 
 pub(crate) const LOG: LogId = LogId(0x5EED);
@@ -249,6 +249,7 @@ pub(crate) fn options(instance: InstanceId, promises: Promises) -> RecoverOption
         cut_hash: None,
         keep: Lsn::ZERO,
         progress: None,
+        judging: Judging::default(),
     }
 }
 
