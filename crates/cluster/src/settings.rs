@@ -171,6 +171,13 @@ pub const SETTINGS: &[Setting] = &[
         of_instances: false,
         meaning: "how long a primary may answer without coming to serve, and without getting on, before its mirror is promoted",
     },
+    Setting {
+        name: "stuck_ms",
+        default: 3_000,
+        range: (1_000, DAY_MS),
+        of_instances: false,
+        meaning: "how long the threads of an instance that serve may not get on while its heartbeats are answered",
+    },
 ];
 
 /// How mirrors are placed, as the settings `mirroring` and `block_hosts` say; `None`: nobody has recorded it.
@@ -255,6 +262,7 @@ pub fn detect_options(state: &State) -> DetectOptions {
         recovery_stall_millis: of("recovery_stall_ms"),
         first_beat_millis: of("first_beat_ms"),
         serve_within_millis: of("serve_within_ms"),
+        stuck_millis: of("stuck_ms"),
     }
 }
 

@@ -419,6 +419,53 @@ fn a_disk_that_hangs_is_a_failed_instance() {
     assert_eq!(why(world.standing(A)), Why::Disk);
 }
 
+/// One that answers each interval, and whose turns are these at the n-th answer.
+fn turning(world: &mut World, answers: u64, turns: impl Fn(u64) -> u64) -> Vec<bool> {
+    let mut dead = Vec::new();
+    for at in 0..answers {
+        world.set(0, Answers::With(Beat { turns: turns(at), ..beat(A, 1) }));
+        world.run(100);
+        dead.push(world.standing(A).is_dead());
+    }
+    dead
+}
+
+#[test]
+fn an_instance_that_answers_while_its_threads_stand_still_is_stuck_and_turning_ends_that() {
+    let mut world = World::of(1);
+    assert!(turning(&mut world, 20, |at| 5 + at).iter().all(|dead| !dead));
+    let dead = turning(&mut world, 40, |_| 30);
+    // The first answer is what the others are compared with.
+    assert_eq!(dead.iter().position(|dead| *dead), Some(30));
+    assert_eq!(why(world.standing(A)), Why::Stuck);
+    assert!(turning(&mut world, 1, |_| 31).iter().all(|dead| !dead));
+    assert_eq!(world.standing(A), Standing::Up);
+}
+
+#[test]
+fn turns_that_are_not_counted_and_other_processes_make_nobody_stuck() {
+    let mut world = World::of(1);
+    assert!(turning(&mut world, 60, |_| 0).iter().all(|dead| !dead));
+    for incarnation in 2..8 {
+        world.set(0, Answers::With(Beat { turns: 7, ..beat(A, incarnation) }));
+        world.run(2_000);
+        assert_eq!(world.standing(A), Standing::Up);
+    }
+}
+
+#[test]
+fn what_stood_still_whole_is_not_stuck_when_it_goes_on() {
+    let mut options = DetectOptions::default();
+    options.fts_probe_timeout_millis = 60_000;
+    let mut world = World::with(1, options);
+    assert!(turning(&mut world, 5, |at| 5 + at).iter().all(|dead| !dead));
+    world.set(0, Answers::Silent);
+    world.run(20_000);
+    // The thread that answers is the first one to go on.
+    assert!(turning(&mut world, 10, |_| 9).iter().all(|dead| !dead));
+    assert!(turning(&mut world, 10, |at| 10 + at).iter().all(|dead| !dead));
+}
+
 #[test]
 fn an_unknown_age_condemns_nobody() {
     let mut world = World::of(1);

@@ -161,6 +161,11 @@ fn the_mirror_of_a_primary_whose_disk_failed_is_promoted() {
 }
 
 #[test]
+fn the_mirror_of_a_primary_that_answers_and_is_stuck_is_promoted() {
+    assert_eq!(Case::of(dead(Why::Stuck), UP).decide(), PROMOTE_B);
+}
+
+#[test]
 fn the_mirror_of_a_silent_host_is_promoted_at_the_timeout() {
     // It heard its primary last when the coordinator did.
     let case = Case::of(silent(500), UP).mirror(|it| it.primary_heard = Some(ago(480)));

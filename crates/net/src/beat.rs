@@ -114,6 +114,9 @@ pub struct Beat {
     pub recovering_at: Option<Lsn>,
     /// On a primary: the copy that has tried most often in vain; `None`: none has.
     pub flapping: Option<Flapping>,
+    /// Rises, ten times a second and more, as long as the threads that serve get on, whatever there is to do;
+    /// 0: not counted.
+    pub turns: u64,
 }
 
 /// Why a datagram is no heartbeat.
@@ -225,6 +228,7 @@ impl Beat {
             let flapping = self.flapping.unwrap_or(Flapping { copy: InstanceId(0), attempts: 0 });
             out.put_u128_le(flapping.copy.0);
             out.put_u64_le(u64::from(flapping.attempts));
+            out.put_u64_le(self.turns);
         })
     }
 
@@ -264,6 +268,7 @@ impl Beat {
             probe_age_micros: known(&mut take)?,
             recovering_at: known(&mut take)?.map(Lsn),
             flapping: flapping(&mut take)?,
+            turns: take.u64()?,
         };
         rest_is_zero(take)?;
         Ok(beat)

@@ -38,7 +38,11 @@ const BEAT: Beat = Beat {
     probe_age_micros: Some(13),
     recovering_at: None,
     flapping: None,
+    turns: 0,
 };
+
+/// One that counts its turns: what was sent before they were is read as not counting them.
+const TURNING: Beat = Beat { turns: 14, ..BEAT };
 
 fn resealed(mut datagram: Vec<u8>) -> Vec<u8> {
     let end = datagram.len() - 4;
@@ -152,6 +156,7 @@ prop_compose! {
         (oldest_write_micros, stream_age_micros) in (ages(), ages()),
         (probe_age_micros, recovering_at) in (ages(), ages()),
         flapping in prop::option::of((any::<u128>(), 1_u32..)),
+        turns in any::<u64>(),
     ) -> Beat {
         Beat {
             cluster: ClusterId(cluster),
@@ -166,6 +171,7 @@ prop_compose! {
             probe_age_micros,
             recovering_at: recovering_at.map(Lsn),
             flapping: flapping.map(|(copy, attempts)| Flapping { copy: InstanceId(copy), attempts }),
+            turns,
         }
     }
 }
@@ -223,13 +229,14 @@ fn the_fuzz_corpus_is_decoded_without_a_panic() {
     assert!(replayed >= 2, "only {replayed} inputs");
 }
 
-/// The corpus holds both datagrams as the first release encodes them; `OUTRIGGER_BLESS=1` writes them
+/// The corpus holds the datagrams as the first release encodes them; `OUTRIGGER_BLESS=1` writes them
 /// where they are missing.
 #[test]
 fn the_layout_on_the_wire_stays_as_released() {
     let corpus =
         std::path::PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../fuzz/corpus/beat");
-    for (name, datagram) in [("ping", PING.encode()), ("beat", BEAT.encode())] {
+    let all = [("ping", PING.encode()), ("beat", BEAT.encode()), ("turning", TURNING.encode())];
+    for (name, datagram) in all {
         let (path, now) = (corpus.join(name), [&[0][..], &datagram].concat());
         if std::env::var_os("OUTRIGGER_BLESS").is_some() && !path.exists() {
             std::fs::create_dir_all(&corpus).unwrap();

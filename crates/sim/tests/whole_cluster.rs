@@ -29,6 +29,7 @@ fn whole_runs_lose_nothing_and_see_every_row() {
     for (row, what) in ROWS {
         assert!(counts.of_row(row) > 0, "row {row} never happened: {what}");
     }
+    assert!(counts.of("processes that are stuck, and answer") > 0);
 }
 
 fn is_found(bug: Bug, seeds: u64) {

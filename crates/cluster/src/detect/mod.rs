@@ -208,7 +208,7 @@ impl Detector {
         let Some(pair) = self.pairs.get_mut(&from) else { return };
         let named = (beat.cluster, beat.content, beat.instance);
         let heard = if named == (self.cluster, pair.content, from) {
-            pair.beat(beat, now)
+            pair.beat(beat, now, &self.options)
         } else {
             Heard::Stranger
         };

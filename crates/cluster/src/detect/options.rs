@@ -25,6 +25,8 @@ pub struct DetectOptions {
     /// How long the recorded primary may answer, open, without reigning and without getting on before its mirror
     /// is promoted. Default 10,000.
     pub serve_within_millis: u64,
+    /// How long the threads that serve may not get on while the one that answers does. Default 3,000.
+    pub stuck_millis: u64,
 }
 
 impl Default for DetectOptions {
@@ -39,6 +41,7 @@ impl Default for DetectOptions {
             recovery_stall_millis: 2_000,
             first_beat_millis: 2_000,
             serve_within_millis: 10_000,
+            stuck_millis: 3_000,
         }
     }
 }
@@ -70,6 +73,10 @@ impl DetectOptions {
 
     pub(crate) const fn serve_within(&self) -> u64 {
         self.serve_within_millis.saturating_mul(1_000)
+    }
+
+    pub(crate) const fn stuck(&self) -> u64 {
+        self.stuck_millis.saturating_mul(1_000)
     }
 
     pub(crate) fn first_beat(&self) -> u64 {

@@ -39,6 +39,17 @@ struct Idle {
     since: Micros,
 }
 
+/// An open instance that answers. Its answers are compared with each other: what was not heard says nothing.
+#[derive(Clone, Copy, Debug)]
+struct Turning {
+    /// Which process, and its turns.
+    said: (u64, u64),
+    /// The question to which it said that first.
+    since: Micros,
+    /// The last one to which it said so.
+    upto: Micros,
+}
+
 /// What became of a beat.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Heard {
@@ -71,6 +82,7 @@ pub(super) struct Pair {
     exited: Option<Doubt>,
     recovery: Option<Recovery>,
     idle: Option<Idle>,
+    turning: Option<Turning>,
     pub(super) agent_here: Option<bool>,
     /// Whether a stranger was reported since it was last heard itself.
     pub(super) alarmed: bool,
@@ -98,6 +110,7 @@ impl Pair {
             exited: None,
             recovery: None,
             idle: None,
+            turning: None,
             agent_here: None,
             alarmed: false,
             standing: Standing::Suspect { since: now },
@@ -116,7 +129,7 @@ impl Pair {
     }
 
     /// Takes a beat that is this instance's by name.
-    pub(super) fn beat(&mut self, beat: &Beat, now: Micros) -> Heard {
+    pub(super) fn beat(&mut self, beat: &Beat, now: Micros, options: &DetectOptions) -> Heard {
         // A question that was never asked has no answer.
         if beat.counter > self.sent {
             return Heard::Stranger;
@@ -149,6 +162,7 @@ impl Pair {
         }
         self.follow_recovery(beat, now);
         self.follow_idleness(beat, asked);
+        self.follow_turns(beat, asked, options);
         if restarted { Heard::Restarted } else { Heard::Counted }
     }
 
@@ -174,6 +188,20 @@ impl Pair {
         if self.idle.is_none_or(|idle| idle.said != said) {
             self.idle = Some(Idle { said, since: asked });
         }
+    }
+
+    /// A process that stood still whole, and goes on, answers at once: between answers that lie far apart all of it
+    /// may have stood still, and nothing is counted.
+    fn follow_turns(&mut self, beat: &Beat, asked: Micros, options: &DetectOptions) {
+        if beat.figures.is_none() || beat.turns == 0 {
+            self.turning = None;
+            return;
+        }
+        let said = (beat.incarnation, beat.turns);
+        let before = self.turning.filter(|turning| turning.said == said);
+        let near = before.filter(|turning| asked.since(turning.upto) < options.stuck() / 2);
+        let since = near.map_or(asked, |turning| turning.since);
+        self.turning = Some(Turning { said, since, upto: asked });
     }
 
     /// Since when it is open, answers, does not reign, and gets no further; with its last answer.
@@ -270,6 +298,10 @@ impl Pair {
         let slowest = beat.probe_age_micros.max(beat.oldest_write_micros);
         if let Some(age) = slowest.filter(|age| *age >= options.disk_timeout()) {
             return dead(Why::Disk, Micros(heard.0.saturating_sub(age)));
+        }
+        let stuck = |turning: &Turning| turning.upto.since(turning.since) >= options.stuck();
+        if let Some(turning) = self.turning.filter(stuck) {
+            return dead(Why::Stuck, turning.since);
         }
         let stalled = self.recovery.filter(|it| now.since(it.moved) >= options.stall())?;
         dead(Why::Stalled, stalled.moved)

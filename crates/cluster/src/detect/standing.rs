@@ -42,6 +42,8 @@ pub enum Why {
     Disk,
     /// Its recovery stands still, or begins again and again.
     Stalled,
+    /// It answers, and its threads that serve do not get on.
+    Stuck,
     /// It says itself that it is down.
     Failed,
     /// It answers, is recorded as primary, and does not come to reign.
@@ -94,6 +96,7 @@ impl Why {
             Self::Silent => "nothing is heard of it",
             Self::Disk => "its disk does not take writes",
             Self::Stalled => "its recovery does not get on",
+            Self::Stuck => "its threads do not get on",
             Self::Failed => "it says that it failed",
             Self::Idle => "it does not serve",
         }

@@ -495,6 +495,7 @@ impl Fleet {
             probe_age_micros: Some(if fake.disk_hangs { 60_000_000 } else { 0 }),
             recovering_at: None,
             flapping: None,
+            turns: 0,
         })
     }
 

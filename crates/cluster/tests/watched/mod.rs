@@ -53,6 +53,7 @@ pub(crate) fn beat(instance: InstanceId, incarnation: u64) -> Beat {
         probe_age_micros: Some(1_000),
         recovering_at: None,
         flapping: None,
+        turns: 0,
     }
 }
 

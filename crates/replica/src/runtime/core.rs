@@ -6,7 +6,7 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering, fence};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering, fence};
 use std::time::{Duration, Instant, SystemTime};
 
 use outrigger_net::config::Config;
@@ -65,6 +65,12 @@ pub(super) struct Shared {
     authority: Arc<dyn Authority>,
     pub(super) links: Links,
     applier: Applier,
+    /// The member is kicked this often when there is nothing to do, so that it shows when it no longer can be.
+    pub(super) turn: Duration,
+    /// How often the member was stepped through what had happened.
+    steps: AtomicU64,
+    /// How often the network's thread came round and found that steps were made since.
+    turns: AtomicU64,
     /// The network thread's timer looks again.
     pub(super) timer: Arc<Notify>,
     alarm: Alarm,
@@ -98,6 +104,7 @@ impl Shared {
         applier: Applier,
         lock: DirLock,
         applied: Lsn,
+        turn: Duration,
     ) -> Self {
         let status = status_of(&core.member, core.member.config().cloned());
         Self {
@@ -115,6 +122,9 @@ impl Shared {
             authority,
             links,
             applier,
+            turn,
+            steps: AtomicU64::new(0),
+            turns: AtomicU64::new(0),
             timer: Arc::default(),
             alarm: Alarm::default(),
             lock: Mutex::new(Some(lock)),
@@ -144,6 +154,8 @@ impl Shared {
             let Some(mut core) = self.core.try_lock() else { return };
             self.dirty.store(false, Ordering::SeqCst);
             let reached = self.pump(&mut core);
+            // Relaxed: only that it moves matters.
+            self.steps.fetch_add(1, Ordering::Relaxed);
             let applying = core.applying.take();
             drop(core);
             fence(Ordering::SeqCst);
@@ -340,6 +352,15 @@ impl Shared {
         Some(Duration::from_micros(at.since(self.now())))
     }
 
+    /// The network's thread has come round. `seen`: the steps it saw the last time. Where none were made since, whoever
+    /// holds the member does not get on.
+    pub(super) fn come_round(&self, seen: &mut u64) {
+        let steps = self.steps.load(Ordering::Relaxed);
+        if std::mem::replace(seen, steps) != steps {
+            self.turns.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
     pub(super) fn serving_reign(&self) -> Option<Arc<ReignHandle>> {
         if !self.serving.load(Ordering::SeqCst) {
             return None;
@@ -349,7 +370,8 @@ impl Shared {
 
     pub(super) fn status(&self) -> Status {
         let at_micros = self.now().0;
-        Status { at_micros, ..self.status.lock().clone() }
+        let turns = self.turns.load(Ordering::Relaxed);
+        Status { at_micros, turns, ..self.status.lock().clone() }
     }
 
     /// Looks at the member without a step. Whoever finds the lock taken meanwhile has left his step to us.
@@ -489,6 +511,7 @@ fn status_of(member: &Member, config: Option<Config>) -> Status {
         end: member.log().end(),
         writes: member.log().writes(),
         at_micros: 0,
+        turns: 0,
         undurable_since_micros: None,
         stream_heard_micros: member.stream_heard().map(|at| at.0),
         flapping: member.flapping(),
@@ -581,7 +604,29 @@ mod tests {
         let mut options = ReplicaOptions::new(dir, listen);
         options.member.promise_millis = u64::MAX / 2000;
         options.member.log.idle_micros = u64::MAX / 2;
+        options.turn_millis = 1_000_000;
         Replica::open(options, store, authority, None)
+    }
+
+    #[test]
+    fn turns_rise_while_the_member_is_stepped_and_stand_still_while_somebody_keeps_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let replica = alone(dir.path(), "127.0.0.1:0", Arc::default()).unwrap();
+        assert!(replica.wait_serving(Duration::from_secs(20)));
+        let (shared, mut seen) = (&replica.shared, 0);
+        shared.come_round(&mut seen);
+        let before = shared.status().turns;
+        assert!(before > 0);
+        shared.push(In::Kick);
+        shared.come_round(&mut seen);
+        assert_eq!(shared.status().turns, before + 1);
+        shared.with_core(|_| {
+            shared.push(In::Kick);
+            shared.come_round(&mut seen);
+            assert_eq!(shared.status().turns, before + 1, "nobody steps it");
+        });
+        shared.come_round(&mut seen);
+        assert_eq!(shared.status().turns, before + 2, "who kept it took the step");
     }
 
     #[test]

@@ -511,11 +511,13 @@ impl Links {
     }
 }
 
-/// Kicks the member whenever it has something to do by itself.
+/// Kicks the member whenever it has something to do by itself, and at each turn.
 async fn keep_time(begun: oneshot::Receiver<Weak<Shared>>) {
     let Ok(home) = begun.await else { return };
+    let mut seen = 0;
     while let Some(shared) = home.upgrade() {
-        let wait = shared.next_deadline().unwrap_or(Duration::from_secs(3600));
+        shared.come_round(&mut seen);
+        let wait = shared.next_deadline().unwrap_or(shared.turn).min(shared.turn);
         let timer = Arc::clone(&shared.timer);
         // Nothing is kept alive by its own timer.
         drop(shared);

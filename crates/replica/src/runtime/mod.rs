@@ -57,6 +57,8 @@ pub struct ReplicaOptions {
     pub disk_threads: usize,
     /// Log space after which the store writes a checkpoint, in bytes. Default 64 MiB.
     pub checkpoint_bytes: u64,
+    /// How often, in milliseconds, the member is stepped at the least, and the status' `turns` rise. Default 100.
+    pub turn_millis: u64,
     /// Where to tell how far the log is read back while the replica is opened, as an LSN. Default: nowhere.
     pub progress: Option<Arc<AtomicU64>>,
 }
@@ -74,6 +76,7 @@ impl ReplicaOptions {
             net: Settings { send_window_bytes: 24 << 20, ..Settings::default() },
             disk_threads: 3,
             checkpoint_bytes: 64 << 20,
+            turn_millis: 100,
             progress: None,
         }
     }
@@ -101,6 +104,8 @@ pub struct Status {
     pub writes: u64,
     /// When this was asked, in microseconds since the replica was opened.
     pub at_micros: u64,
+    /// Rises, ten times a second and more, as long as its network's thread comes round and its member is stepped.
+    pub turns: u64,
     /// Since when something of its log is on its way to the disk, on that clock; `None`: all of it is durable.
     pub undurable_since_micros: Option<u64>,
     /// A mirror: when something came from its primary last, on that clock; `None`: nothing streams to it.

@@ -5,7 +5,7 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use outrigger_wal::disk::lock::DirLock;
 use outrigger_wal::disk::plain::{PlainDisk, PlainOptions};
@@ -115,9 +115,10 @@ pub(super) fn open(
     let identity = control.identity;
     let applied = store.checkpointed();
     let progress = options.progress.as_ref();
-    let recovered = read_back(&mut disk, &mut control, applied, Rules::all(), progress)?.ok_or_else(|| {
-        outrigger_wal::Error::NoLog { folder: log_dir(&data_dir).display().to_string() }
-    })?;
+    let recovered = read_back(&mut disk, &mut control, applied, Rules::all(), progress)?
+        .ok_or_else(|| outrigger_wal::Error::NoLog {
+            folder: log_dir(&data_dir).display().to_string(),
+        })?;
     if applied > recovered.end {
         return Err(ReplicaError::StoreAhead { applied, end: recovered.end });
     }
@@ -162,6 +163,7 @@ pub(super) fn open(
         applier,
         lock,
         applied,
+        Duration::from_millis(options.turn_millis.max(1)),
     ));
     let weak = Arc::downgrade(&shared);
     let hook = weak.clone();

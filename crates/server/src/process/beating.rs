@@ -204,6 +204,7 @@ impl Heart {
             flapping: status
                 .and_then(|status| status.flapping)
                 .map(|(copy, attempts)| Flapping { copy, attempts }),
+            turns: status.map_or(0, |status| status.turns),
         }
     }
 }

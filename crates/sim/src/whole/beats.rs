@@ -31,6 +31,9 @@ impl Whole {
             return;
         }
         let place = &self.places[at];
+        if place.stuck.is_some() {
+            return self.answer_ping(at, from, life, &ping);
+        }
         if place.node.process.is_some() {
             return self.bring(at, Brought::Ping { from, life, ping });
         }
@@ -66,6 +69,7 @@ impl Whole {
             probe_age_micros: place.hangs.map_or(Some(1_000), |since| Some(self.now.since(since))),
             recovering_at: None,
             flapping: None,
+            turns: place.turns(self.now),
         }
     }
 

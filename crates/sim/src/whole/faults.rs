@@ -250,6 +250,10 @@ impl Whole {
             "pauses"
         });
         let now = self.now;
+        if kind == Pause::Process && self.places[at].group > 0 && self.faults.chance(300) {
+            self.places[at].stuck = Some(self.places[at].turns(now));
+            self.counts.count("processes that are stuck, and answer");
+        }
         self.places[at].node.clock.pause(now, kind);
         self.at(micros, Event::Resume { at });
     }

@@ -43,6 +43,8 @@ pub(super) struct Place {
     pub(super) line: Line,
     /// What runs above the catalog's member.
     pub(super) seat: Option<Seat>,
+    /// All its threads stand still but the one that answers heartbeats, with this number of turns.
+    pub(super) stuck: Option<u64>,
     /// Since when its disk hangs.
     pub(super) hangs: Option<Micros>,
     /// A second process answers in its name.
@@ -64,6 +66,11 @@ pub(super) enum Doing {
 impl Place {
     pub(super) const fn runs(&self) -> bool {
         self.node.process.is_some() || self.starting.is_some() || self.remaking
+    }
+
+    /// Its turns at this moment.
+    pub(super) fn turns(&self, now: Micros) -> u64 {
+        self.stuck.unwrap_or(now.0 / 100_000 + 1)
     }
 
     /// How its member behaves: nothing is recycled that a copy that was made anew may need.
@@ -184,6 +191,7 @@ impl Whole {
         place.seat = None;
         place.line = Line::default();
         place.node.state = State::Down;
+        place.stuck = None;
         if place.node.clock.is_paused() {
             place.node.clock.resume(now);
         }
@@ -210,6 +218,7 @@ impl Whole {
         }
         let now = self.now;
         self.places[at].node.clock.resume(now);
+        self.places[at].stuck = None;
         self.note(|| format!("p{at} goes on"));
         let life = self.places[at].node.life;
         if let Some(process) = self.places[at].node.process.as_mut() {

@@ -162,6 +162,7 @@ impl Whole {
             inbox: VecDeque::new(),
             line: Line::default(),
             seat: None,
+            stuck: None,
             hangs: None,
             cloned: None,
             was_cloned: false,

@@ -1,10 +1,11 @@
 //! Where a scripted run begins: copies of which node 0 serves, in sync, and one client that writes when told.
 
+#![allow(dead_code, reason = "each script uses a part")]
+
 use outrigger_replica::rules::Rules;
 use outrigger_sim::cluster::{Cluster, Plan};
 
 /// The authority is the node behind the last of two copies.
-#[allow(dead_code, reason = "for the scripts that cut the authority off")]
 pub(crate) const AUTHORITY: usize = 2;
 
 /// Two copies; node 0 serves, both are in sync.
