@@ -131,6 +131,7 @@ impl Children {
     fn try_start(&mut self, dbid: Dbid, order: &Order) -> Result<u32, Error> {
         let folder = self.dir.join("instances");
         let config = files::write(&folder, dbid, self.cluster, order, &self.log)?;
+        self.configured.insert(dbid, order.clone());
         let log = folder.join(format!("{dbid}.log"));
         let errors = File::options()
             .create(true)

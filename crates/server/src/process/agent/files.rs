@@ -8,7 +8,6 @@ use std::path::{Path, PathBuf};
 
 use outrigger_cluster::agent::Order;
 use outrigger_cluster::catalog::tables::Dbid;
-use outrigger_wal::disk::plain;
 
 use crate::error::Error;
 
@@ -23,14 +22,11 @@ pub(super) fn write(
     let path = folder.join(format!("{dbid}.toml"));
     let failed = |cause| Error::file("cannot be written", &path, cause);
     fs::create_dir_all(folder).map_err(failed)?;
-    // Whoever reads it meanwhile finds the old one, none, or the new one; never a part.
+    // Whoever reads it meanwhile, a process that was just started above all, finds the old one or the new one: never a
+    // part, and never none.
     let new = folder.join(format!("{dbid}.toml.new"));
     fs::write(&new, text(cluster, order, log)).map_err(failed)?;
-    if path.exists() {
-        fs::remove_file(&path).map_err(failed)?;
-    }
-    plain::move_to(&new, &path)
-        .map_err(|fault| failed(std::io::Error::other(fault.to_string())))?;
+    fs::rename(&new, &path).map_err(failed)?;
     Ok(path)
 }
 
@@ -131,6 +127,28 @@ mod tests {
         let identity = config.identity.ok_or("no identity")?;
         assert_eq!(identity.instance, InstanceId(0xA));
         assert_eq!(identity.content, 3);
+        Ok(())
+    }
+
+    /// An agent started the coordinator, and wrote its configuration again at once; for a moment there was none, the
+    /// process that was just started found nothing and ended, and no cluster came to be (once in some 80 times).
+    #[test]
+    fn who_reads_while_it_is_written_again_finds_one() -> Result<(), Box<dyn std::error::Error>> {
+        let folder = tempfile::tempdir()?;
+        let again = || write(folder.path(), Dbid(2), ClusterId(0xC), &order(3), "warn");
+        let path = again()?;
+        let read = std::thread::scope(|scope| {
+            let writer = scope.spawn(|| (0..500).try_for_each(|_| again().map(drop)));
+            let mut read = Vec::new();
+            while !writer.is_finished() {
+                read.push(crate::config::read::<crate::config::InstanceConfig>(&path).map(drop));
+            }
+            writer.join().map(|written| (written, read))
+        });
+        let (written, read) = read.map_err(|_| "the writer panicked")?;
+        written?;
+        assert!(!read.is_empty());
+        read.into_iter().collect::<Result<(), _>>()?;
         Ok(())
     }
 
