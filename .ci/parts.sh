@@ -94,6 +94,11 @@ need_tools() {
     DEBIAN_FRONTEND=noninteractive $sudo apt-get install -y -qq --no-install-recommends \
       gcc g++ libc6-dev
   fi
+  # Hosts as network namespaces: where they cannot be had, the part that needs them says so loudly.
+  if [[ $(id -u) -eq 0 ]] && command -v apt-get >/dev/null && ! { command -v nft && command -v ip; } >/dev/null; then
+    { apt-get update -qq && DEBIAN_FRONTEND=noninteractive limit 120 apt-get install -y -qq \
+      --no-install-recommends nftables iproute2; } >/dev/null 2>&1 || echo "nft or ip cannot be installed"
+  fi
   cargo fmt --version >/dev/null 2>&1 || rustup component add rustfmt
   cargo clippy --version >/dev/null 2>&1 || rustup component add clippy
   cargo --version

@@ -5,6 +5,7 @@
 mod support;
 
 use std::collections::BTreeSet;
+use std::path::Path;
 
 use support::hosts::Hosts;
 use support::runbook::{page, situation, situations};
@@ -232,6 +233,73 @@ fn another_coordinator_takes_over() {
     cluster.ask("recover -a").ok();
     cluster.ask("recover -r -a").ok();
     cluster.in_sync();
+    cluster.write(20);
+    cluster.rows_are_there();
+}
+
+/// What a bad disk leaves of a standby: a bit of its log flipped, both slots of its control file gone, nothing at all.
+fn spoil(dir: &Path, how: &str) {
+    match how {
+        "log" => {
+            let path = dir.join("wal/0000000000000000.seg");
+            let mut bytes = std::fs::read(&path).unwrap();
+            let used = bytes.iter().rposition(|byte| *byte != 0).unwrap();
+            let at = (0..used / 2).rev().find(|at| bytes[*at] != 0).unwrap();
+            bytes[at] ^= 1;
+            std::fs::write(&path, bytes).unwrap();
+        }
+        "control file" => {
+            for slot in ["control-0", "control-1"] {
+                std::fs::write(dir.join(slot), b"nothing of an instance").unwrap();
+            }
+        }
+        _ => {
+            std::fs::remove_dir_all(dir).unwrap();
+            std::fs::create_dir(dir).unwrap();
+        }
+    }
+}
+
+#[test]
+fn a_standby_that_is_gone_or_bad_is_replaced() {
+    let mut cluster = Hosts::cluster((4, 4), &mirrored());
+    let standby = 10;
+    let refused_to_open = "it ended with code 2";
+    let mut gone = situation("The standby is gone, or its data is bad");
+    cluster.kill(standby);
+    spoil(&cluster.path("data/sdw2/standby"), "log");
+    cluster.shows("-f", "Standby process not running");
+    gone.run(&mut cluster, "state -e");
+    gone.run(&mut cluster, "start --agent");
+    cluster.shows("-e", refused_to_open);
+    let shown = gone.run(&mut cluster, "state -f");
+    assert!(shown.contains("not running") && !shown.contains("streaming"), "{shown}");
+    // What cannot open cannot become the coordinator, by force neither; the cluster goes on without it.
+    for force in ["", "--force"] {
+        cluster
+            .refused(&format!("activate-standby --standby sdw2:7000 {force} -a --timeout 2"), "");
+    }
+    cluster.write(20);
+    gone.run(&mut cluster, "remove-standby");
+    gone.run(&mut cluster, "init-standby");
+    gone.run(&mut cluster, "state -e");
+
+    for (how, at) in [("control file", "coordinator"), ("everything", "another")] {
+        let dir = cluster.path(&format!("data/sdw2/{at}"));
+        cluster.kill(standby);
+        spoil(&dir, how);
+        cluster.ask("start --agent sdw2:7070").ok();
+        cluster.shows("-e", refused_to_open);
+        cluster.write(20);
+        cluster.ask("remove-standby -a").ok();
+        cluster.ask("init-standby --host sdw2 --data-dir /data/sdw2/another -a").ok();
+        assert!(cluster.ask("state -f").ok().contains("streaming"), "{how}");
+        assert!(cluster.path("data/sdw2/another/control-0").exists());
+    }
+    // The last one is as good as any.
+    cluster.kill_host(1);
+    cluster.ask("activate-standby --standby sdw2:7000 -a").ok();
+    cluster.shows("-e", "Roles Switched");
     cluster.write(20);
     cluster.rows_are_there();
 }
