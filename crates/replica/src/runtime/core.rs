@@ -353,12 +353,14 @@ impl Shared {
     }
 
     /// The network's thread has come round. `seen`: the steps it saw the last time. Where none were made since, whoever
-    /// holds the member does not get on.
-    pub(super) fn come_round(&self, seen: &mut u64) {
+    /// holds the member does not get on. Whether it is a turn.
+    pub(super) fn come_round(&self, seen: &mut u64) -> bool {
         let steps = self.steps.load(Ordering::Relaxed);
-        if std::mem::replace(seen, steps) != steps {
+        let turns = std::mem::replace(seen, steps) != steps;
+        if turns {
             self.turns.fetch_add(1, Ordering::Relaxed);
         }
+        turns
     }
 
     pub(super) fn serving_reign(&self) -> Option<Arc<ReignHandle>> {
@@ -614,19 +616,26 @@ mod tests {
         let replica = alone(dir.path(), "127.0.0.1:0", Arc::default()).unwrap();
         assert!(replica.wait_serving(Duration::from_secs(20)));
         let (shared, mut seen) = (&replica.shared, 0);
-        shared.come_round(&mut seen);
         let before = shared.status().turns;
-        assert!(before > 0);
+        let turned = |seen: &mut u64| {
+            let until = Instant::now() + Duration::from_secs(20);
+            // The step may be another thread's, and just being made.
+            while !shared.come_round(seen) {
+                assert!(Instant::now() < until, "it does not turn");
+                std::thread::yield_now();
+            }
+        };
         shared.push(In::Kick);
-        shared.come_round(&mut seen);
-        assert_eq!(shared.status().turns, before + 1);
+        turned(&mut seen);
+        assert!(shared.status().turns > before);
         shared.with_core(|_| {
-            shared.push(In::Kick);
+            // What was stepped before is seen.
             shared.come_round(&mut seen);
-            assert_eq!(shared.status().turns, before + 1, "nobody steps it");
+            shared.push(In::Kick);
+            assert!(!shared.come_round(&mut seen), "nobody steps it");
         });
-        shared.come_round(&mut seen);
-        assert_eq!(shared.status().turns, before + 2, "who kept it took the step");
+        // Who kept it takes the step.
+        turned(&mut seen);
     }
 
     #[test]

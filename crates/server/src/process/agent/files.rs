@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 
 use outrigger_cluster::agent::Order;
 use outrigger_cluster::catalog::tables::Dbid;
+use outrigger_wal::disk::plain;
 
 use crate::error::Error;
 
@@ -26,7 +27,8 @@ pub(super) fn write(
     // part, and never none.
     let new = folder.join(format!("{dbid}.toml.new"));
     fs::write(&new, text(cluster, order, log)).map_err(failed)?;
-    fs::rename(&new, &path).map_err(failed)?;
+    plain::replace(&new, &path)
+        .map_err(|fault| failed(std::io::Error::other(fault.to_string())))?;
     Ok(path)
 }
 

@@ -30,6 +30,21 @@ pub fn move_to(from: &Path, to: &Path) -> Result<(), IoFault> {
         let taken = io::Error::from(ErrorKind::AlreadyExists);
         return Err(fault(to, "rename", &taken));
     }
+    rename(from, to)
+}
+
+/// Puts a file in another one's place, durably. Whoever opens the name finds the one or the other whole, at any moment.
+///
+/// # Errors
+/// The operating system's, with the path; either may be there then.
+pub fn replace(from: &Path, to: &Path) -> Result<(), IoFault> {
+    // ORDER: what it holds is durable before its name is.
+    let synced = File::open(from).and_then(|file| file.sync_all());
+    synced.map_err(|error| fault(from, "sync", &error))?;
+    rename(from, to)
+}
+
+fn rename(from: &Path, to: &Path) -> Result<(), IoFault> {
     std::fs::rename(from, to).map_err(|error| fault(from, "rename", &error))?;
     // ORDER: the new name is durable before the old one is durably gone.
     for path in [to, from] {

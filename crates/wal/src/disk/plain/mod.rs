@@ -27,7 +27,7 @@ mod tests;
 
 use files::Files;
 pub(super) use files::no_follow;
-pub use folder::{make_dir, move_to, remove_all};
+pub use folder::{make_dir, move_to, remove_all, replace};
 #[cfg(test)]
 pub(crate) use pool::Fails;
 use pool::Pool;
